@@ -1,0 +1,126 @@
+"""The seam between runs and agents: open a conversation, take a turn, read events.
+
+An agent knows nothing of queues, workspaces or wires. Three rules bind every implementation:
+
+- leaving :meth:`AgentSession.close` ends every process that the session started;
+- :meth:`AgentSession.turn` ends with exactly one :class:`TurnEnd`, whatever happens;
+- nothing is ever put into ``os.environ``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from shared.protocol.events import AgentEvent
+from shared.protocol.execution import ExecutionRequest
+from shared.status import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDecision:
+    """Whether a tool may be used.
+
+    ``message`` is what the agent reads when it may not; ``updated_input`` replaces the tool's
+    arguments when it may (``None``: as they are).
+    """
+
+    allowed: bool
+    message: str = ""
+    updated_input: dict[str, Any] | None = None
+
+
+ToolPolicy = Callable[[str, dict[str, Any]], Awaitable[ToolDecision]]
+"""``(tool name, arguments) -> decision``; asked before every tool use that is not pre-approved."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentJob:
+    """What a conversation is opened with.
+
+    Two jobs with equal ``fingerprint`` can share one live process; the prompt is no part of it.
+    """
+
+    request: ExecutionRequest
+    cwd: Path
+    """Where the agent works: the checkout, or the session's directory when there is none."""
+    session_dir: Path
+    """``{workspace root}/{task_id}``: what the session may write to."""
+    private_dir: Path
+    """0700 and outside the workspace: for files that the agent's process reads at start."""
+    config_dir: Path | None
+    """The agent's own state, e.g. ``CLAUDE_CONFIG_DIR``; ``None``: the user's own."""
+    env: Mapping[str, str] = field(repr=False)
+    """The exact environment of the agent's process, credentials included."""
+    model: str | None
+    permission_mode: str | None
+    """One of Claude's own modes, or ``None`` for unattended."""
+    policy: ToolPolicy = field(compare=False, repr=False)
+    resume: str | None = None
+    """Session id to continue, or ``None`` for a new conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How a turn ended; the last thing that :meth:`AgentSession.turn` yields.
+
+    ``error_code`` is ``None`` exactly when the turn succeeded.
+    """
+
+    result: str = ""
+    """The agent's final answer."""
+    error: str | None = None
+    """The agent's own words about what went wrong."""
+    error_code: ErrorCode | None = None
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """``duration_ms``, ``num_turns``, ``total_cost_usd``, ``usage``, as far as known."""
+    reusable: bool = True
+    """Whether the session can take another turn in the same process."""
+
+
+class AgentSession(Protocol):
+    """One live conversation. Not for concurrent turns."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The agent's own id of the conversation; ``None`` until it is known."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The agent's process, or ``None`` when it has none."""
+        ...
+
+    def turn(self, request: ExecutionRequest) -> AsyncIterator[AgentEvent | TurnEnd]:
+        """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Ask the agent to stop its turn; returns at once, :meth:`turn` still ends normally."""
+        ...
+
+    async def close(self) -> None:
+        """End the process and everything it started, also while being cancelled.
+
+        Bounded in time, and harmless when called again. An error means "not graceful", never
+        "not closed".
+        """
+        ...
+
+
+class Agent(Protocol):
+    """One kind of agent."""
+
+    async def load(self) -> None:
+        """Import what is slow to import, off the event loop; harmless when called again."""
+        ...
+
+    async def open(self, job: AgentJob) -> AgentSession:
+        """Start a conversation, or continue ``job.resume``.
+
+        Raises:
+            RunError: It cannot be started; the code says why.
+        """
+        ...

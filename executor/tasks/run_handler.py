@@ -1,0 +1,63 @@
+"""The seam of the whole system: whoever carries out a run.
+
+A :class:`RunHandler` takes an ExecutionRequest and yields AgentEvents. Which one serves a run, in
+this process or in a container, is decided at the composition root; nothing else changes. One
+contract suite (``tests/contract/test_run_handlers.py``) runs over every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from shared.protocol.events import AgentEvent
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.local import Input
+
+
+class Run(Protocol):
+    """One run in progress."""
+
+    def events(self) -> AsyncIterator[AgentEvent]:
+        """Carry the run out, yielding what happens; to be iterated once.
+
+        Ends with exactly one terminal event. Closing the iterator early, or cancelling the task
+        that iterates, ends every process of the run before it returns.
+        """
+        ...
+
+    async def cancel(self, reason: str | None) -> None:
+        """Ask the run to stop; returns at once.
+
+        :meth:`events` then ends with ``lifecycle.cancelled`` unless its verdict was already
+        yielded. Harmless at any time, before the first event and after the last, and again.
+        """
+        ...
+
+    async def answer(self, answer: Input) -> bool:
+        """Give the user's answer to a question; ``False`` when nobody waits for it."""
+        ...
+
+
+class RunHandler(Protocol):
+    """Carries out runs, any number at a time."""
+
+    def check(self, request: ExecutionRequest) -> None:
+        """Refuse, before anything is created, what this handler cannot carry out.
+
+        Raises:
+            Refusal: With the code for the wire.
+        """
+        ...
+
+    def start(self, request: ExecutionRequest) -> Run:
+        """Prepare a run; nothing happens before its events are read."""
+        ...
+
+    async def close_session(self, task_id: int | str) -> None:
+        """End the session's warm process, if any; workspace and conversation stay."""
+        ...
+
+    async def close(self) -> None:
+        """End every warm process."""
+        ...

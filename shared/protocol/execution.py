@@ -1,0 +1,297 @@
+"""ExecutionRequest: everything a run needs, after a door has read its own shape.
+
+:func:`read_execution_request` is the only reader of a raw dispatch. What it refuses, it refuses by
+the names of the fields at fault, never with their values: a dispatch carries prompts and keys.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from shared.errors import ProtocolError
+from shared.protocol.events import RunRef
+from shared.protocol.repository import check_branch, check_repository_url
+
+MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
+"""Longest text of a prompt, as UTF-8. Beyond any model's context, below the wire's 32 MiB."""
+
+MAX_SYSTEM_PROMPT_BYTES: Final = 100_000
+"""Longest ``system_prompt``, as UTF-8; source: the local protocol."""
+
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DEVICE_NAMES: Final = frozenset(
+    {"con", "prn", "aux", "nul"}
+    | {f"{name}{digit}" for name in ("com", "lpt") for digit in range(10)}
+)
+
+
+def _check_id(value: int | str) -> int | str:
+    # An id names a folder, on every platform.
+    if isinstance(value, int):
+        if value < 0:
+            raise ValueError("must be 0 or greater")
+        return value
+    if not _ID.fullmatch(value) or ".." in value or value.endswith("."):
+        raise ValueError(
+            "must be letters, digits, '.', '_' or '-', at most 128, not starting with '-'"
+        )
+    if value.partition(".")[0].lower() in _DEVICE_NAMES:
+        raise ValueError("is a reserved device name")
+    return value
+
+
+Id = Annotated[StrictInt | StrictStr, AfterValidator(_check_id)]
+"""An id as the backend wrote it: an integer from 0, or a string that can name a folder."""
+
+
+def _one_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+def _limit_bytes(limit: int) -> AfterValidator:
+    def check(value: str | None) -> str | None:
+        if value is not None and len(value.encode("utf-8", "replace")) > limit:
+            raise ValueError(f"must be at most {limit} bytes of UTF-8")
+        return value
+
+    return AfterValidator(check)
+
+
+class Isolation(StrEnum):
+    """Where a run happens, from weakest to strongest."""
+
+    NONE = "none"
+    SANDBOX = "sandbox"
+    CONTAINER = "container"
+
+    def stronger(self, other: Isolation) -> Isolation:
+        """The stronger of the two: a request may strengthen the operator's setting only."""
+        order = list(Isolation)
+        return max(self, other, key=order.index)
+
+
+PermissionMode = Literal["default", "acceptEdits", "plan", "bypassPermissions", "dontAsk", "auto"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True
+    )
+
+
+class AgentConfig(_Part):
+    """``bot[].agent_config``: what the agent's process gets as environment."""
+
+    env: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+def _servers_by_name(value: Any) -> Any:
+    if isinstance(value, list):
+        named = {}
+        for server in value:
+            if not isinstance(server, dict) or not isinstance(server.get("name"), str):
+                raise ValueError("every server of a list needs a name")
+            named[server["name"]] = {k: v for k, v in server.items() if k != "name"}
+        return named
+    return value
+
+
+class Bot(_Part):
+    """One member of the team that a backend assigned; local mode uses the first."""
+
+    id: int | str | None = None
+    name: str | None = None
+    shell_type: str | None = None
+    agent_config: AgentConfig = Field(default_factory=AgentConfig)
+    system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
+    mcp_servers: Annotated[dict[str, dict[str, Any]] | None, BeforeValidator(_servers_by_name)] = (
+        Field(default=None, repr=False)
+    )
+    skills: list[Any] | None = None
+    allowed_tools: list[str] | None = None
+    disallowed_tools: list[str] | None = None
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    permission_mode: PermissionMode | None = None
+
+
+class User(_Part):
+    """On whose behalf; the names and the token used with git."""
+
+    user_name: str | None = None
+    git_login: str | None = None
+    git_email: str | None = None
+    git_token: SecretStr | None = None
+
+
+class Attachment(_Part):
+    """A file for the run: fetched from ``url``, or given inline."""
+
+    id: int | str | None = None
+    filename: str = Field(min_length=1)
+    url: str | None = None
+    size: int | None = Field(default=None, ge=0)
+    mime_type: str | None = None
+    content_base64: str | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if (self.url is None) == (self.content_base64 is None):
+            raise ValueError("needs exactly one of url and content_base64")
+        return self
+
+
+class TextBlock(_Part):
+    """A piece of prompt text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageBlock(_Part):
+    """A picture, in the shape of the Messages API."""
+
+    type: Literal["image"]
+    source: dict[str, Any] = Field(repr=False)
+
+
+PromptBlock = Annotated[TextBlock | ImageBlock, Field(discriminator="type")]
+
+
+def _check_prompt(value: str | list[TextBlock | ImageBlock]) -> str | list[TextBlock | ImageBlock]:
+    texts = (
+        [value]
+        if isinstance(value, str)
+        else [block.text for block in value if isinstance(block, TextBlock)]
+    )
+    pictures = not isinstance(value, str) and any(isinstance(b, ImageBlock) for b in value)
+    if not pictures and not any(text.strip() for text in texts):
+        raise ValueError("must not be empty")
+    if sum(len(text.encode("utf-8", "replace")) for text in texts) > MAX_PROMPT_BYTES:
+        raise ValueError(f"must be at most {MAX_PROMPT_BYTES} bytes of UTF-8")
+    return value
+
+
+class ExecutionRequest(_Part):
+    """One run: what to do, where the code is, and within which limits.
+
+    Field by field as in the local protocol; ``None`` means "not said", so that the executor's own
+    setting holds.
+    """
+
+    task_id: Id
+    subtask_id: Id
+    attempt: int = Field(default=1, ge=1)
+    prompt: Annotated[str | list[PromptBlock], AfterValidator(_check_prompt)] = Field(
+        validation_alias=AliasChoices("prompt", "content"), repr=False
+    )
+    task_title: str | None = None
+    subtask_title: str | None = None
+    agent_type: str | None = None
+    bot: Annotated[list[Bot], BeforeValidator(_one_as_list)] = Field(default_factory=list)
+
+    model: str | None = None
+    system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
+    max_turns: int | None = Field(default=None, ge=1)
+    max_budget_usd: float | None = Field(default=None, gt=0)
+    permission_mode: PermissionMode | None = None
+    allowed_tools: list[str] | None = None
+    disallowed_tools: list[str] | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    stall_timeout_seconds: float | None = Field(default=None, gt=0)
+
+    git_url: Annotated[str | None, AfterValidator(check_repository_url)] = Field(
+        default=None, validation_alias=AliasChoices("git_url", "repo_url"), repr=False
+    )
+    branch_name: Annotated[str | None, AfterValidator(check_branch)] = Field(
+        default=None, validation_alias=AliasChoices("branch_name", "branch", "git_branch")
+    )
+    git_token: SecretStr | None = None
+    git_username: str | None = None
+    git_password: SecretStr | None = None
+    user: User = Field(default_factory=User)
+    attachments: list[Attachment] = Field(default_factory=list)
+    auth_token: SecretStr | None = None
+    backend_url: str | None = None
+
+    isolation: Isolation | None = None
+    container_mode: Literal["ephemeral", "persistent"] | None = None
+    executor_image: str | None = None
+    on_node_loss: Literal["wait", "requeue", "fail"] = "wait"
+    new_session: bool = False
+    sdk_session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_is_none(cls, raw: Any) -> Any:
+        # Backends write null, or an empty string, for "not said".
+        if not isinstance(raw, dict):
+            return raw
+        blank = {"git_url", "repo_url", "branch_name", "branch", "git_branch", "agent_type"}
+        return {k: v for k, v in raw.items() if v is not None and not (k in blank and v == "")}
+
+    @property
+    def run(self) -> RunRef:
+        """Which run and attempt this is."""
+        return RunRef(self.task_id, self.subtask_id, self.attempt)
+
+    @property
+    def first_bot(self) -> Bot:
+        """The member that local mode runs; an empty one when the backend named none."""
+        return self.bot[0] if self.bot else Bot()
+
+    @property
+    def prompt_text(self) -> str:
+        """The text of the prompt, without its pictures."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n".join(block.text for block in self.prompt if isinstance(block, TextBlock))
+
+    @property
+    def requested_agent(self) -> str:
+        """The agent as the request names it, not yet resolved; ``claude_code`` when it does not."""
+        return self.agent_type or self.first_bot.shell_type or "claude_code"
+
+
+def read_execution_request(raw: object) -> ExecutionRequest:
+    """Read a dispatch as it came from a door.
+
+    Raises:
+        ProtocolError: It cannot be used; ``fields`` names what is at fault.
+    """
+    if not isinstance(raw, dict):
+        raise ProtocolError("the request must be an object")
+    try:
+        return ExecutionRequest.model_validate(raw)
+    except ValidationError as exc:
+        raise protocol_error(exc) from None
+
+
+def protocol_error(exc: ValidationError) -> ProtocolError:
+    """Say which fields are at fault and why, without any value."""
+    reasons: dict[str, str] = {}
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        # Positions in lists and names of fields; the tags of unions would only confuse.
+        place = ".".join(
+            str(part)
+            for part in error["loc"]
+            if isinstance(part, int) or re.fullmatch(r"[a-z][a-z0-9_]*", part)
+        )
+        reasons.setdefault(place or "request", error["msg"].removeprefix("Value error, "))
+    message = "; ".join(f"{place}: {reason}" for place, reason in list(reasons.items())[:10])
+    return ProtocolError(message, fields=tuple(reasons))

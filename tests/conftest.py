@@ -1,0 +1,108 @@
+"""What holds for every test: nothing blocks the loop, nothing leaks, nothing of the machine shows.
+
+The fixtures here are automatic. Each of them turns a rule of the system into a failing test.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import structlog
+from blockbuster import BlockBuster
+
+OUR_PACKAGES = ["executor", "executor_manager", "shared"]
+
+HARMLESS_CALLS = ("os.getcwd", "os.path.abspath", "os.path.samestat")
+"""Watched by BlockBuster, but without I/O worth the name: microseconds, whatever the disk does."""
+
+LEFTOVER_GRACE_S = 5.0
+"""How long a process that has been told to end may take to vanish from the process table."""
+
+OUR_VARIABLES = (
+    "EXECUTOR_",
+    "WEGENT_",
+    "LOCAL_",
+    "LOG_",
+    "ANTHROPIC_",
+    "CLAUDE",
+    "MANAGER_",
+    "GIT_",
+)
+"""Prefixes of the variables that change what our programs, the CLI or git do."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An empty home, no settings, no proxy and no git configuration of whoever runs the tests."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(OUR_VARIABLES) or name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture(autouse=True)
+def _the_event_loop_never_blocks() -> Iterator[None]:
+    """A blocking call on the loop from, or on behalf of, our own code raises ``BlockingError``."""
+    guard = BlockBuster(OUR_PACKAGES)
+    for name in HARMLESS_CALLS:
+        del guard.functions[name]
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_as_found() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left_behind() -> Iterator[None]:
+    """Fails the test that started a process and did not end it; the process is killed.
+
+    Processes that wider fixtures started before the test are theirs to end.
+    """
+    this = psutil.Process()
+    before = {child.pid for child in this.children(recursive=True)}
+    yield
+    started = [child for child in this.children(recursive=True) if child.pid not in before]
+    if not started:
+        return
+    _, left = psutil.wait_procs(started, timeout=LEFTOVER_GRACE_S)
+    names = [_describe(child) for child in left]
+    for child in left:
+        child.kill()
+    psutil.wait_procs(left, timeout=LEFTOVER_GRACE_S)
+    if names:
+        pytest.fail(f"the test left processes behind: {names}")
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:120]}"
+    except psutil.Error:
+        return str(process.pid)
+
+
+@pytest.fixture
+def repository_root() -> Path:
+    """The checkout these tests belong to."""
+    return Path(__file__).parent.parent

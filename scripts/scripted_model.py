@@ -136,7 +136,7 @@ class ScriptedModel:
         except ConnectionCut:
             record.outcome = "cut"
             if request.transport is not None:
-                request.transport.abort()
+                request.transport.close()  # abort() would take back what was already streamed
             return web.Response()
         except (asyncio.CancelledError, ConnectionError):
             record.outcome = "client left"

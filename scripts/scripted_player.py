@@ -129,7 +129,8 @@ class Player:
         await message.finish(self._step.stop_reason)
 
     async def _call_tool(self, message: Message, call: Tool) -> None:
-        if call.optional and call.tool not in self._conversation.tools:
+        offered = (*self._conversation.tools, *self._conversation.deferred_tools)
+        if call.optional and call.tool not in offered:
             return
         await message.start_tool(call.tool)
         for part in self._parts(json.dumps(self._fill(call.input))):

@@ -36,6 +36,7 @@ class RecordedRequest:
     stream: bool = False
     system: str = ""
     tools: tuple[str, ...] = ()
+    deferred_tools: tuple[str, ...] = ()
     prompt: str = ""
     """The user's last prompt, without what the CLI adds to it."""
     last_tool_result: str = ""
@@ -55,6 +56,7 @@ class RecordedRequest:
         self.stream = conversation.stream
         self.system = _capped(conversation.system)
         self.tools = conversation.tools
+        self.deferred_tools = conversation.deferred_tools
         self.prompt = _capped(conversation.prompt)
         self.last_tool_result = _capped(conversation.last_tool_result)
         self.cwd = conversation.cwd

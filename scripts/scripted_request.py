@@ -15,6 +15,9 @@ Json = Mapping[str, Any]
 _INTERRUPTED = "[Request interrupted by user"
 _REMINDER = "<system-reminder>"
 _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MULTILINE)
+_DEFERRED = re.compile(
+    r"^The following deferred tools are now available.*\n((?:\w+\n)+)", re.MULTILINE
+)
 _SUMMARY_REQUEST = "create a detailed summary of the conversation"
 
 
@@ -31,6 +34,9 @@ class Conversation:
     system: str
     model: str
     tools: tuple[str, ...]
+    """Names of the tools whose definitions the request carries."""
+    deferred_tools: tuple[str, ...]
+    """Names the CLI only announces; it still runs a correct call of one."""
     cwd: str
     """Working directory the CLI reports; ``.`` when the request does not say."""
     last_tool_result: str
@@ -87,8 +93,8 @@ def read_conversation(body: Any) -> Conversation:
     at, prompt = _last_prompt(messages)
     system = "\n".join(_texts(body.get("system")))
     tools = tuple(str(tool.get("name")) for tool in body.get("tools") or ())
-    environment = [system, *(t for m in messages if m["role"] == "system" for t in _texts(m))]
-    cwd = next((found[1] for text in environment if (found := _CWD.search(text))), ".")
+    announced = [system, *(t for m in messages if m["role"] == "system" for t in _texts(m))]
+    cwd = next((found[1] for text in announced if (found := _CWD.search(text))), ".")
     return Conversation(
         prompt=prompt,
         history="\n".join(text for message in messages[:at] for text in _texts(message)),
@@ -96,6 +102,12 @@ def read_conversation(body: Any) -> Conversation:
         system=system,
         model=model,
         tools=tools,
+        deferred_tools=tuple(
+            name
+            for text in announced
+            for found in _DEFERRED.findall(text)
+            for name in found.split()
+        ),
         cwd=cwd,
         last_tool_result=_last_tool_result(messages),
         session_id=_session_id(body),

@@ -13,7 +13,13 @@ from scripts.scripted_scenario import Scenario
 Json = Mapping[str, Any]
 
 _INTERRUPTED = "[Request interrupted by user"
-_REMINDER = "<system-reminder>"
+_ADDED_BY_CLI = (
+    "<system-reminder>",
+    "Output token limit hit.",
+    "Your response above was stopped by a safety classifier",
+    "[Your previous response had no visible output.",
+)
+"""How the texts begin that CLI 2.1.329 itself puts into user messages (docs/notes/claude-cli.md)."""
 _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MULTILINE)
 _DEFERRED = re.compile(
     r"^The following deferred tools are now available.*\n((?:\w+\n)+)", re.MULTILINE
@@ -134,7 +140,7 @@ def _prompt_of(message: Json) -> str:
             text = str(block.get("text", ""))
             if text.startswith(_INTERRUPTED):
                 results = False  # what follows an interruption is a prompt of its own
-            elif not results and not text.lstrip().startswith(_REMINDER):
+            elif not results and not text.lstrip().startswith(_ADDED_BY_CLI):
                 parts.append(text)
     return "\n".join(parts).strip()
 

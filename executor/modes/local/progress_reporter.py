@@ -1,0 +1,210 @@
+"""ProgressReporter: numbers what a run tells and hands it to the outbox.
+
+The one place where AgentEvents get their ``seq``. Before that it merges text deltas, bounds every
+event's size, closes messages that were left open, and works out the progress bar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from executor.delivery.bounds import bound, split_text
+from executor.delivery.outbox import Outbox
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
+from shared.protocol.execution import ExecutionRequest
+from shared.status import ErrorCode
+
+MERGE_FOR_S: Final = 0.05
+"""How long text deltas after a message's first are gathered. Source: the event vocabulary."""
+
+MERGED_CHARS_OFFLINE: Final = 64 * 1024 // 4
+"""Characters gathered into one chunk while disconnected: at most 64 KiB of UTF-8 (Delivery 3)."""
+
+_MILESTONES: Final[Mapping[str, int]] = {
+    EventType.STARTED: 10,
+    EventType.WORKSPACE_PREPARED: 20,
+    EventType.SESSION: 30,
+}
+_WORKING_FROM: Final = 30
+_WORKING_TO: Final = 90
+_TODOS_SPAN: Final = 65
+_APPROACH: Final = 0.9
+"""Each tool result leaves this share of the way to 90 when the agent keeps no todo list."""
+
+
+@dataclass(slots=True)
+class _Text:
+    """Deltas of one message that wait to become a chunk."""
+
+    offset: int
+    source: Source | None
+    timestamp: str
+    parts: list[str] = field(default_factory=list)
+    length: int = 0
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has been told of one run so far."""
+
+    run: RunRef
+    task_title: str | None
+    subtask_title: str | None
+    seq: int = 0
+    progress: int = 0
+    turns: int = 0
+    todos: bool = False
+    open_messages: dict[str, Source | None] = field(default_factory=dict)
+    texts: dict[str, _Text] = field(default_factory=dict)
+    streamed: set[str] = field(default_factory=set)
+    timer: asyncio.TimerHandle | None = None
+    verdict: NumberedEvent | None = None
+
+
+class ProgressReporter:
+    """Turns a run's AgentEvents into numbered ones; every call is synchronous and cannot fail."""
+
+    def __init__(self, outbox: Outbox, *, merge_for_s: float = MERGE_FOR_S) -> None:
+        self._outbox = outbox
+        self._merge_for_s = merge_for_s
+        self._runs: dict[RunKey, _Told] = {}
+        outbox.on_connected = self._flush_all
+
+    def open(self, request: ExecutionRequest) -> None:
+        """Begin to number a run's events at 1."""
+        self._runs[request.run.key] = _Told(
+            request.run, request.task_title, request.subtask_title
+        )
+
+    def report(self, run: RunRef, event: AgentEvent) -> None:
+        """Take one event of an opened run; after its verdict, or when unknown, it is dropped."""
+        told = self._runs.get(run.key)
+        if told is None or told.verdict is not None:
+            return
+        if event.type == EventType.LLM_STREAM:
+            self._stream(told, event)
+            return
+        self._flush(told)
+        if event.terminal:
+            self._close_messages(told, event)
+        self._put(told, event)
+
+    def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:
+        """Report a dispatch that was refused as a failed run, for a backend that sees no acks."""
+        event = AgentEvent(EventType.FAILED, {"error": error, "error_code": str(code)})
+        self._outbox.put(NumberedEvent(request_run, 1, event, progress=100))
+
+    def last_seq(self, key: RunKey) -> int:
+        """The last number given to an event of this run; 0 when none was."""
+        told = self._runs.get(key)
+        return told.seq if told is not None else 0
+
+    def repeat_verdict(self, key: RunKey) -> None:
+        """Send a finished run's result once more."""
+        told = self._runs.get(key)
+        if told is not None and told.verdict is not None:
+            self._outbox.put(told.verdict)
+
+    def delivered(self, key: RunKey) -> bool:
+        """Whether everything told of this run has been acknowledged."""
+        return not self._outbox.waits_for(key)
+
+    def forget(self, key: RunKey) -> None:
+        """Drop a run: what is left of it is not sent, and later events are ignored."""
+        told = self._runs.pop(key, None)
+        if told is not None and told.timer is not None:
+            told.timer.cancel()
+        self._outbox.drop(key)
+
+    def _stream(self, told: _Told, event: AgentEvent) -> None:
+        message_id, content = event.data["message_id"], event.data["content"]
+        text = told.texts.get(message_id)
+        if text is None:
+            text = told.texts[message_id] = _Text(
+                event.data["offset"], event.source, event.timestamp
+            )
+        text.parts.append(content)
+        text.length += len(content)
+        if message_id not in told.streamed:
+            told.streamed.add(message_id)
+            self._flush(told)
+        elif text.length >= MERGED_CHARS_OFFLINE:
+            self._flush(told)
+        elif told.timer is None:
+            loop = asyncio.get_running_loop()
+            told.timer = loop.call_later(self._merge_for_s, self._merged, told)
+
+    def _merged(self, told: _Told) -> None:
+        told.timer = None
+        if self._outbox.connected:
+            self._flush(told)
+
+    def _flush_all(self) -> None:
+        for told in self._runs.values():
+            self._flush(told)
+
+    def _flush(self, told: _Told) -> None:
+        """Number the text gathered so far, so that what comes next keeps its place."""
+        if told.timer is not None:
+            told.timer.cancel()
+            told.timer = None
+        texts, told.texts = told.texts, {}
+        for message_id, text in texts.items():
+            for offset, piece in split_text("".join(text.parts)):
+                data = {
+                    "message_id": message_id,
+                    "content": piece,
+                    "offset": text.offset + offset,
+                }
+                self._put(
+                    told, AgentEvent(EventType.LLM_STREAM, data, text.source, text.timestamp)
+                )
+
+    def _close_messages(self, told: _Told, verdict: AgentEvent) -> None:
+        """A message that was begun and not ended ends with an error, before the verdict."""
+        code = verdict.data.get("error_code") or "interrupted"
+        error = verdict.data.get("error") or "the run ended before this message did"
+        for message_id, source in list(told.open_messages.items()):
+            data = {"message_id": message_id, "error": error, "code": code}
+            self._put(told, AgentEvent(EventType.LLM_ERROR, data, source))
+
+    def _put(self, told: _Told, event: AgentEvent) -> None:
+        told.seq += 1
+        self._advance(told, event)
+        numbered = NumberedEvent(
+            run=told.run,
+            seq=told.seq,
+            event=replace(event, data=bound(event.data)),
+            progress=told.progress,
+            task_title=told.task_title,
+            subtask_title=told.subtask_title,
+        )
+        if event.terminal:
+            told.verdict = numbered
+        self._outbox.put(numbered)
+
+    def _advance(self, told: _Told, event: AgentEvent) -> None:
+        """Keep count of messages, and move the progress bar, which never falls."""
+        data: Mapping[str, Any] = event.data
+        if event.terminal:
+            told.progress = 100
+            return
+        progress = _MILESTONES.get(event.type, 0)
+        match event.type:
+            case EventType.LLM_START:
+                told.open_messages[data["message_id"]] = event.source
+            case EventType.LLM_DONE | EventType.LLM_ERROR:
+                told.open_messages.pop(data.get("message_id", ""), None)
+            case EventType.TODOS:
+                todos = data["todos"]
+                done = sum(todo.get("status") == "completed" for todo in todos)
+                told.todos = bool(todos)
+                progress = _WORKING_FROM + _TODOS_SPAN * done // max(1, len(todos))
+            case EventType.TOOL_RESULT if not told.todos:
+                told.turns += 1
+                left = (_WORKING_TO - _WORKING_FROM) * _APPROACH**told.turns
+                progress = int(_WORKING_TO - left)
+        told.progress = max(told.progress, progress)

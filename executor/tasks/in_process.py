@@ -1,0 +1,273 @@
+"""InProcessRunHandler: a run as a child process of this one.
+
+Prepares the workspace, opens or continues the agent's conversation, passes its events on, and adds
+what an agent cannot know: where it works, what changed, and the verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from executor.agents.protocol import Agent, AgentJob, AgentSession, ToolPolicy, TurnEnd
+from executor.delivery.state import SessionRecord, StateStore
+from executor.tasks.run_handler import Run
+from executor.tasks.warm_sessions import WarmSessions
+from executor.tasks.workspace import Workspace, Workspaces
+from shared.errors import Refusal
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.execution import ExecutionRequest, Isolation
+from shared.protocol.local import Input
+from shared.status import ErrorCode
+
+logger = get_logger("in_process")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEnvironment:
+    """What an agent's process is started with, worked out from a request and the settings."""
+
+    env: Mapping[str, str]
+    model: str | None
+    config_dir: Path | None
+    """The agent's own state; ``None``: the user's own, so that their login is used."""
+
+
+class AgentSettings(Protocol):
+    """The operator's rules for agents, applied to a request."""
+
+    def environment(self, request: ExecutionRequest) -> AgentEnvironment:
+        """The exact environment of the agent's process.
+
+        Raises:
+            RunError: ``credentials_missing``.
+        """
+        ...
+
+    def permission_mode(self, request: ExecutionRequest) -> str | None:
+        """One of Claude's own modes, or ``None`` for unattended."""
+        ...
+
+    def policy(self, request: ExecutionRequest, workspace: Workspace) -> ToolPolicy:
+        """What the agent's tools may do."""
+        ...
+
+
+class Agents(Protocol):
+    """The known kinds of agent."""
+
+    def resolve(self, requested: str) -> tuple[str, Agent]:
+        """The agent's own name and the agent.
+
+        Raises:
+            Refusal: ``unsupported_agent``.
+        """
+        ...
+
+
+class InProcessRunHandler:
+    """Runs agents as child processes; see :class:`executor.tasks.run_handler.RunHandler`."""
+
+    def __init__(
+        self,
+        *,
+        agents: Agents,
+        workspaces: Workspaces,
+        settings: AgentSettings,
+        state: StateStore,
+        warm: WarmSessions,
+        private_dir: Path,
+    ) -> None:
+        """*private_dir* is 0700 and outside every workspace."""
+        self.agents = agents
+        self.workspaces = workspaces
+        self.settings = settings
+        self.state = state
+        self.warm = warm
+        self.private_dir = private_dir
+
+    def check(self, request: ExecutionRequest) -> None:
+        """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
+        self.agents.resolve(request.requested_agent)
+        self.workspaces.check(request)
+        if request.isolation not in (None, Isolation.NONE):
+            raise Refusal(
+                ErrorCode.ISOLATION_UNAVAILABLE,
+                f"this executor cannot run tasks with isolation {request.isolation.value!r}",
+                hint="it offers: none",
+            )
+
+    def start(self, request: ExecutionRequest) -> Run:
+        """Prepare a run."""
+        return _InProcessRun(self, request)
+
+    async def close_session(self, task_id: int | str) -> None:
+        """End the session's warm process."""
+        await self.warm.close_session(str(task_id))
+
+    async def close(self) -> None:
+        """End every warm process."""
+        await self.warm.close()
+
+
+class _Cancelled(Exception):
+    """The run was asked to stop before its turn began."""
+
+
+class _InProcessRun:
+    def __init__(self, handler: InProcessRunHandler, request: ExecutionRequest) -> None:
+        self._handler = handler
+        self._request = request
+        self._cancel = asyncio.Event()
+        self._reason: str | None = None
+        self._session: AgentSession | None = None
+
+    async def cancel(self, reason: str | None) -> None:
+        self._reason = reason
+        self._cancel.set()
+        if self._session is not None:
+            await self._session.interrupt()
+
+    async def answer(self, answer: Input) -> bool:
+        return False
+
+    async def events(self) -> AsyncIterator[AgentEvent]:
+        request, handler = self._request, self._handler
+        workspace: Workspace | None = None
+        end: TurnEnd | None = None
+        try:
+            name, agent = handler.agents.resolve(request.requested_agent)
+            environment = handler.settings.environment(request)
+            known = await handler.state.session(request.task_id)
+            if known is not None and known.agent_type != name:
+                known = None
+            resume = self._conversation(known)
+            yield AgentEvent(
+                EventType.STARTED,
+                {
+                    "task": request.prompt_text,
+                    "agent_type": name,
+                    "model": environment.model,
+                    "session_id": resume,
+                    "resumed": resume is not None,
+                },
+            )
+            workspace = await self._unless_cancelled(
+                handler.workspaces.prepare(request, known.cwd if known else None)
+            )
+            for warning in workspace.warnings:
+                yield AgentEvent(EventType.WARNING, {"message": warning})
+            yield AgentEvent(
+                EventType.WORKSPACE_PREPARED,
+                {
+                    "path": str(workspace.cwd),
+                    "repository": workspace.repository,
+                    "branch": workspace.branch,
+                    "commit": workspace.commit,
+                },
+            )
+            job = AgentJob(
+                request=request,
+                cwd=workspace.cwd,
+                session_dir=workspace.session_dir,
+                private_dir=handler.private_dir,
+                config_dir=known.config_dir if known else environment.config_dir,
+                env=environment.env,
+                model=environment.model,
+                permission_mode=handler.settings.permission_mode(request),
+                policy=handler.settings.policy(request, workspace),
+                resume=resume,
+            )
+            record = SessionRecord(
+                str(request.task_id), name, resume, workspace.cwd, job.config_dir
+            )
+            async for item in self._turn(agent, job):
+                if isinstance(item, TurnEnd):
+                    end = item
+                    break
+                if item.type == EventType.SESSION:
+                    record = replace(record, sdk_session_id=item.data["sdk_session_id"])
+                    handler.state.save_session(record)
+                yield item
+        except _Cancelled:
+            pass
+        summary = None
+        if workspace is not None:
+            summary = await handler.workspaces.describe(workspace)
+            if summary["files"]:
+                yield AgentEvent(EventType.WORKSPACE_CHANGED, {"files": summary["files"]})
+        yield self._verdict(end, summary)
+
+    def _conversation(self, known: SessionRecord | None) -> str | None:
+        """The conversation to continue, or ``None`` to begin one."""
+        if self._request.new_session:
+            return None
+        if self._request.sdk_session_id is not None:
+            return self._request.sdk_session_id
+        return known.sdk_session_id if known is not None else None
+
+    async def _turn(self, agent: Agent, job: AgentJob) -> AsyncIterator[AgentEvent | TurnEnd]:
+        """One turn in a live session; afterwards it is warm for the next, or ended."""
+        warm, task_id = self._handler.warm, str(self._request.task_id)
+        if job.resume is None:
+            await warm.close_session(task_id)
+        session = await warm.take(task_id, job.fingerprint)
+        if session is not None and session.session_id != job.resume:
+            await session.close()
+            session = None
+        if session is None:
+            session = await self._unless_cancelled(self._open(agent, job))
+        self._session = session
+        reusable = False
+        try:
+            if self._cancel.is_set():
+                raise _Cancelled
+            async for item in session.turn(self._request):
+                if isinstance(item, TurnEnd):
+                    reusable = item.reusable
+                yield item
+        finally:
+            self._session = None
+            if reusable:
+                await warm.park(task_id, session, job.fingerprint)
+            else:
+                await session.close()
+
+    async def _open(self, agent: Agent, job: AgentJob) -> AgentSession:
+        await agent.load()
+        return await agent.open(job)
+
+    async def _unless_cancelled(self, step: Coroutine[Any, Any, T]) -> T:
+        """The result of *step*, which is cancelled when the run is."""
+        task = asyncio.create_task(step)
+        cancelled = asyncio.create_task(self._cancel.wait())
+        try:
+            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            if self._cancel.is_set():
+                raise _Cancelled
+            return task.result()
+        finally:
+            cancelled.cancel()
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def _verdict(self, end: TurnEnd | None, workspace: dict[str, Any] | None) -> AgentEvent:
+        common = {"workspace": workspace, "statistics": dict(end.statistics) if end else {}}
+        if self._cancel.is_set() or end is None:
+            reason = {"reason": self._reason} if self._reason else {}
+            return AgentEvent(EventType.CANCELLED, {**reason, **common})
+        if end.error_code is None:
+            return AgentEvent(EventType.COMPLETED, {"result": end.result, **common})
+        return AgentEvent(
+            EventType.FAILED,
+            {"error": end.error or "", "error_code": str(end.error_code), **common},
+        )

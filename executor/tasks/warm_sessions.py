@@ -1,0 +1,91 @@
+"""Warm sessions: live agent processes that wait for the next message of their session.
+
+A conversation outlives its process, so any of them may be ended at any time; the next turn then
+resumes by id and is only slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from executor.agents.protocol import AgentSession
+from shared.logging import get_logger
+
+logger = get_logger("warm_sessions")
+
+
+@dataclass(slots=True, eq=False)
+class _Warm:
+    session: AgentSession
+    fingerprint: str
+    expiry: asyncio.TimerHandle
+
+
+class WarmSessions:
+    """At most *limit* idle sessions, each for at most *idle_s* seconds; the oldest goes first."""
+
+    def __init__(self, *, limit: int, idle_s: float) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._warm: OrderedDict[str, _Warm] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def take(self, task_id: str, fingerprint: str) -> AgentSession | None:
+        """Take the session out for a turn; ``None`` when there is none that fits.
+
+        One that was opened with other options (*fingerprint*) is ended first.
+        """
+        warm = self._remove(task_id)
+        if warm is None:
+            return None
+        if warm.fingerprint == fingerprint:
+            return warm.session
+        await warm.session.close()
+        return None
+
+    async def park(self, task_id: str, session: AgentSession, fingerprint: str) -> None:
+        """Keep *session* for the next turn, or end it when none may be kept."""
+        if self._limit == 0 or self._idle_s == 0:
+            await session.close()
+            return
+        expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire, task_id)
+        self._warm[task_id] = _Warm(session, fingerprint, expiry)
+        while len(self._warm) > self._limit:
+            self._close_soon(next(iter(self._warm)))
+
+    async def close_session(self, task_id: str) -> None:
+        """End one session's process, if it is warm."""
+        if (warm := self._remove(task_id)) is not None:
+            await warm.session.close()
+
+    async def close(self) -> None:
+        """End every process, including those that are just being ended."""
+        for task_id in list(self._warm):
+            self._close_soon(task_id)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _expire(self, task_id: str) -> None:
+        logger.info("idle session parked", task_id=task_id)
+        self._close_soon(task_id)
+
+    def _remove(self, task_id: str) -> _Warm | None:
+        warm = self._warm.pop(task_id, None)
+        if warm is not None:
+            warm.expiry.cancel()
+        return warm
+
+    def _close_soon(self, task_id: str) -> None:
+        warm = self._remove(task_id)
+        if warm is None:
+            return
+        task = asyncio.create_task(warm.session.close(), name=f"close session {task_id}")
+        self._closing.add(task)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning(f"a session did not close gracefully: {error}")

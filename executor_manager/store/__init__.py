@@ -1,0 +1,1 @@
+"""Everything that is kept: the only part of the manager that speaks SQL."""

@@ -1,0 +1,139 @@
+"""Engine, transactions and the database's clock.
+
+SQLite has one writer at a time, so writes queue here instead of in SQLite's busy handler, which
+would make them wait by sleeping. Readers never wait: the journal is write-ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection, Double, event, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+BUSY_TIMEOUT_MS: Final = 10_000
+"""How long a write waits for a writer of another process."""
+
+_IMMEDIATE: Final = "wegent_immediate"
+
+
+class Changes(Protocol):
+    """Who wants to know what a committed transaction changed; must not block."""
+
+    def run_changed(self, run_id: str) -> None:
+        """The run's log or state has grown."""
+
+    def queue_changed(self) -> None:
+        """There may be something to claim or to tell a node."""
+
+
+class _DatabaseNow(FunctionElement[float]):
+    type = Double()
+    inherit_cache = True
+    name = "database_now"
+
+
+@compiles(_DatabaseNow, "sqlite")
+def _sqlite_now(_element: _DatabaseNow, _compiler: SQLCompiler, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_DatabaseNow, "postgresql")
+def _postgresql_now(_element: _DatabaseNow, _compiler: SQLCompiler, **_: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A write in progress; what it notes as changed is told after its commit."""
+
+    connection: AsyncConnection
+    _runs: set[str] = field(default_factory=set)
+    _queue: bool = False
+
+    async def now(self) -> float:
+        """Seconds since the epoch, by the database's clock."""
+        return float((await self.connection.execute(select(_DatabaseNow()))).scalar_one())
+
+    def run_changed(self, *run_ids: str) -> None:
+        """Tell followers of these runs after the commit."""
+        self._runs.update(run_ids)
+
+    def queue_changed(self) -> None:
+        """Wake the dispatcher after the commit."""
+        self._queue = True
+
+    def tell(self, changes: Changes) -> None:
+        """Pass on what was noted."""
+        for run_id in self._runs:
+            changes.run_changed(run_id)
+        if self._queue:
+            changes.queue_changed()
+
+
+class Database:
+    """One database: read and write transactions."""
+
+    def __init__(self, engine: AsyncEngine, changes: Changes) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**{_IMMEDIATE: True})
+        self._changes = changes
+        self._one_writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A consistent view; nothing may be written."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """Commits at the end of the block, rolls back when it raises."""
+        async with self._one_writer:
+            async with self._writer.begin() as connection:
+                transaction = Transaction(connection)
+                yield transaction
+            transaction.tell(self._changes)
+
+
+def create_engine(url: str) -> AsyncEngine:
+    """The engine for *url*, e.g. ``sqlite+aiosqlite:////var/lib/x/manager.db``."""
+    engine = create_async_engine(url, json_serializer=_to_json)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _to_json(value: Any) -> str:
+    # Half of a surrogate pair is valid JSON on the wire but cannot be stored as UTF-8.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions by itself, and late; _begin_sqlite does it instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # An accepted task and a verdict must survive a power cut; commits are grouped, so it is cheap.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads first and then writes can fail when another one wrote.
+    immediate = connection.get_execution_options().get(_IMMEDIATE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,91 @@
+"""The end of leases: nodes go offline, their runs become unreachable and, in the end, lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import and_, or_, select, update
+
+from executor_manager.store.database import Database
+from executor_manager.store.loss import lose
+from executor_manager.store.queue import LIVE_ON_NODE
+from executor_manager.store.records import NodeStatus
+from executor_manager.store.tables import nodes, runs
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What one look at the leases has ended."""
+
+    offline: list[str]
+    """Ids of nodes."""
+    unreachable: list[str]
+    """Ids of runs that wait for their node to come back."""
+    lost: list[str]
+    """Ids of runs that were failed, requeued or, when a cancel was pending, cancelled."""
+
+
+class Leases:
+    """Ends what was not renewed."""
+
+    def __init__(self, database: Database, lost_after_seconds: float) -> None:
+        self._database = database
+        self._lost_after_seconds = lost_after_seconds
+
+    async def expire(self, now: float | None = None) -> Expired:
+        """End every lease whose time is over.
+
+        Args:
+            now: Seconds since the epoch; ``None``: the database's clock.
+        """
+        async with self._database.write() as transaction:
+            connection = transaction.connection
+            if now is None:
+                now = await transaction.now()
+            offline = (
+                (
+                    await connection.execute(
+                        update(nodes)
+                        .where(
+                            nodes.c.status != NodeStatus.OFFLINE.value, nodes.c.lease_expiry <= now
+                        )
+                        .values(status=NodeStatus.OFFLINE.value)
+                        .returning(nodes.c.id)
+                    )
+                )
+                .scalars()
+                .all()
+            )
+            ended = and_(runs.c.state.in_(LIVE_ON_NODE), runs.c.lease_expiry <= now)
+            unreachable = (
+                (
+                    await connection.execute(
+                        update(runs)
+                        .where(ended, runs.c.unreachable.is_(False), runs.c.on_node_loss == "wait")
+                        .values(unreachable=True)
+                        .returning(runs.c.id)
+                    )
+                )
+                .scalars()
+                .all()
+            )
+            lost = (
+                await connection.execute(
+                    select(runs.c.id, runs.c.node_id).where(
+                        ended,
+                        or_(
+                            runs.c.on_node_loss != "wait",
+                            runs.c.lease_expiry <= now - self._lost_after_seconds,
+                        ),
+                    )
+                )
+            ).all()
+            for run in lost:
+                await lose(
+                    transaction,
+                    run.id,
+                    f"nothing was heard from executor {run.node_id} for too long",
+                    another_node=True,
+                )
+            transaction.run_changed(*unreachable)
+        return Expired(list(offline), list(unreachable), [run.id for run in lost])

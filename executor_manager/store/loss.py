@@ -1,0 +1,70 @@
+"""What becomes of a run whose node is gone or has forgotten it: ``on_node_loss`` decides."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+
+from executor_manager.store.database import Transaction
+from executor_manager.store.log import append_own
+from executor_manager.store.runs import cancelled_data, failed_data
+from executor_manager.store.tables import runs, sessions
+from shared.protocol.events import EventType
+from shared.status import ErrorCode, RunState
+
+
+async def lose(transaction: Transaction, run_id: str, why: str, *, another_node: bool) -> None:
+    """End the run's attempt: requeue it when its request says so, otherwise fail it as ``lost``.
+
+    A run whose cancel was asked for is cancelled.
+
+    Args:
+        why: A sentence for the log.
+        another_node: Let the session move; its workspace and conversation stay behind.
+    """
+    row = (
+        await transaction.connection.execute(
+            select(
+                runs.c.state,
+                runs.c.attempt,
+                runs.c.session_id,
+                runs.c.on_node_loss,
+                runs.c.cancel_reason,
+            ).where(runs.c.id == run_id)
+        )
+    ).one()
+    if row.state == RunState.CANCELLING:
+        await append_own(
+            transaction, run_id, EventType.CANCELLED, cancelled_data(row.cancel_reason)
+        )
+    elif row.on_node_loss == "requeue":
+        await append_own(
+            transaction,
+            run_id,
+            EventType.WARNING,
+            {"message": f"{why}; it runs again as attempt {row.attempt + 1}"},
+        )
+        await transaction.connection.execute(
+            update(runs)
+            .where(runs.c.id == run_id)
+            .values(
+                state=RunState.QUEUED.value,
+                attempt=row.attempt + 1,
+                node_id=None,
+                lease_owner=None,
+                lease_expiry=None,
+                unreachable=False,
+                dispatch_due=False,
+                accepted=False,
+                last_seq=0,
+            )
+        )
+        if another_node:
+            await transaction.connection.execute(
+                update(sessions).where(sessions.c.id == row.session_id).values(node_id=None)
+            )
+        transaction.run_changed(run_id)
+        transaction.queue_changed()
+    else:
+        await append_own(
+            transaction, run_id, EventType.FAILED, failed_data(why, ErrorCode.LOST.value)
+        )

@@ -1,0 +1,267 @@
+"""Nodes: register, beat, read. Each registration settles what the node and we think of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import func, insert, select, update
+
+from executor_manager.store.database import Database, Transaction
+from executor_manager.store.loss import lose
+from executor_manager.store.queue import LIVE_ON_NODE
+from executor_manager.store.records import NodeRecord, NodeStatus
+from executor_manager.store.tables import nodes, runs
+from shared.protocol.events import RunKey
+from shared.status import TERMINAL, RunState
+
+_NOT_SHOWN: Final = {"lease_expiry", "busy_until"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHello:
+    """What a node says of itself when it registers."""
+
+    id: str
+    capacity: int
+    name: str = ""
+    hostname: str = ""
+    platform: str = ""
+    arch: str = ""
+    version: str = ""
+    workspace_root: str = ""
+    capabilities: Sequence[str] = ()
+    isolation: Sequence[str] = ()
+    kind: str = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRun:
+    """One run that a registering node knows."""
+
+    run_id: str
+    attempt: int
+    last_seq: int
+    needs_dispatch: bool
+    """It has the run but not the request any more, or waits to be told to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What we know of a reported run; neither flag: committed up to ``seq``."""
+
+    seq: int = 0
+    unknown: bool = False
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The outcome of a register."""
+
+    incarnation: int
+    standings: list[Standing]
+    """One for each reported run, in their order."""
+
+
+class Nodes:
+    """The nodes that have ever registered."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+
+    async def register(self, hello: NodeHello, reported: Sequence[ReportedRun]) -> Registration:
+        """Make the node known and online, and settle every run it has or should have.
+
+        Runs that it has keep their lease, runs that need it are due to be dispatched again, and
+        runs that it had accepted but does not report are lost.
+        """
+        async with self._database.write() as transaction:
+            now = await transaction.now()
+            incarnation = await self._upsert(transaction, hello, now)
+            standings = await _standings(transaction, hello.id, reported)
+            kept = [
+                run
+                for run, standing in zip(reported, standings, strict=True)
+                if not (standing.unknown or standing.superseded)
+            ]
+            await self._renew(transaction, hello.id, ((r.run_id, r.attempt) for r in kept), now)
+            await _take_up(transaction, hello.id, kept)
+            await _lose_absent(transaction, hello.id, {run.run_id for run in kept})
+            transaction.queue_changed()
+        return Registration(incarnation, standings)
+
+    async def heartbeat(
+        self, node_id: str, listed: Sequence[RunKey], *, draining: bool, free_slots: int
+    ) -> list[RunKey]:
+        """Renew the leases of the node and of the runs it lists.
+
+        Returns:
+            Those of *listed* in which the node has no say any more.
+        """
+        async with self._database.write() as transaction:
+            now = await transaction.now()
+            values: dict[str, Any] = {
+                "status": (NodeStatus.DRAINING if draining else NodeStatus.ONLINE).value,
+                "last_heartbeat": now,
+                "lease_expiry": now + self._lease_seconds,
+            }
+            if free_slots > 0:
+                values["busy_until"] = 0
+                transaction.queue_changed()
+            await transaction.connection.execute(
+                update(nodes).where(nodes.c.id == node_id).values(values)
+            )
+            await self._renew(transaction, node_id, listed, now)
+            owned = await _owned(transaction, node_id, [run_id for run_id, _ in listed])
+        return [key for key in listed if key not in owned]
+
+    async def unregister(self, node_id: str) -> None:
+        """Record a clean goodbye; the leases of its runs go on until they end."""
+        async with self._database.write() as transaction:
+            await transaction.connection.execute(
+                update(nodes).where(nodes.c.id == node_id).values(status=NodeStatus.OFFLINE.value)
+            )
+
+    async def all(self) -> list[NodeRecord]:
+        """Every node, by name and id."""
+        live = (
+            select(func.count())
+            .where(runs.c.lease_owner == nodes.c.id, runs.c.state.in_(LIVE_ON_NODE))
+            .scalar_subquery()
+        )
+        columns = [column for column in nodes.c if column.name not in _NOT_SHOWN]
+        query = select(*columns, live.label("live_runs")).order_by(nodes.c.name, nodes.c.id)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [NodeRecord(**{**row, "status": NodeStatus(row["status"])}) for row in rows]
+
+    async def _upsert(self, transaction: Transaction, hello: NodeHello, now: float) -> int:
+        values = {
+            "kind": hello.kind,
+            "name": hello.name,
+            "hostname": hello.hostname,
+            "platform": hello.platform,
+            "arch": hello.arch,
+            "version": hello.version,
+            "workspace_root": hello.workspace_root,
+            "capabilities": list(hello.capabilities),
+            "isolation": list(hello.isolation),
+            "capacity": hello.capacity,
+            "status": NodeStatus.ONLINE.value,
+            "last_heartbeat": now,
+            "lease_expiry": now + self._lease_seconds,
+            "busy_until": 0,
+            "registered_at": now,
+        }
+        connection = transaction.connection
+        incarnation: int | None = (
+            await connection.execute(
+                update(nodes)
+                .where(nodes.c.id == hello.id)
+                .values(**values, incarnation=nodes.c.incarnation + 1)
+                .returning(nodes.c.incarnation)
+            )
+        ).scalar_one_or_none()
+        if incarnation is None:
+            incarnation = 1
+            await connection.execute(insert(nodes).values(id=hello.id, incarnation=1, **values))
+        return incarnation
+
+    async def _renew(
+        self, transaction: Transaction, node_id: str, keys: Iterable[RunKey], now: float
+    ) -> None:
+        wanted = dict(keys)
+        held = (
+            await transaction.connection.execute(
+                select(runs.c.id, runs.c.attempt, runs.c.unreachable).where(
+                    runs.c.lease_owner == node_id, runs.c.state.in_(LIVE_ON_NODE)
+                )
+            )
+        ).all()
+        renewed = [row for row in held if wanted.get(row.id) == row.attempt]
+        await transaction.connection.execute(
+            update(runs)
+            .where(runs.c.id.in_([row.id for row in renewed]))
+            .values(lease_expiry=now + self._lease_seconds, unreachable=False)
+        )
+        transaction.run_changed(*(row.id for row in renewed if row.unreachable))
+
+
+async def _owned(
+    transaction: Transaction, node_id: str, run_ids: Sequence[str]
+) -> dict[RunKey, int]:
+    """Which of these runs the node has a say in, and up to which ``seq`` they are committed."""
+    rows = await transaction.connection.execute(
+        select(runs.c.id, runs.c.attempt, runs.c.last_seq).where(
+            runs.c.lease_owner == node_id, runs.c.id.in_(list(run_ids))
+        )
+    )
+    return {(row.id, row.attempt): row.last_seq for row in rows}
+
+
+async def _standings(
+    transaction: Transaction, node_id: str, reported: Sequence[ReportedRun]
+) -> list[Standing]:
+    run_ids = [run.run_id for run in reported]
+    owned = await _owned(transaction, node_id, run_ids)
+    known = set(
+        (
+            await transaction.connection.execute(select(runs.c.id).where(runs.c.id.in_(run_ids)))
+        ).scalars()
+    )
+    finished = set(
+        (
+            await transaction.connection.execute(
+                select(runs.c.id).where(
+                    runs.c.id.in_(run_ids), runs.c.state.in_([s.value for s in TERMINAL])
+                )
+            )
+        ).scalars()
+    )
+
+    def standing(run: ReportedRun) -> Standing:
+        if run.run_id not in known:
+            return Standing(unknown=True)
+        seq = owned.get((run.run_id, run.attempt))
+        if seq is None or (run.run_id in finished and run.last_seq > seq):
+            return Standing(superseded=True)
+        return Standing(seq=seq)
+
+    return [standing(run) for run in reported]
+
+
+async def _take_up(transaction: Transaction, node_id: str, kept: Sequence[ReportedRun]) -> None:
+    """Note what the node has accepted, and what it has to be told again about these runs."""
+
+    async def set_where(state: Sequence[str], chosen: list[str], **values: bool) -> None:
+        await transaction.connection.execute(
+            update(runs)
+            .where(runs.c.lease_owner == node_id, runs.c.state.in_(state), runs.c.id.in_(chosen))
+            .values(values)
+        )
+
+    waiting = [run.run_id for run in kept if run.needs_dispatch]
+    await set_where(LIVE_ON_NODE, [run.run_id for run in kept], accepted=True)
+    await set_where([RunState.CLAIMED, RunState.RUNNING], waiting, dispatch_due=True)
+    await set_where([RunState.CANCELLING], waiting, cancel_due=True)
+
+
+async def _lose_absent(transaction: Transaction, node_id: str, present: set[str]) -> None:
+    held = (
+        await transaction.connection.execute(
+            select(runs.c.id, runs.c.accepted).where(
+                runs.c.lease_owner == node_id, runs.c.state.in_(LIVE_ON_NODE)
+            )
+        )
+    ).all()
+    for row in held:
+        if row.accepted and row.id not in present:
+            await lose(
+                transaction,
+                row.id,
+                f"executor {node_id} came back without this run",
+                another_node=False,
+            )

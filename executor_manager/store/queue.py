@@ -1,0 +1,219 @@
+"""The queue: which run goes to which node, and what nodes still have to be told.
+
+All of it is in the database, so a manager that starts anew, or another one, goes on where the
+last one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import and_, exists, func, or_, select, update
+
+from executor_manager.store.database import Database
+from executor_manager.store.log import append_own, read_heads
+from executor_manager.store.records import Errand, NodeStatus
+from executor_manager.store.runs import cancelled_data, failed_data
+from executor_manager.store.tables import nodes, runs, sessions
+from shared.protocol.events import EventType
+from shared.status import REQUEUEING_REFUSALS, ErrorCode, RunState
+
+LIVE_ON_NODE: Final = (
+    RunState.CLAIMED.value,
+    RunState.RUNNING.value,
+    RunState.CANCELLING.value,
+)
+"""States in which a run takes a slot of its node, and keeps its session busy."""
+
+BUSY_PAUSE_SECONDS: Final = 2.0
+"""How long a node that refused as busy is left alone, unless it tells of free slots before."""
+
+
+class Queue:
+    """Runs that wait for a node, and nodes that wait for word about a run."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+
+    async def claim(self, node_ids: Collection[str]) -> Errand | None:
+        """Give the oldest run of the highest priority that can start now to one of *node_ids*.
+
+        A session's runs go one at a time and in order, and stay on the node where it lives. The
+        claim is committed when this returns.
+
+        Returns:
+            The dispatch to make, or ``None`` when no run and node fit each other now.
+        """
+        if not node_ids:
+            return None
+        async with self._database.write() as transaction:
+            connection = transaction.connection
+            now = await transaction.now()
+            other = runs.alias()
+            session_is_busy = exists().where(
+                other.c.session_id == runs.c.session_id,
+                or_(
+                    other.c.state.in_(LIVE_ON_NODE),
+                    and_(other.c.state == RunState.QUEUED.value, other.c.ordinal < runs.c.ordinal),
+                ),
+            )
+            taken = runs.alias()
+            live = (
+                select(func.count())
+                .where(taken.c.lease_owner == nodes.c.id, taken.c.state.in_(LIVE_ON_NODE))
+                .scalar_subquery()
+            )
+            fit = (
+                await connection.execute(
+                    select(runs.c.id, runs.c.session_id, runs.c.attempt, nodes.c.id.label("node"))
+                    .join(sessions, sessions.c.id == runs.c.session_id)
+                    .join(
+                        nodes, or_(sessions.c.node_id.is_(None), sessions.c.node_id == nodes.c.id)
+                    )
+                    .where(
+                        runs.c.state == RunState.QUEUED.value,
+                        or_(runs.c.scheduled_at.is_(None), runs.c.scheduled_at <= now),
+                        ~session_is_busy,
+                        nodes.c.id.in_(list(node_ids)),
+                        nodes.c.status == NodeStatus.ONLINE.value,
+                        nodes.c.busy_until <= now,
+                        live < nodes.c.capacity,
+                    )
+                    .order_by(
+                        runs.c.priority.desc(), runs.c.ordinal, (nodes.c.capacity - live).desc()
+                    )
+                    .limit(1)
+                )
+            ).one_or_none()
+            if fit is None:
+                return None
+            await connection.execute(
+                update(runs)
+                .where(runs.c.id == fit.id)
+                .values(
+                    state=RunState.CLAIMED.value,
+                    node_id=fit.node,
+                    lease_owner=fit.node,
+                    lease_expiry=now + self._lease_seconds,
+                    dispatch_due=True,
+                )
+            )
+            await connection.execute(
+                update(sessions).where(sessions.c.id == fit.session_id).values(node_id=fit.node)
+            )
+            transaction.run_changed(fit.id)
+        return Errand("dispatch", fit.id, fit.session_id, fit.attempt, fit.node)
+
+    async def errands(self, node_ids: Collection[str]) -> list[Errand]:
+        """What these nodes still have to be told; each stays due until its answer is recorded."""
+        if not node_ids:
+            return []
+        query = (
+            select(
+                runs.c.id,
+                runs.c.session_id,
+                runs.c.attempt,
+                runs.c.lease_owner,
+                runs.c.cancel_due,
+                runs.c.cancel_reason,
+            )
+            .where(
+                runs.c.state.in_(LIVE_ON_NODE),
+                runs.c.lease_owner.in_(list(node_ids)),
+                or_(runs.c.dispatch_due, runs.c.cancel_due),
+            )
+            .order_by(runs.c.ordinal)
+        )
+        async with self._database.read() as connection:
+            return [
+                Errand(
+                    "cancel" if row.cancel_due else "dispatch",
+                    row.id,
+                    row.session_id,
+                    row.attempt,
+                    row.lease_owner,
+                    row.cancel_reason,
+                )
+                for row in await connection.execute(query)
+            ]
+
+    async def accepted(self, errand: Errand) -> None:
+        """Record that the node has taken the run."""
+        async with self._database.write() as transaction:
+            await transaction.connection.execute(
+                update(runs)
+                .where(
+                    runs.c.id == errand.run_id,
+                    runs.c.attempt == errand.attempt,
+                    runs.c.lease_owner == errand.node_id,
+                    runs.c.state.in_(LIVE_ON_NODE),
+                )
+                .values(dispatch_due=False, accepted=True)
+            )
+
+    async def refused(self, errand: Errand, code: str, error: str) -> None:
+        """Record that the node did not take the run.
+
+        ``busy`` and ``draining`` lead back to the queue and keep the node out of the next claims;
+        anything else is the run's verdict. A run whose cancel was asked for is cancelled.
+        """
+        async with self._database.write() as transaction:
+            head = (await read_heads(transaction, [errand.run_id])).get(errand.run_id)
+            if (
+                head is None
+                or head.state.terminal
+                or (head.lease_owner, head.attempt) != (errand.node_id, errand.attempt)
+            ):
+                return
+            if code in REQUEUEING_REFUSALS:
+                now = await transaction.now()
+                pause: dict[str, object] = (
+                    {"status": NodeStatus.DRAINING.value}
+                    if code == ErrorCode.DRAINING
+                    else {"busy_until": now + BUSY_PAUSE_SECONDS}
+                )
+                await transaction.connection.execute(
+                    update(nodes).where(nodes.c.id == errand.node_id).values(pause)
+                )
+            if head.state is RunState.CANCELLING:
+                await append_own(
+                    transaction, errand.run_id, EventType.CANCELLED, cancelled_data(errand.reason)
+                )
+            elif code in REQUEUEING_REFUSALS and not head.accepted:
+                await transaction.connection.execute(
+                    update(runs)
+                    .where(runs.c.id == errand.run_id)
+                    .values(
+                        state=RunState.QUEUED.value,
+                        node_id=None,
+                        lease_owner=None,
+                        lease_expiry=None,
+                        unreachable=False,
+                        dispatch_due=False,
+                    )
+                )
+                transaction.run_changed(errand.run_id)
+            else:
+                await append_own(
+                    transaction, errand.run_id, EventType.FAILED, failed_data(error, code)
+                )
+
+    async def cancel_answered(self, errand: Errand, *, known: bool) -> None:
+        """Record a node's answer to a cancel; a run that it does not know is cancelled here."""
+        async with self._database.write() as transaction:
+            result = await transaction.connection.execute(
+                update(runs)
+                .where(
+                    runs.c.id == errand.run_id,
+                    runs.c.attempt == errand.attempt,
+                    runs.c.lease_owner == errand.node_id,
+                    runs.c.state == RunState.CANCELLING.value,
+                )
+                .values(cancel_due=False)
+            )
+            if result.rowcount == 1 and not known:
+                await append_own(
+                    transaction, errand.run_id, EventType.CANCELLED, cancelled_data(errand.reason)
+                )

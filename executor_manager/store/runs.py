@@ -1,0 +1,225 @@
+"""Runs: made, read, listed, cancelled."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from executor_manager.store.database import Database, Transaction
+from executor_manager.store.log import append_own
+from executor_manager.store.records import OnNodeLoss, RunRecord
+from executor_manager.store.tables import runs, sessions
+from executor_manager.store.tables import secrets as secrets_table
+from executor_manager.store.vault import Vault
+from shared.errors import WegentError
+from shared.protocol.events import EventType
+from shared.status import RunState, can_become
+
+_NOT_SHOWN = {
+    "ordinal",
+    "idempotency_key",
+    "schedule_mode",
+    "scheduled_at",
+    "dispatch_due",
+    "accepted",
+    "cancel_due",
+}
+RECORD_COLUMNS = tuple(column for column in runs.c if column.name not in _NOT_SHOWN)
+
+
+class SessionConflict(WegentError):
+    """The session belongs to another user."""
+
+    code = "session_conflict"
+
+
+class Runs:
+    """The runs of all sessions."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    async def create(
+        self,
+        *,
+        user_id: str,
+        request: Mapping[str, Any],
+        secrets: Mapping[str, Any],
+        session_id: str | None = None,
+        priority: int = 0,
+        on_node_loss: OnNodeLoss = "wait",
+        idempotency_key: str | None = None,
+    ) -> RunRecord:
+        """Put a run into the queue; it is committed when this returns.
+
+        Args:
+            request: An ExecutionRequest as JSON, without ids and attempt.
+            secrets: What :func:`executor_manager.request_secrets.split` took out of it; kept encrypted
+                until the verdict.
+            session_id: ``None``: a new session. One that does not exist yet is made.
+            idempotency_key: A second call of the same user with the same key gives the first
+                call's run and makes nothing.
+
+        Raises:
+            SessionConflict: The session belongs to another user.
+        """
+        async with self._database.write() as transaction:
+            if idempotency_key is not None and (
+                known := await _read_one(
+                    transaction.connection,
+                    runs.c.user_id == user_id,
+                    runs.c.idempotency_key == idempotency_key,
+                )
+            ):
+                return known
+            now = await transaction.now()
+            session_id = await _ensure_session(transaction, session_id, user_id, now)
+            run_id = uuid.uuid4().hex
+            await transaction.connection.execute(
+                insert(runs).values(
+                    id=run_id,
+                    session_id=session_id,
+                    user_id=user_id,
+                    idempotency_key=idempotency_key,
+                    request=dict(request),
+                    priority=priority,
+                    schedule_mode="immediate",
+                    on_node_loss=on_node_loss,
+                    state=RunState.QUEUED.value,
+                    attempt=1,
+                    unreachable=False,
+                    dispatch_due=False,
+                    accepted=False,
+                    cancel_due=False,
+                    last_seq=0,
+                    last_sequence=0,
+                    progress=0,
+                    created_at=now,
+                )
+            )
+            if secrets:
+                await transaction.connection.execute(
+                    insert(secrets_table).values(
+                        run_id=run_id, ciphertext=self._vault.seal(secrets)
+                    )
+                )
+            transaction.run_changed(run_id)
+            transaction.queue_changed()
+            record = await _read_one(transaction.connection, runs.c.id == run_id)
+        assert record is not None  # noqa: S101  # written above, in the same transaction
+        return record
+
+    async def get(self, run_id: str) -> RunRecord | None:
+        """One run, or ``None`` when there is none of this id."""
+        async with self._database.read() as connection:
+            return await _read_one(connection, runs.c.id == run_id)
+
+    async def of_session(self, session_id: str) -> list[RunRecord]:
+        """The session's runs in order of arrival."""
+        query = (
+            select(*RECORD_COLUMNS).where(runs.c.session_id == session_id).order_by(runs.c.ordinal)
+        )
+        async with self._database.read() as connection:
+            return [run_record(row) for row in (await connection.execute(query)).mappings()]
+
+    async def counts(self) -> dict[RunState, int]:
+        """How many live runs are in each state; states without runs are absent."""
+        query = (
+            select(runs.c.state, func.count())
+            .where(runs.c.finished_at.is_(None))
+            .group_by(runs.c.state)
+        )
+        async with self._database.read() as connection:
+            return {RunState(state): n for state, n in await connection.execute(query)}
+
+    async def secrets_of(self, run_id: str) -> dict[str, Any]:
+        """The request's secrets in the clear; empty once the run has a verdict.
+
+        Raises:
+            ConfigError: They were encrypted with another key.
+        """
+        query = select(secrets_table.c.ciphertext).where(secrets_table.c.run_id == run_id)
+        async with self._database.read() as connection:
+            ciphertext = (await connection.execute(query)).scalar_one_or_none()
+        return {} if ciphertext is None else self._vault.open(ciphertext)
+
+    async def cancel(self, run_id: str, reason: str | None = None) -> RunRecord | None:
+        """Ask for the end of a run.
+
+        A queued run is cancelled when this returns; one on a node becomes ``cancelling``, and the
+        node is told; a run with a verdict stays as it is.
+
+        Returns:
+            The run as it is now, or ``None`` when there is none of this id.
+        """
+        async with self._database.write() as transaction:
+            run = await _read_one(transaction.connection, runs.c.id == run_id)
+            if run is None:
+                return None
+            if run.state is RunState.QUEUED:
+                await append_own(transaction, run_id, EventType.CANCELLED, cancelled_data(reason))
+            elif can_become(run.state, RunState.CANCELLING):
+                await transaction.connection.execute(
+                    update(runs)
+                    .where(runs.c.id == run_id)
+                    .values(
+                        state=RunState.CANCELLING.value,
+                        cancel_reason=reason,
+                        cancel_due=True,
+                        dispatch_due=False,
+                    )
+                )
+                transaction.run_changed(run_id)
+                transaction.queue_changed()
+            return await _read_one(transaction.connection, runs.c.id == run_id)
+
+
+def cancelled_data(reason: str | None) -> dict[str, Any]:
+    """The data of a ``lifecycle.cancelled`` that no node has told."""
+    data: dict[str, Any] = {"workspace": None, "statistics": {}}
+    return data if reason is None else {"reason": reason, **data}
+
+
+def failed_data(error: str, error_code: str) -> dict[str, Any]:
+    """The data of a ``lifecycle.failed`` that no node has told."""
+    return {"error": error, "error_code": error_code, "workspace": None, "statistics": {}}
+
+
+def run_record(row: RowMapping) -> RunRecord:
+    """A row of :data:`RECORD_COLUMNS` as a record."""
+    return RunRecord(**{**row, "state": RunState(row["state"])})
+
+
+async def _read_one(
+    connection: AsyncConnection, *conditions: ColumnElement[bool]
+) -> RunRecord | None:
+    rows = await connection.execute(select(*RECORD_COLUMNS).where(*conditions))
+    row = rows.mappings().one_or_none()
+    return None if row is None else run_record(row)
+
+
+async def _ensure_session(
+    transaction: Transaction, session_id: str | None, user_id: str, now: float
+) -> str:
+    connection = transaction.connection
+    if session_id is not None:
+        owner = (
+            await connection.execute(select(sessions.c.user_id).where(sessions.c.id == session_id))
+        ).scalar_one_or_none()
+        if owner is not None:
+            if owner != user_id:
+                raise SessionConflict(
+                    "this session belongs to another user",
+                    hint="leave out session_id to begin a session of your own",
+                )
+            return session_id
+    session_id = session_id or uuid.uuid4().hex
+    await connection.execute(
+        insert(sessions).values(id=session_id, user_id=user_id, created_at=now, updated_at=now)
+    )
+    return session_id

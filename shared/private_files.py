@@ -1,0 +1,41 @@
+"""Files and folders that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+PRIVATE_FILE: Final = 0o600
+PRIVATE_DIRECTORY: Final = 0o700
+
+
+def make_private_directory(path: Path) -> None:
+    """Create *path* and its missing parents, readable by the owner only.
+
+    What exists already keeps its mode: it may be the user's own.
+    """
+    if path.is_dir():
+        return
+    make_private_directory(path.parent)
+    path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def write_private_file(path: Path, text: str) -> None:
+    """Replace *path* by a file with *text*, readable by the owner only; all of it or nothing.
+
+    A reader never sees half of it, and after a crash the old or the new text is there. Blocks for
+    as long as the disk takes: not for the event loop.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

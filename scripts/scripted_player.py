@@ -36,6 +36,18 @@ ERROR_TYPES = {
 }
 """The API's error type by HTTP status; every other status is an ``api_error``."""
 
+DEFAULT_MESSAGES: dict[str, str] = {
+    "invalid_request_error": "messages: Invalid request",
+    "authentication_error": "invalid x-api-key",
+    "permission_error": "Your API key does not have permission to use the specified resource",
+    "not_found_error": "Not found",
+    "request_too_large": "Request exceeds the maximum size",
+    "rate_limit_error": "This request would exceed your account's rate limit",
+    "api_error": "Internal server error",
+    "overloaded_error": "Overloaded",
+}
+"""Messages in the API's manner: the CLI words its own error by some of them."""
+
 
 class ConnectionCut(Exception):
     """The scenario cuts the connection here."""
@@ -135,7 +147,6 @@ class Player:
         await message.start_tool(call.tool)
         for part in self._parts(json.dumps(self._fill(call.input))):
             await message.add_tool_input(part)
-            await self._breathe()
 
     def _parts(self, text: str) -> Iterator[str]:
         for start in range(0, max(len(text), 1), self._chars):
@@ -164,11 +175,11 @@ async def _fail(fault: Fault) -> None:
     match fault:
         case HttpError(http_error=status):
             kind = ERROR_TYPES.get(status, "api_error")
-            text = fault.message or f"Scripted {kind}"
+            text = fault.message or DEFAULT_MESSAGES[kind]
             raise ApiError(status, kind, text, fault.retry_after_s)
         case StreamError(stream_error=kind):
             status = next((s for s, k in ERROR_TYPES.items() if k == kind), 500)
-            raise ApiError(status, kind, fault.message or f"Scripted {kind}")
+            raise ApiError(status, kind, fault.message or DEFAULT_MESSAGES[kind])
         case Cut():
             raise ConnectionCut
         case Hang():

@@ -19,7 +19,7 @@ _ADDED_BY_CLI = (
     "Your response above was stopped by a safety classifier",
     "[Your previous response had no visible output.",
 )
-"""How the texts begin that CLI 2.1.329 itself puts into user messages (docs/notes/claude-cli.md)."""
+"""How texts begin that CLI 2.1.329 itself puts into user messages (docs/notes/claude-cli.md)."""
 _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MULTILINE)
 _DEFERRED = re.compile(
     r"^The following deferred tools are now available.*\n((?:\w+\n)+)", re.MULTILINE

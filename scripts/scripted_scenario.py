@@ -26,7 +26,8 @@ scenarios without ``match`` come last. When nothing matches, a plain text answer
 is found by counting the assistant's turns after the last prompt *in the request itself*, so
 conversations may interleave, be retried and be resumed. Past the last step the answer says so.
 A step may carry ``usage`` (token counts that replace the estimates), ``stop_reason`` (else
-``tool_use`` or ``end_turn``), and its own ``delta_chars`` and ``delta_pause_s`` (seconds).
+``tool_use`` or ``end_turn``), and its own ``delta_chars`` and ``delta_pause_s`` (seconds after
+each delta of text or thinking).
 
 **content** is a timeline. Each item is one of:
 

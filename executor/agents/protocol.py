@@ -2,14 +2,16 @@
 
 An agent knows nothing of queues, workspaces or wires. Three rules bind every implementation:
 
-- leaving :meth:`AgentSession.close` ends every process that the session started;
+- :meth:`AgentSession.close` ends every process that the session started;
 - :meth:`AgentSession.turn` ends with exactly one :class:`TurnEnd`, whatever happens;
 - nothing is ever put into ``os.environ``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,8 +34,18 @@ class ToolDecision:
     updated_input: dict[str, Any] | None = None
 
 
-ToolPolicy = Callable[[str, dict[str, Any]], Awaitable[ToolDecision]]
-"""``(tool name, arguments) -> decision``; asked before every tool use that is not pre-approved."""
+class ToolPolicy(Protocol):
+    """Decides what an agent's tools may do."""
+
+    async def __call__(
+        self, tool: str, arguments: dict[str, Any], *, asked: bool = False
+    ) -> ToolDecision:
+        """Decide about one use of *tool*.
+
+        Called before every use, so that nothing an agent pre-approves gets around it; and once
+        more with *asked* when the agent's own rules would put this use to its user.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,23 @@ class AgentJob:
     policy: ToolPolicy = field(compare=False, repr=False)
     resume: str | None = None
     """Session id to continue, or ``None`` for a new conversation."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of everything that a live process cannot change between two turns."""
+        asked = self.request.model_dump_json(
+            include={
+                "bot",
+                "system_prompt",
+                "max_turns",
+                "max_budget_usd",
+                "allowed_tools",
+                "disallowed_tools",
+            }
+        )
+        given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
+        text = json.dumps([asked, given, sorted(self.env.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +122,7 @@ class AgentSession(Protocol):
         """The agent's process, or ``None`` when it has none."""
         ...
 
-    def turn(self, request: ExecutionRequest) -> AsyncIterator[AgentEvent | TurnEnd]:
+    def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`."""
         ...
 

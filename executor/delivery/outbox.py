@@ -202,9 +202,7 @@ class Outbox:
             self.drop(key)
             self._on_superseded(key)
         elif ack.code == "invalid":
-            logger.error(
-                f"the backend cannot use event {seq} of run {key[0]} and has skipped it: {ack.error}"
-            )
+            logger.error("event %d of run %s was skipped as unusable: %s", seq, key[0], ack.error)
             self._acknowledge(key, max(seq, ack.acked or 0))
         else:
             self._acknowledge(key, ack.acked or 0)
@@ -226,13 +224,13 @@ class Outbox:
     def _send_again_later(self, key: RunKey, error: str | None) -> None:
         if key in self._retrying:
             return
-        logger.warning(f"the backend could not commit events of run {key[0]}: {error or 'no reason'}")
+        logger.warning("events of run %s were not committed: %s", key[0], error or "no reason")
         self._retrying.add(key)
         asyncio.get_running_loop().call_later(self._retry_after_s, self._send_again, key)
 
     def _send_again(self, key: RunKey) -> None:
         self._retrying.discard(key)
-        again = [place for place in ((key, seq) for seq in self._seqs.get(key, ()))]
+        again: list[Place] = [(key, seq) for seq in self._seqs.get(key, ())]
         self._to_send = deque([*again, *(p for p in self._to_send if p[0] != key)])
         self._changed.set()
 

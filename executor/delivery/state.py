@@ -105,7 +105,7 @@ class StateStore:
     def _tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
         def log_failure(done: Future[object]) -> None:
             if (error := done.exception()) is not None:
-                logger.error(f"state not written: {error}")
+                logger.error("state not written: %s", error)
 
         self._thread.submit(work, self._connection).add_done_callback(log_failure)
 

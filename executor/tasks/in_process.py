@@ -7,8 +7,8 @@ what an agent cannot know: where it works, what changed, and the verdict.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -138,7 +138,7 @@ class _InProcessRun:
     async def answer(self, answer: Input) -> bool:
         return False
 
-    async def events(self) -> AsyncIterator[AgentEvent]:
+    async def events(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
         workspace: Workspace | None = None
         end: TurnEnd | None = None
@@ -188,14 +188,15 @@ class _InProcessRun:
             record = SessionRecord(
                 str(request.task_id), name, resume, workspace.cwd, job.config_dir
             )
-            async for item in self._turn(agent, job):
-                if isinstance(item, TurnEnd):
-                    end = item
-                    break
-                if item.type == EventType.SESSION:
-                    record = replace(record, sdk_session_id=item.data["sdk_session_id"])
-                    handler.state.save_session(record)
-                yield item
+            async with aclosing(self._turn(agent, job)) as turn:
+                async for item in turn:
+                    if isinstance(item, TurnEnd):
+                        end = item
+                        break
+                    if item.type == EventType.SESSION:
+                        record = replace(record, sdk_session_id=item.data["sdk_session_id"])
+                        handler.state.save_session(record)
+                    yield item
         except _Cancelled:
             pass
         summary = None
@@ -213,36 +214,37 @@ class _InProcessRun:
             return self._request.sdk_session_id
         return known.sdk_session_id if known is not None else None
 
-    async def _turn(self, agent: Agent, job: AgentJob) -> AsyncIterator[AgentEvent | TurnEnd]:
+    async def _turn(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """One turn in a live session; afterwards it is warm for the next, or ended."""
         warm, task_id = self._handler.warm, str(self._request.task_id)
         if job.resume is None:
             await warm.close_session(task_id)
-        session = await warm.take(task_id, job.fingerprint)
-        if session is not None and session.session_id != job.resume:
-            await session.close()
-            session = None
-        if session is None:
-            session = await self._unless_cancelled(self._open(agent, job))
-        self._session = session
+        self._session = await warm.take(task_id, job.fingerprint)
         reusable = False
         try:
-            if self._cancel.is_set():
+            if self._session is not None and self._session.session_id != job.resume:
+                await self._session.close()
+                self._session = None
+            if self._session is None:
+                await self._unless_cancelled(self._open(agent, job))
+            if self._cancel.is_set() or self._session is None:
                 raise _Cancelled
-            async for item in session.turn(self._request):
-                if isinstance(item, TurnEnd):
-                    reusable = item.reusable
-                yield item
+            async with aclosing(self._session.turn(self._request)) as items:
+                async for item in items:
+                    if isinstance(item, TurnEnd):
+                        reusable = item.reusable
+                    yield item
         finally:
-            self._session = None
-            if reusable:
+            session, self._session = self._session, None
+            if session is not None and reusable:
                 await warm.park(task_id, session, job.fingerprint)
-            else:
+            elif session is not None:
                 await session.close()
 
-    async def _open(self, agent: Agent, job: AgentJob) -> AgentSession:
+    async def _open(self, agent: Agent, job: AgentJob) -> None:
         await agent.load()
-        return await agent.open(job)
+        # Kept before anything else can happen, so that no process is left behind.
+        self._session = await agent.open(job)
 
     async def _unless_cancelled(self, step: Coroutine[Any, Any, T]) -> T:
         """The result of *step*, which is cancelled when the run is."""
@@ -250,7 +252,7 @@ class _InProcessRun:
         cancelled = asyncio.create_task(self._cancel.wait())
         try:
             await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-            if self._cancel.is_set():
+            if not task.done():
                 raise _Cancelled
             return task.result()
         finally:

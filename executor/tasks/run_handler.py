@@ -7,7 +7,7 @@ contract suite (``tests/contract/test_run_handlers.py``) runs over every impleme
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from shared.protocol.events import AgentEvent
@@ -18,7 +18,7 @@ from shared.protocol.local import Input
 class Run(Protocol):
     """One run in progress."""
 
-    def events(self) -> AsyncIterator[AgentEvent]:
+    def events(self) -> AsyncGenerator[AgentEvent]:
         """Carry the run out, yielding what happens; to be iterated once.
 
         Ends with exactly one terminal event. Closing the iterator early, or cancelling the task

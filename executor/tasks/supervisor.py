@@ -10,6 +10,7 @@ order in which they came.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -175,10 +176,10 @@ class Supervisor:
 
     async def answer(self, answer: Input) -> InputAck:
         """Pass the user's answer on to the run that asked."""
-        for entry in self._entries.values():
-            if entry.key[0] == str(answer.subtask_id) and entry.run is not None:
-                if await entry.run.answer(answer):
-                    return InputAck(success=True)
+        asked = [e for e in self._entries.values() if e.key[0] == str(answer.subtask_id)]
+        for entry in asked:
+            if entry.run is not None and await entry.run.answer(answer):
+                return InputAck(success=True)
         return InputAck(success=False, code="unknown_request")
 
     async def close_session(self, task_id: int | str) -> None:
@@ -295,7 +296,7 @@ class Supervisor:
                 self._carry_out(entry, entry.run), name=f"run {entry.key}"
             )
             # A task that is cancelled before its first step never enters its own code.
-            entry.task.add_done_callback(lambda _task, entry=entry: self._ended(entry))
+            entry.task.add_done_callback(functools.partial(self._ended, entry))
 
     async def _carry_out(self, entry: _Entry, run: Run) -> None:
         """Run to the verdict; whatever goes wrong becomes one."""
@@ -303,14 +304,14 @@ class Supervisor:
             limit = entry.request.timeout_seconds or self._timeout_s
             deadline = asyncio.timeout(limit)
             try:
-                async with deadline, aclosing(run.events()) as events:  # type: ignore[type-var]  # every implementation is an async generator
+                async with deadline, aclosing(run.events()) as events:
                     async for event in events:
                         if event.type == EventType.SESSION:
                             entry.sdk_session_id = event.data["sdk_session_id"]
                         self._reporter.report(entry.ref, event)
                         if event.terminal:
                             entry.finished = True
-                            logger.info(f"run ended: {event.action}")
+                            logger.info("run ended: %s", event.action)
             except RunError as exc:
                 self._fail(entry, exc.error_code, str(exc), exc.details)
             except TimeoutError:
@@ -322,28 +323,25 @@ class Supervisor:
                 logger.exception("the run crashed")
                 self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
 
-    def _fail(
-        self, entry: _Entry, code: ErrorCode, error: str, details: str | None = None
-    ) -> None:
+    def _fail(self, entry: _Entry, code: ErrorCode, error: str, details: str | None = None) -> None:
         if entry.finished:
             return
         if entry.cancelled:
             self._reporter.report(entry.ref, _cancelled_event(entry.reason))
         else:
-            logger.warning(f"run failed: {code}: {error}")
+            logger.warning("run failed: %s: %s", code, error)
             data = {"error": error, "error_code": str(code)}
             if details:
                 data["details"] = details
             self._reporter.report(entry.ref, AgentEvent(EventType.FAILED, data))
         entry.finished = True
 
-    def _ended(self, entry: _Entry) -> None:
+    def _ended(self, entry: _Entry, task: asyncio.Task[None]) -> None:
         """The last word on every started run, however its task ended."""
         if entry.sequel is not None:
             entry.sequel.cancel()
-        task = entry.task
         if not entry.finished:
-            if task is not None and not task.cancelled() and (error := task.exception()):
+            if not task.cancelled() and (error := task.exception()) is not None:
                 logger.error("the run crashed", exc_info=error, **_names(entry))
             code = entry.ended_as or ErrorCode.INTERNAL
             error_text = (

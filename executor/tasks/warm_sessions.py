@@ -88,4 +88,4 @@ class WarmSessions:
     def _closed(self, task: asyncio.Task[None]) -> None:
         self._closing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning(f"a session did not close gracefully: {error}")
+            logger.warning("a session did not close gracefully: %s", error)

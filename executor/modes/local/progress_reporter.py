@@ -75,9 +75,7 @@ class ProgressReporter:
 
     def open(self, request: ExecutionRequest) -> None:
         """Begin to number a run's events at 1."""
-        self._runs[request.run.key] = _Told(
-            request.run, request.task_title, request.subtask_title
-        )
+        self._runs[request.run.key] = _Told(request.run, request.task_title, request.subtask_title)
 
     def report(self, run: RunRef, event: AgentEvent) -> None:
         """Take one event of an opened run; after its verdict, or when unknown, it is dropped."""
@@ -159,9 +157,7 @@ class ProgressReporter:
                     "content": piece,
                     "offset": text.offset + offset,
                 }
-                self._put(
-                    told, AgentEvent(EventType.LLM_STREAM, data, text.source, text.timestamp)
-                )
+                self._put(told, AgentEvent(EventType.LLM_STREAM, data, text.source, text.timestamp))
 
     def _close_messages(self, told: _Told, verdict: AgentEvent) -> None:
         """A message that was begun and not ended ends with an error, before the verdict."""

@@ -1,0 +1,449 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from executor.tasks.supervisor import Supervisor
+from shared.errors import Refusal, RunError
+from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.local import Cancel, Input
+from shared.status import ErrorCode
+
+Script = Callable[["Run"], AsyncGenerator[AgentEvent]]
+
+
+def request(task_id: int | str = 1, subtask_id: int | str = 10, **fields: Any) -> ExecutionRequest:
+    return ExecutionRequest.model_validate(
+        {"task_id": task_id, "subtask_id": subtask_id, "prompt": "go", **fields}
+    )
+
+
+class Run:
+    """A run that follows a script, with a gate that the test opens."""
+
+    def __init__(self, request: ExecutionRequest, script: Script) -> None:
+        self.request = request
+        self.gate = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.cleaned_up = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self._script = script
+
+    async def events(self) -> AsyncGenerator[AgentEvent]:
+        self.begun.set()
+        try:
+            async for event in self._script(self):
+                yield event
+        finally:
+            self.cleaned_up.set()
+
+    async def cancel(self, reason: str | None) -> None:
+        self.cancelled.set()
+
+    async def answer(self, answer: Input) -> bool:
+        return answer.request_id == "known"
+
+
+async def completes(run: Run) -> AsyncGenerator[AgentEvent]:
+    yield AgentEvent(EventType.STARTED, {})
+    await run.gate.wait()
+    yield AgentEvent(EventType.COMPLETED, {"result": "done"})
+
+
+async def obeys(run: Run) -> AsyncGenerator[AgentEvent]:
+    """Ends as cancelled when it is asked to."""
+    yield AgentEvent(EventType.STARTED, {})
+    await run.cancelled.wait()
+    yield AgentEvent(EventType.CANCELLED, {"workspace": {"path": "/w"}})
+
+
+async def ignores(run: Run) -> AsyncGenerator[AgentEvent]:
+    """Never ends by itself."""
+    yield AgentEvent(EventType.STARTED, {})
+    await asyncio.Event().wait()
+
+
+async def says_nothing(run: Run) -> AsyncGenerator[AgentEvent]:
+    yield AgentEvent(EventType.STARTED, {})
+
+
+async def crashes(run: Run) -> AsyncGenerator[AgentEvent]:
+    yield AgentEvent(EventType.STARTED, {})
+    raise ZeroDivisionError("secret detail")
+
+
+async def fails(run: Run) -> AsyncGenerator[AgentEvent]:
+    yield AgentEvent(EventType.STARTED, {})
+    raise RunError(ErrorCode.CLONE_FAILED, "no such branch", hint="check the name")
+
+
+class Handler:
+    """Starts scripted runs; ``runs`` has them by subtask id."""
+
+    def __init__(self, script: Script = completes) -> None:
+        self.script = script
+        self.runs: dict[str, Run] = {}
+        self.started: asyncio.Queue[Run] = asyncio.Queue()
+        self.closed = False
+        self.refusal: Refusal | None = None
+
+    def check(self, request: ExecutionRequest) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    def start(self, request: ExecutionRequest) -> Run:
+        run = self.runs[str(request.subtask_id)] = Run(request, self.script)
+        self.started.put_nowait(run)
+        return run
+
+    async def close_session(self, task_id: int | str) -> None: ...
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Reports:
+    """What the supervisor tells, by run; after a verdict nothing counts, as in the product."""
+
+    def __init__(self) -> None:
+        self.events: dict[RunKey, list[AgentEvent]] = {}
+        self.repeated: list[RunKey] = []
+        self.forgotten: list[RunKey] = []
+        self.undelivered: set[RunKey] = set()
+        self._told = asyncio.Event()
+
+    def open(self, request: ExecutionRequest) -> None:
+        self.events[request.run.key] = []
+
+    def report(self, run: RunRef, event: AgentEvent) -> None:
+        self.events.setdefault(run.key, []).append(event)
+        self._told.set()
+
+    def last_seq(self, key: RunKey) -> int:
+        return len(self.events.get(key, ()))
+
+    def repeat_verdict(self, key: RunKey) -> None:
+        self.repeated.append(key)
+
+    def delivered(self, key: RunKey) -> bool:
+        return key not in self.undelivered
+
+    def forget(self, key: RunKey) -> None:
+        self.forgotten.append(key)
+
+    async def verdict(self, subtask_id: int | str = 10, attempt: int = 1) -> AgentEvent:
+        """Wait for the run's terminal event."""
+        key = (str(subtask_id), attempt)
+        async with asyncio.timeout(5):
+            while True:
+                ends = [event for event in self.events.get(key, ()) if event.terminal]
+                if ends:
+                    return ends[0]
+                self._told.clear()
+                await self._told.wait()
+
+    def verdicts(self) -> dict[str, list[str]]:
+        return {
+            key[0]: [event.action for event in events if event.terminal]
+            for key, events in self.events.items()
+        }
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+@pytest.fixture
+async def make(reports: Reports) -> AsyncIterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def make(handler: Handler, **options: Any) -> Supervisor:
+        defaults = {"max_concurrent": 2, "queue_limit": 2, "timeout_s": 3600}
+        made.append(Supervisor(handler, reports, **{**defaults, **options}))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        await asyncio.wait_for(supervisor.close(), 5)
+
+
+Make = Callable[..., Supervisor]
+
+
+async def test_an_accepted_run_ends_with_its_handlers_verdict(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    assert not supervisor.submit(request()).duplicate
+    (await handler.started.get()).gate.set()
+    assert (await reports.verdict()).data == {"result": "done"}
+
+
+async def test_a_repeated_dispatch_starts_nothing(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    assert supervisor.submit(request("1", "10")).duplicate
+    assert len(handler.runs) == 1
+
+
+async def test_a_repeat_of_a_finished_run_sends_its_result_again(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request())
+    (await handler.started.get()).gate.set()
+    await reports.verdict()
+    assert supervisor.submit(request()).duplicate
+    assert reports.repeated == [("10", 1)]
+    assert len(handler.runs) == 1
+
+
+async def test_runs_of_one_session_go_one_after_the_other(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    first = await handler.started.get()
+    await first.begun.wait()
+    assert list(handler.runs) == ["10"]
+    first.gate.set()
+    second = await handler.started.get()
+    assert first.cleaned_up.is_set()
+    second.gate.set()
+    await reports.verdict(11)
+
+
+async def test_sessions_run_side_by_side_up_to_the_limit(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler, max_concurrent=2)
+    for session in (1, 2, 3):
+        supervisor.submit(request(session, session * 10))
+    first, second = await handler.started.get(), await handler.started.get()
+    await first.begun.wait()
+    await second.begun.wait()
+    assert handler.started.empty()
+    assert supervisor.running_task_ids() == [1, 2]
+    assert supervisor.free_slots == 0
+    second.gate.set()
+    assert (await handler.started.get()).request.task_id == 3
+
+
+async def test_beyond_the_queue_a_run_is_refused_as_busy(make: Make) -> None:
+    handler = Handler()
+    supervisor = make(handler, max_concurrent=1, queue_limit=1)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(2, 20))
+    with pytest.raises(Refusal) as refused:
+        supervisor.submit(request(3, 30))
+    assert (refused.value.error_code, refused.value.reason) == (ErrorCode.BUSY, "slots")
+
+
+async def test_what_the_handler_refuses_leaves_no_trace(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    handler.refusal = Refusal(ErrorCode.UNSUPPORTED_AGENT, "no such agent")
+    supervisor = make(handler)
+    with pytest.raises(Refusal):
+        supervisor.submit(request())
+    assert reports.events == {}
+    assert supervisor.unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        (crashes, "internal", "ZeroDivisionError"),
+        (says_nothing, "internal", "without a verdict"),
+        (fails, "clone_failed", "no such branch"),
+    ],
+)
+async def test_whatever_goes_wrong_becomes_one_verdict(
+    make: Make, reports: Reports, script: Script, code: str, words: str
+) -> None:
+    supervisor = make(Handler(script))
+    supervisor.submit(request(1, 10))
+    verdict = await reports.verdict()
+    assert verdict.data["error_code"] == code
+    assert words in verdict.data["error"]
+    assert "secret" not in verdict.data["error"]
+    supervisor.submit(request(1, 11))
+    await reports.verdict(11)
+    assert reports.verdicts() == {"10": ["failed"], "11": ["failed"]}
+
+
+async def test_a_run_beyond_its_time_is_ended_and_fails(make: Make, reports: Reports) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler)
+    supervisor.submit(request(timeout_seconds=0.01))
+    verdict = await reports.verdict()
+    assert verdict.data["error_code"] == "timed_out"
+    assert handler.runs["10"].cleaned_up.is_set()
+
+
+async def test_a_cancelled_run_keeps_what_its_handler_says_of_the_workspace(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(obeys)
+    supervisor = make(handler)
+    supervisor.submit(request())
+    await (await handler.started.get()).begun.wait()
+    assert supervisor.cancel(Cancel(task_id=1, subtask_id="10", reason="why")) == "cancelling"
+    verdict = await reports.verdict()
+    assert verdict.type == EventType.CANCELLED
+    assert verdict.data["workspace"] == {"path": "/w"}
+
+
+async def test_an_agent_that_ignores_the_interrupt_is_ended(make: Make, reports: Reports) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, interrupt_grace_s=0.01)
+    supervisor.submit(request())
+    run = await handler.started.get()
+    await run.begun.wait()
+    supervisor.cancel(Cancel(task_id=1, reason="why"))
+    verdict = await reports.verdict()
+    assert (verdict.type, verdict.data) == (EventType.CANCELLED, {"reason": "why"})
+    assert run.cancelled.is_set()
+    assert run.cleaned_up.is_set()
+
+
+async def test_a_queued_run_is_cancelled_at_once(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    assert supervisor.cancel(Cancel(task_id=1, subtask_id=11)) == "cancelling"
+    assert reports.verdicts()["11"] == ["cancelled"]
+    assert supervisor.cancel(Cancel(task_id=1, subtask_id=11)) == "finished"
+    assert "11" not in handler.runs
+
+
+async def test_a_cancel_before_its_dispatch_is_kept(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    assert supervisor.cancel(Cancel(task_id=1, subtask_id=10)) == "unknown"
+    supervisor.submit(request(1, 10))
+    assert reports.verdicts() == {"10": ["cancelled"]}
+    assert handler.runs == {}
+
+
+async def test_cancelling_a_session_ends_all_its_runs_and_no_other(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(obeys)
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    supervisor.submit(request(2, 20))
+    supervisor.cancel(Cancel(task_id="1"))
+    await reports.verdict(10)
+    assert reports.verdicts() == {"10": ["cancelled"], "11": ["cancelled"], "20": []}
+
+
+async def test_a_session_takes_the_next_run_after_a_cancel(make: Make, reports: Reports) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, interrupt_grace_s=0)
+    supervisor.submit(request(1, 10))
+    supervisor.cancel(Cancel(task_id=1, subtask_id=10))
+    await reports.verdict(10)
+    handler.script = completes
+    supervisor.submit(request(1, 11))
+    run = await handler.started.get()
+    while run.request.subtask_id != 11:
+        run = await handler.started.get()
+    run.gate.set()
+    assert (await reports.verdict(11)).type == EventType.COMPLETED
+
+
+async def test_a_later_attempt_ends_the_earlier_one_and_is_not_undone(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(obeys)
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    await (await handler.started.get()).begun.wait()
+    supervisor.submit(request(1, 10, attempt=2))
+    assert reports.forgotten == [("10", 1)]
+    second = await handler.started.get()
+    assert second.request.attempt == 2
+    with pytest.raises(Refusal) as refused:
+        supervisor.submit(request(1, 10, attempt=1))
+    assert refused.value.error_code == ErrorCode.SUPERSEDED
+
+
+async def test_draining_lets_runs_finish_and_takes_no_new_ones(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    run = await handler.started.get()
+    drained = asyncio.create_task(supervisor.drain(grace_s=3600))
+    await run.begun.wait()
+    with pytest.raises(Refusal) as refused:
+        supervisor.submit(request(2, 20))
+    assert refused.value.error_code == ErrorCode.DRAINING
+    run.gate.set()
+    await asyncio.wait_for(drained, 5)
+    assert reports.verdicts() == {"10": ["completed"]}
+
+
+async def test_what_the_grace_does_not_suffice_for_is_failed(make: Make, reports: Reports) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    run = await handler.started.get()
+    await run.begun.wait()
+    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
+    codes = [(await reports.verdict(n)).data["error_code"] for n in (10, 11)]
+    assert codes == ["executor_restarted", "executor_restarted"]
+    assert run.cleaned_up.is_set()
+    assert "11" not in handler.runs
+
+
+async def test_a_run_ended_before_its_first_step_still_gets_a_verdict(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    await asyncio.wait_for(supervisor.close(), 5)
+    assert reports.verdicts() == {"10": ["failed"]}
+    assert handler.closed
+
+
+async def test_reports_name_what_the_backend_may_not_know(make: Make, reports: Reports) -> None:
+    async def knows_its_session(run: Run) -> AsyncGenerator[AgentEvent]:
+        yield AgentEvent(EventType.SESSION, {"sdk_session_id": "s-1"})
+        await run.gate.wait()
+        yield AgentEvent(EventType.COMPLETED, {})
+
+    handler = Handler(knows_its_session)
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    first = await handler.started.get()
+    first.gate.set()
+    await (await handler.started.get()).begun.wait()
+    reports.undelivered.add(("10", 1))
+    told = {r.subtask_id: (r.state, r.last_seq, r.sdk_session_id) for r in supervisor.reports()}
+    assert told[10] == ("finished", 2, "s-1")
+    assert told[11][0] == "running"
+    reports.undelivered.clear()
+    assert [r.subtask_id for r in supervisor.reports()] == [11]
+    assert [ref.subtask_id for ref in supervisor.unfinished()] == [11]
+
+
+async def test_an_answer_reaches_the_run_that_asked(make: Make) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    supervisor.submit(request(1, 10))
+    answer = {"task_id": 1, "subtask_id": "10", "request_id": "known", "decision": "allow"}
+    assert (await supervisor.answer(Input.model_validate(answer))).success
+    unknown = await supervisor.answer(Input.model_validate({**answer, "request_id": "other"}))
+    assert (unknown.success, unknown.code) == (False, "unknown_request")

@@ -22,7 +22,7 @@ _ADDED_BY_CLI = (
 """How texts begin that CLI 2.1.329 itself puts into user messages (docs/notes/claude-cli.md)."""
 _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MULTILINE)
 _DEFERRED = re.compile(
-    r"^The following deferred tools are now available.*\n((?:\w+\n)+)", re.MULTILINE
+    r"^The following deferred tools are now available.*\n((?:\S+\n)+)", re.MULTILINE
 )
 _SUMMARY_REQUEST = "create a detailed summary of the conversation"
 

@@ -59,8 +59,8 @@ class Runs:
 
         Args:
             request: An ExecutionRequest as JSON, without ids and attempt.
-            secrets: What :func:`executor_manager.request_secrets.split` took out of it; kept encrypted
-                until the verdict.
+            secrets: What :func:`executor_manager.request_secrets.split` took out of it; kept
+                encrypted until the verdict.
             session_id: ``None``: a new session. One that does not exist yet is made.
             idempotency_key: A second call of the same user with the same key gives the first
                 call's run and makes nothing.
@@ -118,6 +118,33 @@ class Runs:
         """One run, or ``None`` when there is none of this id."""
         async with self._database.read() as connection:
             return await _read_one(connection, runs.c.id == run_id)
+
+    async def by_key(self, user_id: str, idempotency_key: str) -> RunRecord | None:
+        """The run that this user made with this key, or ``None``."""
+        async with self._database.read() as connection:
+            return await _read_one(
+                connection, runs.c.user_id == user_id, runs.c.idempotency_key == idempotency_key
+            )
+
+    async def page(
+        self,
+        *,
+        limit: int,
+        state: RunState | None = None,
+        session_id: str | None = None,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """The newest runs first, at most *limit*; only those older than the run *before*."""
+        query = select(*RECORD_COLUMNS).order_by(runs.c.ordinal.desc()).limit(limit)
+        if state is not None:
+            query = query.where(runs.c.state == state.value)
+        if session_id is not None:
+            query = query.where(runs.c.session_id == session_id)
+        if before is not None:
+            older = select(runs.c.ordinal).where(runs.c.id == before).scalar_subquery()
+            query = query.where(runs.c.ordinal < older)
+        async with self._database.read() as connection:
+            return [run_record(row) for row in (await connection.execute(query)).mappings()]
 
     async def of_session(self, session_id: str) -> list[RunRecord]:
         """The session's runs in order of arrival."""

@@ -1,0 +1,152 @@
+"""Shows a run live: state, tool calls, streamed text and a progress bar.
+
+On a terminal the bar and the line being written stay at the bottom; in a pipe every finished line
+is printed once, without colour.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from scripts.manager_client import Event
+
+MAX_RESULT_LINES = 8
+MAX_LINE = 160
+
+MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
+
+
+class RunView:
+    """Renders one run's events as they come; leaving it ends the live display."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._line = ""
+        self._thinking_shown = False
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=40),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._bar = self._progress.add_task("waiting", total=100)
+        self._live = Live(console=console, refresh_per_second=12, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+            self._redraw()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end_line()
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Render one event."""
+        kind = f"{event['event']['category']}.{event['event']['action']}"
+        data = event["data"]
+        if kind == "llm.stream":
+            self._stream(data["content"])
+        else:
+            self._end_line()
+            self._show(kind, data)
+        if (progress := event.get("progress")) is not None:
+            self._progress.update(self._bar, completed=progress)
+        self._redraw()
+
+    def _show(self, kind: str, data: dict[str, Any]) -> None:
+        match kind:
+            case "lifecycle.started":
+                self._state("running")
+                resumed = ", continuing its conversation" if data.get("resumed") else ""
+                self._note(f"started: {data.get('agent_type')}{resumed}")
+            case "workspace.prepared":
+                self._note(f"workspace: {data.get('path')}")
+                if data.get("repository"):
+                    commit = (data.get("commit") or "")[:10]
+                    self._note(f"repository: {data['repository']} {data.get('branch')} {commit}")
+            case "agent.session":
+                self._note(f"conversation: {data.get('sdk_session_id')}")
+            case "llm.reasoning":
+                self._print(data.get("content", ""), style="italic dim", prefix="  thinking: ")
+            case "llm.tool_call":
+                self._state(data["tool_name"])
+                self._print(f"{data['tool_name']}  {_brief(data.get('arguments'))}", style="cyan")
+            case "llm.tool_result":
+                self._result(data)
+            case "agent.todos":
+                for todo in data["todos"]:
+                    mark = MARKS.get(todo.get("status"), "[ ]")
+                    self._print(f"  {mark} {todo.get('content')}", style="magenta")
+            case "workspace.changed":
+                for file in data["files"]:
+                    counts = f"+{file.get('added_lines')} -{file.get('removed_lines')}"
+                    self._note(f"{file['status']}: {file['path']} {counts}")
+            case "system.warning" | "system.error" | "llm.error":
+                text = data.get("message") or data.get("error") or ""
+                self._print(text, style="yellow", prefix="! ")
+            case "agent.input_required":
+                self._print(f"asks: {_brief(data.get('tool_input'))}", style="yellow")
+            case "lifecycle.completed" | "lifecycle.failed" | "lifecycle.cancelled":
+                self._state(kind.partition(".")[2])
+                self._progress.update(self._bar, completed=100)
+            case _:
+                pass  # not worth a line
+
+    def _stream(self, content: str) -> None:
+        self._line += content
+        *finished, self._line = self._line.split("\n")
+        for line in finished:
+            self._console.print(Text(line))
+
+    def _end_line(self) -> None:
+        if self._line:
+            self._console.print(Text(self._line))
+            self._line = ""
+
+    def _result(self, data: dict[str, Any]) -> None:
+        result = data.get("result")
+        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        lines = text.rstrip().splitlines()
+        style = "red" if data.get("is_error") else "dim"
+        for line in lines[:MAX_RESULT_LINES]:
+            self._console.print(Text("  | " + line[:MAX_LINE], style=style))
+        if len(lines) > MAX_RESULT_LINES:
+            self._console.print(
+                Text(f"  | … {len(lines) - MAX_RESULT_LINES} more lines", style=style)
+            )
+
+    def _note(self, text: str) -> None:
+        self._print(text, style="green", prefix="- ")
+
+    def _print(self, text: str, *, style: str = "", prefix: str = "") -> None:
+        self._console.print(Text(prefix + text, style=style))
+
+    def _state(self, state: str) -> None:
+        self._progress.update(self._bar, description=state)
+
+    def _redraw(self) -> None:
+        if self._live.is_started:
+            self._live.update(Group(Text(self._line), self._progress))
+
+
+def _brief(arguments: Any) -> str:
+    """The arguments of a tool in one line."""
+    if isinstance(arguments, dict):
+        for name in ("command", "file_path", "path", "pattern", "url", "query"):
+            if isinstance(arguments.get(name), str):
+                return _one_line(arguments[name])
+    return _one_line(json.dumps(arguments, ensure_ascii=False))
+
+
+def _one_line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= MAX_LINE else flat[: MAX_LINE - 1] + "…"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from executor_manager.store.database import Database
 from executor_manager.store.log import append_own, read_heads, write_heads
@@ -98,7 +97,7 @@ class EventLog:
     async def _commit(self, group: list[_Append]) -> None:
         try:
             results = await self._write(group)
-        except (SQLAlchemyError, OSError, ValueError, TypeError) as exc:
+        except Exception as exc:
             if len(group) > 1:  # one bad append must not take the others with it
                 for one in group:
                     await self._commit([one])

@@ -20,6 +20,10 @@ _VERDICTS: Final[Mapping[str, RunState]] = {
     EventType.CANCELLED: RunState.CANCELLED,
 }
 
+MAX_CODE: Final = 40
+MAX_SDK_SESSION_ID: Final = 64
+"""Characters that are kept of the two."""
+
 
 @dataclass(slots=True)
 class Head:
@@ -96,14 +100,16 @@ class Head:
                 timestamp=timestamp,
             )
         )
-        if type_ == EventType.SESSION and isinstance(told := data.get("sdk_session_id"), str):
-            self.sdk_session_id = told
+        if type_ == EventType.SESSION:
+            told = data.get("sdk_session_id")
+            if isinstance(told, str) and len(told) <= MAX_SDK_SESSION_ID:
+                self.sdk_session_id = told
         if type_ in TERMINAL_EVENTS:
             self.state = _VERDICTS[type_]
             self.verdict = data
             self.progress = 100 if self.state is RunState.COMPLETED else self.progress
             if self.state is RunState.FAILED:
-                self.error_code = str(data.get("error_code") or "internal")
+                self.error_code = str(data.get("error_code") or "internal")[:MAX_CODE]
 
 
 def _first_covered(event: NewEvent) -> int:

@@ -157,7 +157,8 @@ class Queue:
         """Record that the node did not take the run.
 
         ``busy`` and ``draining`` lead back to the queue and keep the node out of the next claims;
-        anything else is the run's verdict. A run whose cancel was asked for is cancelled.
+        anything else is the run's verdict. A run whose cancel was asked for is cancelled. One that
+        the node had accepted before, and should only take up again, waits for it.
         """
         async with self._database.write() as transaction:
             head = (await read_heads(transaction, [errand.run_id])).get(errand.run_id)
@@ -181,7 +182,9 @@ class Queue:
                 await append_own(
                     transaction, errand.run_id, EventType.CANCELLED, cancelled_data(errand.reason)
                 )
-            elif code in REQUEUEING_REFUSALS and not head.accepted:
+            elif code in REQUEUEING_REFUSALS and head.accepted:
+                pass  # it has begun there: the dispatch stays due
+            elif code in REQUEUEING_REFUSALS:
                 await transaction.connection.execute(
                     update(runs)
                     .where(runs.c.id == errand.run_id)
@@ -197,7 +200,10 @@ class Queue:
                 transaction.run_changed(errand.run_id)
             else:
                 await append_own(
-                    transaction, errand.run_id, EventType.FAILED, failed_data(error, code)
+                    transaction,
+                    errand.run_id,
+                    EventType.FAILED,
+                    failed_data(error, code),
                 )
 
     async def cancel_answered(self, errand: Errand, *, known: bool) -> None:

@@ -9,17 +9,38 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy import String as PlainString
+from sqlalchemy import Text as PlainText
+
+
+class String(TypeDecorator[str]):
+    """Text that may come from outside: half of a surrogate pair cannot be stored as UTF-8."""
+
+    impl = PlainString
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace what cannot be encoded."""
+        return None if value is None else value.encode("utf-8", "replace").decode()
+
+
+class Text(String):
+    """The same without a length."""
+
+    impl = PlainText
+    cache_ok = True
+
 
 metadata: Final = MetaData(
     naming_convention={

@@ -31,7 +31,7 @@ from rich.syntax import Syntax
 if not __package__:  # started as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.follow import RunView
+from scripts.follow import follow
 from scripts.manager_client import ApiError, ManagerClient
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import load_scenarios
@@ -108,10 +108,7 @@ async def demo(console: Console, environ: Mapping[str, str]) -> int:
         config = {"repo_url": task.repository} if task.repository else {}
         created = await client.create_task(task.prompt, config)
         console.print(f"task       {task.prompt}")
-        with RunView(console) as view:
-            async for event in client.events(created["task_id"]):
-                view.show(event)
-        outcome = await client.task(created["task_id"])
+        outcome = await follow(client, created["task_id"], console)
         return await summary(console, place, outcome, time.monotonic() - began)
 
 

@@ -14,12 +14,22 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from scripts.manager_client import Event
+from scripts.manager_client import Event, ManagerClient
 
 MAX_RESULT_LINES = 8
 MAX_LINE = 160
 
 MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
+
+
+async def follow(client: ManagerClient, task_id: str, console: Console) -> dict[str, Any]:
+    """Show a run until its verdict; returns where it stands then."""
+    with RunView(console) as view:
+        async for event in client.events(task_id):
+            view.show(event)
+            if event["event"]["category"] != "llm" or event["event"]["action"] == "tool_result":
+                view.progress((await client.task(task_id))["progress"])
+    return await client.task(task_id)
 
 
 class RunView:
@@ -58,8 +68,11 @@ class RunView:
         else:
             self._end_line()
             self._show(kind, data)
-        if (progress := event.get("progress")) is not None:
-            self._progress.update(self._bar, completed=progress)
+        self._redraw()
+
+    def progress(self, percent: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._bar, completed=percent)
         self._redraw()
 
     def _show(self, kind: str, data: dict[str, Any]) -> None:

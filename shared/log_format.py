@@ -34,11 +34,15 @@ class TextFormatter(logging.Formatter):
 
     What comes from outside can neither begin a line nor move the cursor: control characters are
     escaped in messages, and the lines of a traceback are indented.
+
+    Args:
+        traces: Whether tracebacks follow; without them, every record is one line.
     """
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, *, traces: bool = True) -> None:
         super().__init__(datefmt="%Y-%m-%d %H:%M:%S")
         self._redactor = redactor
+        self._traces = traces
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_word(value)}" for name, value in _fields(record).items())
@@ -47,7 +51,7 @@ class TextFormatter(logging.Formatter):
             f"[in {record.pathname}:{record.lineno}] - {record.levelname} - "
             f"{_escape(str(record.msg))}{fields}"
         )
-        trace = _trace(self, record)
+        trace = _trace(self, record) if self._traces else ""
         text = _cut(self._redactor.redact(line))
         if trace:
             indented = "".join(f"\n    {_escape(row)}" for row in trace.split("\n"))

@@ -108,9 +108,13 @@ def configure_logging(
             console = True
     if console and sys.stderr is not None:
         handlers.append(logging.StreamHandler(sys.stderr))
-    formatter = JsonFormatter(redactor) if format == "json" else TextFormatter(redactor)
     for handler in handlers:
-        handler.setFormatter(formatter)
+        if format == "json":
+            handler.setFormatter(JsonFormatter(redactor))
+        else:
+            # People at a terminal get the sentence; the traceback is in the file.
+            traces = handler is handlers[0] or level == "DEBUG"
+            handler.setFormatter(TextFormatter(redactor, traces=traces))
 
     levels = {name: logging.getLogger(name).level for name in ("", *CHATTY)}
     for name in CHATTY:
@@ -118,12 +122,12 @@ def configure_logging(
     root = logging.getLogger()
     root.setLevel(level)
     records: queue.Queue[Any] = queue.Queue(QUEUE_LIMIT)
-    handler = QueueHandler(records)
-    root.addHandler(handler)
+    entry = QueueHandler(records)
+    root.addHandler(entry)
     logging.captureWarnings(True)
     writer = QueueWriter(records, *handlers)
     writer.start()
-    return Logs(handler, writer, levels)
+    return Logs(entry, writer, levels)
 
 
 def _to_record(

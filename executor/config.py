@@ -1,0 +1,409 @@
+"""The settings of one executor: environment over ``{home}/config.env`` over defaults."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, get_args
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import ConfigError
+from shared.protocol.execution import PermissionMode
+
+HOME_VARIABLE: Final = "WEGENT_EXECUTOR_HOME"
+CONFIG_FILE: Final = "config.env"
+
+EXAMPLES: Final = {
+    "WEGENT_BACKEND_URL": "http://localhost:8001",
+    "WEGENT_AUTH_TOKEN": "your-auth-token",
+    "ANTHROPIC_BASE_URL": "https://api.anthropic.com",
+}
+"""What a message suggests for variables that have no default."""
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("names a user (~name) whom this machine does not know") from None
+
+
+def _directory(path: Path) -> Path:
+    path = _absolute(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError("is not a directory")
+    return path
+
+
+def _bare_name(name: str) -> str:
+    if name in {".", ".."} or "/" in name or "\\" in name:
+        raise ValueError(
+            "must be a file name without a folder; the folder is WEGENT_EXECUTOR_LOG_DIR"
+        )
+    return name
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        url = url.strip().rstrip("/")
+        if not url.isprintable() or " " in url:
+            raise ValueError("contains a space or a control character")
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018  raises when it is not a number
+        except ValueError:
+            raise ValueError("is not a URL: check host and port") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError("must begin with " + " or ".join(f"{name}://" for name in schemes))
+        if "@" in parts.netloc:
+            raise ValueError("must not contain a user name or password; use WEGENT_AUTH_TOKEN")
+        if parts.query or parts.fragment:
+            raise ValueError("must not contain ? or #")
+        return parts.geturl()
+
+    return AfterValidator(check)
+
+
+def _token(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value().strip()
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
+    if not token:
+        raise ValueError("is empty")
+    if not token.isprintable() or " " in token:
+        raise ValueError("contains a space or a control character; was it copied completely?")
+    return SecretStr(token)
+
+
+def _one_of(*values: str) -> BeforeValidator:
+    """Accept *values* in any case."""
+    by_lower = {value.lower(): value for value in values}
+
+    def canonical(value: object) -> object:
+        return by_lower.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+    return BeforeValidator(canonical)
+
+
+def _local_only(mode: object) -> object:
+    if isinstance(mode, str) and mode.strip().lower() == "docker":
+        raise PydanticCustomError(
+            _DOCKER, "docker mode is not part of this version; set EXECUTOR_MODE=local"
+        )
+    return mode
+
+
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LocalPermissionMode = Literal["unattended"] | PermissionMode
+_DOCKER: Final = "docker_mode"
+_MISFIT: Final = "misfit"
+_PERMISSION_MODES: Final = ("unattended", *get_args(PermissionMode))
+
+
+class ExecutorSettings(BaseSettings):
+    """Settings of one executor process.
+
+    Built in :mod:`executor.cli` only, by :func:`load_settings`. Other modules take the values they
+    need as constructor arguments.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+    )
+
+    # --- Which backend, and as whom ---
+    mode: Annotated[Literal["local"], _one_of("local"), BeforeValidator(_local_only)] = Field(
+        default="local",
+        validation_alias="EXECUTOR_MODE",
+        description="How the executor runs; `local` is assumed when it is not set",
+    )
+    backend_url: Annotated[str, _url("http", "https", "ws", "wss")] = Field(
+        validation_alias="WEGENT_BACKEND_URL",
+        description="Address of the backend; a path prefix is kept",
+    )
+    auth_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
+        validation_alias="WEGENT_AUTH_TOKEN",
+        description="Token that the backend gave out; a leading `Bearer ` is ignored",
+    )
+    executor_name: str | None = Field(
+        default=None,
+        validation_alias="WEGENT_EXECUTOR_NAME",
+        max_length=200,
+        description="Name shown at the backend; the host's name when not set",
+    )
+
+    # --- Where things lie ---
+    home: Annotated[Path, AfterValidator(_directory)] = Field(
+        default_factory=lambda: Path.home() / ".wegent-executor",
+        validation_alias=HOME_VARIABLE,
+        description="Main folder, with `config.env` in it; read from the environment only",
+    )
+    workspace_root: Annotated[Path, AfterValidator(_directory)] = Field(
+        default_factory=lambda data: data["home"] / "workspace",
+        validation_alias="LOCAL_WORKSPACE_ROOT",
+        description="Where repositories are cloned: `{task_id}/{repo_name}`",
+    )
+
+    # --- Logs ---
+    log_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default_factory=lambda data: data["home"] / "logs",
+        validation_alias="WEGENT_EXECUTOR_LOG_DIR",
+        description="Folder of the log files",
+    )
+    log_file: Annotated[str, AfterValidator(_bare_name)] = Field(
+        default="executor.log",
+        validation_alias="WEGENT_EXECUTOR_LOG_FILE",
+        description="Name of the log file",
+    )
+    log_max_size_mb: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        validation_alias="WEGENT_EXECUTOR_LOG_MAX_SIZE",
+        description="Size in MB at which the log file is rotated",
+    )
+    log_backup_count: int = Field(
+        default=5,
+        ge=1,
+        le=1_000,
+        validation_alias="WEGENT_EXECUTOR_LOG_BACKUP_COUNT",
+        description="How many rotated log files are kept",
+    )
+    log_level: Annotated[LogLevel, _one_of(*get_args(LogLevel))] = Field(
+        default="INFO",
+        validation_alias="LOG_LEVEL",
+        description="Lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
+    )
+    log_format: Annotated[Literal["text", "json"], _one_of("text", "json")] = Field(
+        default="text",
+        validation_alias="LOG_FORMAT",
+        description="`text`, or `json` for one JSON object per line",
+    )
+
+    # --- The connection ---
+    heartbeat_interval_s: Seconds = Field(
+        default=30,
+        validation_alias="LOCAL_HEARTBEAT_INTERVAL",
+        description="Seconds between heartbeats, unless the backend says otherwise",
+    )
+    heartbeat_timeout_s: Seconds = Field(
+        default=90,
+        validation_alias="LOCAL_HEARTBEAT_TIMEOUT",
+        description="Seconds without a heartbeat before connecting anew, at least two intervals",
+    )
+    reconnect_delay_s: Seconds = Field(
+        default=1,
+        validation_alias="LOCAL_RECONNECT_DELAY",
+        description="Seconds before the first attempts to connect again",
+    )
+    reconnect_max_delay_s: Seconds = Field(
+        default=30,
+        validation_alias="LOCAL_RECONNECT_MAX_DELAY",
+        description="Longest pause in seconds between attempts to connect",
+    )
+
+    # --- Runs ---
+    max_concurrent_tasks: int = Field(
+        default=4,
+        ge=1,
+        le=1_000,
+        validation_alias="LOCAL_MAX_CONCURRENT_TASKS",
+        description="How many runs are carried out at the same time",
+    )
+    queue_limit: int = Field(
+        default=100,
+        ge=0,
+        le=100_000,
+        validation_alias="LOCAL_QUEUE_LIMIT",
+        description="How many accepted runs may wait for a place; more are refused as `busy`",
+    )
+    task_timeout_s: Seconds = Field(
+        default=3600,
+        validation_alias="TASK_TIMEOUT_SECONDS",
+        description="Seconds that a run may take, unless its request says otherwise",
+    )
+    clone_timeout_s: Seconds = Field(
+        default=600,
+        validation_alias="LOCAL_CLONE_TIMEOUT_SECONDS",
+        description="Seconds that a clone or fetch may take",
+    )
+    allow_local_repositories: bool = Field(
+        default=False,
+        validation_alias="LOCAL_ALLOW_LOCAL_REPOSITORIES",
+        description="Whether requests may name repositories on this machine (`file://` and paths)",
+    )
+    permission_mode: Annotated[LocalPermissionMode, _one_of(*_PERMISSION_MODES)] = Field(
+        default="unattended",
+        validation_alias="LOCAL_PERMISSION_MODE",
+        description="`unattended` (agents may do all inside the workspace), or a mode of Claude's",
+    )
+    shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=30,
+        validation_alias="LOCAL_SHUTDOWN_GRACE_SECONDS",
+        description="Seconds that runs get to finish when the executor is told to stop",
+    )
+
+    # --- Claude Code ---
+    anthropic_api_key: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_API_KEY",
+        description="API key, for requests without one; your own `claude` login when not set",
+    )
+    anthropic_auth_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_AUTH_TOKEN",
+        description="Bearer token for the API, instead of a key",
+    )
+    anthropic_base_url: Annotated[str, _url("http", "https")] | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_BASE_URL",
+        description="Address of the API; the executor's key goes there and nowhere else",
+    )
+    anthropic_model: str | None = Field(
+        default=None,
+        validation_alias="ANTHROPIC_MODEL",
+        description="Model, for requests that name none",
+    )
+    claude_path: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        validation_alias="WEGENT_CLAUDE_PATH",
+        description="The `claude` program; the one that comes with the executor when not set",
+    )
+    claude_session_idle_s: Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)] = (
+        Field(
+            default=300,
+            validation_alias="CLAUDE_SESSION_IDLE_SECONDS",
+            description="Seconds that an idle Claude process is kept for the next message",
+        )
+    )
+    claude_max_warm_sessions: int = Field(
+        default=3,
+        ge=0,
+        le=1_000,
+        validation_alias="CLAUDE_MAX_WARM_SESSIONS",
+        description="How many idle Claude processes are kept; each takes about 225 MB",
+    )
+    skill_clear_cache: bool = Field(
+        default=True,
+        validation_alias="SKILL_CLEAR_CACHE",
+        description="Whether the cache of skills is emptied at start",
+    )
+
+    @model_validator(mode="after")
+    def _times_fit_together(self) -> Self:
+        problems = []
+        if self.heartbeat_timeout_s < 2 * self.heartbeat_interval_s:
+            problems.append(
+                "LOCAL_HEARTBEAT_TIMEOUT: must be at least twice LOCAL_HEARTBEAT_INTERVAL, "
+                "or one lost heartbeat ends the connection"
+            )
+        if self.reconnect_max_delay_s < self.reconnect_delay_s:
+            problems.append(
+                "LOCAL_RECONNECT_MAX_DELAY: must not be smaller than LOCAL_RECONNECT_DELAY"
+            )
+        if problems:
+            raise PydanticCustomError(_MISFIT, "{problems}", {"problems": "\n".join(problems)})
+        return self
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values that no log may show."""
+        held = (self.auth_token, self.anthropic_api_key, self.anthropic_auth_token)
+        return [secret.get_secret_value() for secret in held if secret is not None]
+
+
+def load_settings() -> ExecutorSettings:
+    """Read the settings of this process.
+
+    Raises:
+        ConfigError: Lists every variable that is missing or wrong, with the reason and the fix.
+    """
+    file = _config_file()
+    try:
+        settings = ExecutorSettings(_env_file=file)
+    except ValidationError as exc:
+        raise _explained(exc.errors(include_url=False, include_input=False), file) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"{file} cannot be read: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}",
+            hint="every line is KEY=value",
+        ) from None
+    if settings.home != file.parent:
+        raise ConfigError(
+            f"{HOME_VARIABLE}: {file} names another folder than the one it is in",
+            hint=f"remove it there and set it in the environment: export {HOME_VARIABLE}=<folder>",
+        )
+    return settings
+
+
+def exposed_config_file(home: Path) -> Path | None:
+    """Return the config file if others than its owner may read it, ``None`` when all is well."""
+    file = home / CONFIG_FILE
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return None
+    return file if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) else None
+
+
+def _config_file() -> Path:
+    home = os.environ.get(HOME_VARIABLE) or Path.home() / ".wegent-executor"
+    return Path(home).expanduser().absolute() / CONFIG_FILE
+
+
+def _explained(errors: list[ErrorDetails], file: Path) -> ConfigError:
+    """One error for all that is wrong: variables, reasons and fixes, never a value."""
+    where = f"set them in the environment, or as KEY=value lines in {file}"
+    if docker := next((error for error in errors if error["type"] == _DOCKER), None):
+        return ConfigError(f"EXECUTOR_MODE: {docker['msg']}", hint=where)
+    problems = [line for error in errors for line in _problems(error)]
+    if any(error["type"] == "missing" for error in errors):
+        where += "; this version has local mode only, docker mode comes later"
+    if len(problems) == 1:
+        return ConfigError(problems[0], hint=where)
+    rows = "".join(f"\n  {problem}" for problem in problems)
+    return ConfigError(f"{len(problems)} settings are missing or wrong:{rows}", hint=where)
+
+
+def _problems(error: ErrorDetails) -> Iterator[str]:
+    if error["type"] == _MISFIT:
+        yield from error["msg"].split("\n")
+        return
+    if error["type"] == "default_factory_not_called":
+        return  # a consequence of another error
+    variable = str(error["loc"][0])
+    if error["type"] == "missing":
+        yield f"{variable} is not set: export {variable}={_example(variable)}"
+        return
+    reason = error["msg"].removeprefix("Value error, ")
+    example = _example(variable)
+    fix = f"; for example {variable}={example}" if example is not None else ""
+    yield f"{variable}: {reason[:1].lower()}{reason[1:]}{fix}"
+
+
+def _example(variable: str) -> str | None:
+    if variable in EXAMPLES:
+        return EXAMPLES[variable]
+    for field in ExecutorSettings.model_fields.values():
+        if field.validation_alias == variable and field.default not in {None, PydanticUndefined}:
+            return str(field.default).lower() if field.annotation is bool else str(field.default)
+    return None

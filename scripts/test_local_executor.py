@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Check that a local executor is online, give it a task, follow it.",
-        epilog="Exit status: 0 completed, 1 failed, 2 usage or no backend, 3 no executor, 4 timeout.",
+        epilog="Exit status: 0 completed, 1 failed, 2 usage, 3 no executor online, 4 timeout.",
     )
     parser.add_argument("--prompt", default=PROMPT, help="what to ask")
     parser.add_argument(

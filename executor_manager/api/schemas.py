@@ -1,0 +1,277 @@
+"""Bodies of the HTTP API, in the shape of the seed's, with what the later storeys need beside it.
+
+Rules about a run's values (prompt, address, branch, limits) are those of
+:mod:`shared.protocol.execution` and are not repeated here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from executor_manager.store.records import NodeRecord, NodeStatus, RunRecord, SessionRecord
+from shared.status import RunState
+
+
+def _no_control_characters(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must not contain control characters")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_control_characters)]
+Free = Annotated[Any, WithJsonSchema({})]
+
+KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
+"""What an idempotency key looks like: up to 200 printable ASCII characters."""
+
+
+class _Body(BaseModel):
+    # A misspelt field that is silently ignored costs its writer an hour.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class TaskConfig(_Body):
+    """How to run it. What is absent comes from the executor's own settings."""
+
+    agent_type: Free = Field(default=None, description="`claude_code` (default)")
+    model: Free = None
+    repo_url: Free = Field(default=None, description="what to clone: https, http, ssh or file")
+    git_branch: Free = None
+    git_token: Free = None
+    git_username: Free = None
+    git_password: Free = None
+    system_prompt: Free = Field(default=None, description="appended to Claude Code's own")
+    max_turns: Free = None
+    max_budget_usd: Free = None
+    permission_mode: Free = None
+    allowed_tools: Free = Field(default=None, description="list of names; nothing else is possible")
+    disallowed_tools: Free = None
+    timeout_seconds: Free = None
+    stall_timeout_seconds: Free = None
+    mcp_servers: Free = Field(default=None, description="object of servers by name")
+    mcp_config: Free = Field(default=None, description="the same, also as `{mcpServers: …}`")
+    env: Free = Field(default=None, description="environment of the agent, e.g. `model`, `api_key`")
+    attachments: Free = None
+    task_title: Free = None
+    subtask_title: Free = None
+    new_session: Free = Field(default=None, description="true: forget the conversation so far")
+    isolation: Free = Field(default=None, description="`none`, `sandbox` or `container`")
+    container_mode: Free = Field(default=None, description="`ephemeral` or `persistent`")
+    on_node_loss: Free = Field(default=None, description="`wait` (default), `requeue` or `fail`")
+
+
+class TaskCreate(_Body):
+    """One unit of work, in a session of its own or in one that exists."""
+
+    user_id: Name
+    prompt: Annotated[
+        Any, WithJsonSchema({"oneOf": [{"type": "string"}, {"type": "array", "items": {}}]})
+    ] = Field(description="text, or a list of `{type: text | image, …}` blocks")
+    config: TaskConfig = Field(default_factory=TaskConfig)
+    session_id: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None, description="continue this conversation; absent: a new one"
+    )
+    idempotency_key: Annotated[str, Field(pattern=KEY_PATTERN)] | None = Field(
+        default=None,
+        description="the same key of the same user gives the same task; "
+        "also accepted as header Idempotency-Key",
+    )
+
+    def raw_request(self) -> dict[str, Any]:
+        """The request as an ExecutionRequest spells it, without its ids; not yet checked."""
+        config = self.config.model_dump(exclude_none=True)
+        env = config.pop("env", None)
+        servers = config.pop("mcp_servers", None)
+        wrapped = config.pop("mcp_config", None)
+        if servers is None:
+            servers = wrapped
+            if isinstance(wrapped, dict) and set(wrapped) == {"mcpServers"}:
+                servers = wrapped["mcpServers"]
+        bot: dict[str, Any] = {}
+        if env is not None:
+            bot["agent_config"] = {"env": env}
+        if servers is not None:
+            bot["mcp_servers"] = servers
+        return {"prompt": self.prompt, **config} | ({"bot": [bot]} if bot else {})
+
+
+class TaskCreated(BaseModel):
+    """Where to follow a task that was taken."""
+
+    task_id: str
+    session_id: str
+    status: Literal["scheduled"] = "scheduled"
+    executor_url: str | None = None
+    """Null unless the task has a container of its own."""
+    container_id: str | None = None
+
+
+class TaskView(BaseModel):
+    """A task as it is now. Times are UTC."""
+
+    task_id: str
+    session_id: str
+    user_id: str
+    status: RunState
+    unreachable: bool
+    """Its executor does not answer at the moment; not a verdict."""
+    attempt: int
+    progress: int
+    """0 to 100; never falls."""
+    node_id: str | None
+    """The executor that has it, or had it last."""
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    next_run_time: str | None = None
+    result: Any = None
+    """The agent's answer, once completed."""
+    error: str | None = None
+    error_code: str | None = None
+    statistics: Any = None
+    workspace: Any = None
+    last_sequence: int
+    """How many events there are to read."""
+    executor_url: str | None = None
+    container_id: str | None = None
+
+    @classmethod
+    def of(cls, run: RunRecord) -> Self:
+        """What the API shows of *run*."""
+        verdict = run.verdict or {}
+        return cls(
+            task_id=run.id,
+            session_id=run.session_id,
+            user_id=run.user_id,
+            status=run.state,
+            unreachable=run.unreachable,
+            attempt=run.attempt,
+            progress=run.progress,
+            node_id=run.node_id,
+            created_at=_utc(run.created_at),
+            started_at=_utc_or_none(run.started_at),
+            finished_at=_utc_or_none(run.finished_at),
+            result=verdict.get("result"),
+            error=verdict.get("error") or verdict.get("reason"),
+            error_code=run.error_code,
+            statistics=verdict.get("statistics"),
+            workspace=verdict.get("workspace"),
+            last_sequence=run.last_sequence,
+        )
+
+
+class TaskList(BaseModel):
+    """One page of tasks, newest first."""
+
+    tasks: list[TaskView]
+    next_before: str | None
+    """Give it as ``before`` to get the next page; null on the last one."""
+
+
+class TaskCancel(_Body):
+    """Why a task is cancelled; shown with its verdict."""
+
+    reason: (
+        Annotated[str, Field(max_length=1000), AfterValidator(_no_control_characters)] | None
+    ) = None
+
+
+class SessionView(BaseModel):
+    """A conversation and its workspace. Times are UTC."""
+
+    session_id: str
+    user_id: str
+    status: Literal["idle", "queued", "running"]
+    sdk_session_id: str | None
+    node_id: str | None
+    """The executor where its workspace is."""
+    created_at: str
+    updated_at: str
+    task_ids: list[str]
+    """Oldest first."""
+
+    @classmethod
+    def of(cls, session: SessionRecord, runs: list[RunRecord]) -> Self:
+        """What the API shows of *session*, whose runs are *runs*."""
+        live = [run.state for run in runs if not run.state.terminal]
+        waiting = all(state is RunState.QUEUED for state in live)
+        return cls(
+            session_id=session.id,
+            user_id=session.user_id,
+            status="idle" if not live else "queued" if waiting else "running",
+            sdk_session_id=session.sdk_session_id,
+            node_id=session.node_id,
+            created_at=_utc(session.created_at),
+            updated_at=_utc(session.updated_at),
+            task_ids=[run.id for run in runs],
+        )
+
+
+class NodeView(BaseModel):
+    """A place that takes tasks. Times are UTC."""
+
+    node_id: str
+    kind: str
+    name: str
+    hostname: str
+    platform: str
+    arch: str
+    version: str
+    workspace_root: str
+    capabilities: list[str]
+    isolation: list[str]
+    capacity: int
+    running: int
+    """Tasks that it has now."""
+    status: NodeStatus
+    last_heartbeat: str
+    registered_at: str
+
+    @classmethod
+    def of(cls, node: NodeRecord) -> Self:
+        """What the API shows of *node*."""
+        return cls(
+            node_id=node.id,
+            kind=node.kind,
+            name=node.name,
+            hostname=node.hostname,
+            platform=node.platform,
+            arch=node.arch,
+            version=node.version,
+            workspace_root=node.workspace_root,
+            capabilities=node.capabilities,
+            isolation=node.isolation,
+            capacity=node.capacity,
+            running=node.live_runs,
+            status=node.status,
+            last_heartbeat=_utc(node.last_heartbeat),
+            registered_at=_utc(node.registered_at),
+        )
+
+
+class NodeList(BaseModel):
+    """Every executor that has ever registered, by name."""
+
+    nodes: list[NodeView]
+
+
+class Health(BaseModel):
+    """That the manager works; nothing here is secret."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    nodes_online: int
+    tasks_queued: int
+    tasks_running: int
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _utc_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else _utc(seconds)

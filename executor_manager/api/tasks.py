@@ -1,0 +1,171 @@
+"""``/api/v1/tasks``: make, read, list, follow and cancel tasks. A task is a run of the core."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Response
+from sse_starlette import EventSourceResponse
+
+from executor_manager.api.errors import BadRequest, NotFound
+from executor_manager.api.schemas import (
+    KEY_PATTERN,
+    TaskCancel,
+    TaskCreate,
+    TaskCreated,
+    TaskList,
+    TaskView,
+)
+from executor_manager.api.services import Injected
+from executor_manager.request_secrets import split
+from executor_manager.store.records import RunRecord
+from executor_manager.store.store import Store
+from shared.errors import ProtocolError
+from shared.protocol.execution import ExecutionRequest, read_execution_request
+from shared.status import RunState
+
+_SEQUENCE: Final = re.compile(r"[0-9]{1,9}")
+
+router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
+
+
+@router.post("", status_code=201)
+async def create_task(
+    body: TaskCreate,
+    services: Injected,
+    response: Response,
+    key_header: Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY_PATTERN)] = None,
+) -> TaskCreated:
+    """Take a task; it starts as soon as an executor has room.
+
+    With an idempotency key a repeat answers 200 and gives the task that is there already.
+    """
+    store = services.store
+    raw = body.raw_request()
+    request = _check(raw)
+    key = body.idempotency_key or key_header
+    if key is not None and (known := await store.runs.by_key(body.user_id, key)):
+        response.status_code = 200
+        return TaskCreated(task_id=known.id, session_id=known.session_id)
+    if body.session_id is not None:
+        await _own_session(store, body.session_id, body.user_id)
+    public, secrets = split(raw)
+    run = await store.runs.create(
+        user_id=body.user_id,
+        request=public,
+        secrets=secrets,
+        session_id=body.session_id,
+        on_node_loss=request.on_node_loss,
+        idempotency_key=key,
+    )
+    return TaskCreated(task_id=run.id, session_id=run.session_id)
+
+
+@router.get("")
+async def list_tasks(
+    services: Injected,
+    status: RunState | None = None,
+    session_id: str | None = None,
+    before: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> TaskList:
+    """Tasks, newest first; ``before`` is the last task of the page before."""
+    if before is not None:
+        await _existing(services.store, before)
+    runs = await services.store.runs.page(
+        limit=limit + 1, state=status, session_id=session_id, before=before
+    )
+    more = len(runs) > limit
+    shown = runs[:limit]
+    return TaskList(
+        tasks=[TaskView.of(run) for run in shown], next_before=shown[-1].id if more else None
+    )
+
+
+@router.get("/{task_id}")
+async def get_task(task_id: str, services: Injected) -> TaskView:
+    """A task as it is now."""
+    return TaskView.of(await _existing(services.store, task_id))
+
+
+@router.get(
+    "/{task_id}/events",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def follow_task(
+    task_id: str,
+    services: Injected,
+    last_event_id: Annotated[str | None, Header()] = None,
+    after: str | None = None,
+) -> EventSourceResponse:
+    """The task's events from the first on, then the new ones up to its end, as server-sent events.
+
+    ``Last-Event-ID``, or else ``after``, resumes behind the event of this number.
+    """
+    run = await _existing(services.store, task_id)
+    position = _position(last_event_id or after or "0", run)
+    stream = services.streams.follow(
+        services.store.events,
+        run.id,
+        after=position,
+        finished_at=run.last_sequence if run.state.terminal else None,
+    )
+    return EventSourceResponse(stream, ping=0, sep="\n")  # comments are the stream's own
+
+
+@router.post("/{task_id}/cancel")
+async def cancel_task(task_id: str, services: Injected, body: TaskCancel | None = None) -> TaskView:
+    """Ask for the end of a task; one that has ended stays as it is."""
+    await _existing(services.store, task_id)
+    reason = None if body is None else body.reason
+    run = await services.store.runs.cancel(task_id, reason)
+    if run is None:
+        raise _no_such_task()
+    return TaskView.of(run)
+
+
+def _check(raw: dict[str, object]) -> ExecutionRequest:
+    try:
+        # The ids are the store's to give; any that can be read do here.
+        return read_execution_request({**raw, "task_id": 0, "subtask_id": 0})
+    except ProtocolError as exc:
+        message = "; ".join(_in_words_of_the_api(part) for part in exc.message.split("; "))
+        raise ProtocolError(message, fields=exc.fields, hint=exc.hint) from None
+
+
+def _in_words_of_the_api(complaint: str) -> str:
+    place, colon, reason = complaint.partition(": ")
+    if place == "prompt" or place.startswith("prompt."):
+        return complaint
+    place = place.removeprefix("bot.0.").removeprefix("agent_config.")
+    return f"config.{place}{colon}{reason}"
+
+
+def _position(text: str, run: RunRecord) -> int:
+    if not _SEQUENCE.fullmatch(text) or int(text) > run.last_sequence:
+        raise BadRequest(
+            "Last-Event-ID is not the number of an event of this task",
+            hint="leave it out to read from the beginning",
+        )
+    return int(text)
+
+
+async def _existing(store: Store, task_id: str) -> RunRecord:
+    run = await store.runs.get(task_id)
+    if run is None:
+        raise _no_such_task()
+    return run
+
+
+def _no_such_task() -> NotFound:
+    return NotFound("there is no such task", hint="GET /api/v1/tasks lists the tasks")
+
+
+async def _own_session(store: Store, session_id: str, user_id: str) -> None:
+    session = await store.sessions.get(session_id)
+    if session is None or session.user_id != user_id:
+        raise NotFound(
+            "this user has no such session", hint="leave out session_id to begin a new one"
+        )

@@ -1,0 +1,98 @@
+"""A run's events as Server-Sent Events: read the log, then follow it.
+
+Every stream reads the log for itself, page by page and only as fast as its client takes it; so
+every subscriber gets every event, and a slow one costs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+
+from sse_starlette import ServerSentEvent
+
+from executor_manager.store.records import StoredEvent
+from executor_manager.streams.hub import Hub, WakeUp
+from shared.protocol.events import TERMINAL_EVENTS
+
+KEEPALIVE_SECONDS: Final = 15.0
+"""Without traffic for this long, a comment is sent. Source: the event format."""
+
+PAGE_EVENTS: Final = 100
+"""Events read at once; with the largest events, a page is 25 MB."""
+
+_CLOSE: Final = ServerSentEvent(event="close", data='{"message": "Stream closed"}', sep="\n")
+
+
+class Log(Protocol):
+    """Where events are read."""
+
+    async def after(self, run_id: str, sequence: int, limit: int = ...) -> list[StoredEvent]:
+        """The events that follow *sequence*, at most *limit*."""
+        ...
+
+
+class Streams:
+    """All open streams of this process."""
+
+    def __init__(self, hub: Hub, *, keepalive_seconds: float = KEEPALIVE_SECONDS) -> None:
+        self._hub = hub
+        self._keepalive_seconds = keepalive_seconds
+        self._open: set[WakeUp] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """End every stream, and each one opened later at once.
+
+        Without the closing event: the run goes on, and clients resume when they reconnect.
+        """
+        self._closing = True
+        for wake_up in self._open:
+            wake_up.set()
+
+    async def follow(
+        self, log: Log, run_id: str, *, after: int, finished_at: int | None
+    ) -> AsyncIterator[ServerSentEvent]:
+        """The run's events that follow *after*, then its new ones up to the verdict.
+
+        Args:
+            finished_at: Sequence of the verdict, when the run already has one.
+        """
+        loop = asyncio.get_running_loop()
+        position = after
+        with self._hub.follow(run_id) as wake_up:
+            self._open.add(wake_up)
+            try:
+                comment_due = loop.time() + self._keepalive_seconds
+                while not self._closing:
+                    if finished_at is not None and position >= finished_at:
+                        yield _CLOSE
+                        return
+                    page = await log.after(run_id, position, PAGE_EVENTS)
+                    for event in page:
+                        yield _server_sent(event)
+                        position = event.sequence
+                        if event.type in TERMINAL_EVENTS:
+                            finished_at = position
+                    if page:
+                        comment_due = loop.time() + self._keepalive_seconds
+                        continue
+                    try:
+                        async with asyncio.timeout_at(comment_due):
+                            await wake_up.wait()
+                    except TimeoutError:
+                        yield ServerSentEvent(comment="keep-alive", sep="\n")
+                        comment_due = loop.time() + self._keepalive_seconds
+            finally:
+                self._open.discard(wake_up)
+
+
+def _server_sent(event: StoredEvent) -> ServerSentEvent:
+    return ServerSentEvent(
+        id=str(event.sequence),
+        event=event.type,
+        data=json.dumps(event.to_dict(), ensure_ascii=False, separators=(",", ":")),
+        sep="\n",
+    )

@@ -1,0 +1,305 @@
+"""The link against a real Socket.IO server: connecting, refusals, order, size, loss."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from executor.modes.local.websocket_client import WebSocketClient
+from shared.errors import LinkLost, LinkRejected
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from shared.protocol.local import LocalEvent, RunAck
+from tests.fakes.backend import TOKEN, FakeBackend, open_backend
+from tests.fakes.wire import open_wire
+
+RUN = RunRef(1, 2)
+
+
+async def ignore(_event: str, _raw: object) -> dict[str, Any]:
+    return {}
+
+
+def client(url: str, token: str = TOKEN, **options: Any) -> WebSocketClient:
+    return WebSocketClient(url, SecretStr(token), **options)
+
+
+def event(seq: int, content: str = "x") -> NumberedEvent:
+    data = {"message_id": "m", "content": content, "offset": 0}
+    return NumberedEvent(RUN, seq, AgentEvent(EventType.LLM_STREAM, data))
+
+
+async def test_events_arrive_in_order_and_each_gets_its_ack() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            answers = [await link.send_event(event(seq)) for seq in range(1, 301)]
+            acks = await asyncio.gather(*answers)
+        assert acks == [RunAck(success=True, acked=seq) for seq in range(1, 301)]
+        assert backend.seqs(2) == list(range(1, 301))
+
+
+@pytest.mark.parametrize("prefix", ["", "Bearer ", "bearer  "])
+async def test_a_token_is_accepted_with_and_without_bearer(prefix: str) -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url, prefix + TOKEN).connect(ignore):
+            assert len(backend.connections) == 1
+
+
+async def test_a_wrong_token_is_a_rejection_with_the_backends_words() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        with pytest.raises(LinkRejected, match="the token is not known here") as caught:
+            async with client(backend.url, "wrong-token").connect(ignore):
+                pass
+        assert "wrong-token" not in str(caught.value)
+
+
+async def test_nobody_there_is_a_loss_with_the_systems_reason() -> None:
+    async with asyncio.timeout(10), open_wire(0) as wire:
+        await wire.refuse()
+        with pytest.raises(LinkLost, match="cannot be reached: Connect"):
+            async with client(f"http://127.0.0.1:{wire.port}").connect(ignore):
+                pass
+
+
+async def test_a_backend_that_says_nothing_is_given_up_in_time() -> None:
+    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+        wire.freeze()
+        mute = client(f"http://127.0.0.1:{wire.port}", connect_timeout_s=0.05)
+        with pytest.raises(LinkLost, match=r"did not answer within 0\.05 s"):
+            async with mute.connect(ignore):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "but not as a backend"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answered HTTP 404"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "answered HTTP 502"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "closed the connection|does not speak"),
+        (b"", "closed the connection"),
+    ],
+)
+async def test_something_else_on_that_port_is_a_loss_that_a_person_understands(
+    answer: bytes, says: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with asyncio.timeout(10):
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(LinkLost, match=says):
+                async with client(f"http://127.0.0.1:{port}").connect(ignore):
+                    pass
+
+
+async def test_tls_to_a_plain_server_says_so() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        with pytest.raises(LinkLost, match="does not speak TLS"):
+            async with client(backend.url.replace("http", "https")).connect(ignore):
+                pass
+
+
+async def test_messages_take_effect_in_the_order_in_which_they_came() -> None:
+    seen: list[Any] = []
+
+    async def receive(_event: str, raw: object) -> dict[str, Any]:
+        seen.append(raw)
+        await asyncio.sleep(0)
+        return {"number": raw}
+
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(receive):
+            calls = [backend.send(LocalEvent.DISPATCH, {"n": n}) for n in range(50)]
+            answers = await asyncio.gather(*calls)
+        assert seen == [{"n": n} for n in range(50)]
+        assert answers == [{"number": {"n": n}} for n in range(50)]
+
+
+async def test_a_handler_that_raises_is_answered_and_ends_nothing() -> None:
+    async def receive(_event: str, raw: object) -> dict[str, Any]:
+        if raw == {"bad": 1}:
+            raise RuntimeError("secret detail")
+        return {"fine": True}
+
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(receive):
+            answer = await backend.send(LocalEvent.DISPATCH, {"bad": 1})
+            assert (answer["success"], answer["code"]) == (False, "internal")
+            assert "secret" not in str(answer)
+            assert await backend.send(LocalEvent.DISPATCH, {}) == {"fine": True}
+
+
+@pytest.mark.parametrize("payload", [(), (None,), ([1],), ("text",), ({}, {"extra": 1})])
+async def test_odd_payloads_reach_the_handler_as_they_are(payload: tuple[Any, ...]) -> None:
+    seen: list[object] = []
+
+    async def receive(_event: str, raw: object) -> dict[str, Any]:
+        seen.append(raw)
+        return {}
+
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(receive):
+            await backend.send(LocalEvent.CLOSE, *payload)
+    # The wire does not tell None from nothing at all.
+    assert seen in ([payload[0] if len(payload) == 1 else list(payload)], [[]])
+
+
+async def test_an_ack_takes_effect_before_the_message_that_came_after_it() -> None:
+    order: list[str] = []
+
+    async def receive(event: str, _raw: object) -> dict[str, Any]:
+        order.append(event)
+        return {}
+
+    async with asyncio.timeout(10), open_backend() as backend:
+
+        def register_ack(_payload: dict[str, Any]) -> dict[str, Any]:
+            sends.append(asyncio.ensure_future(backend.send(LocalEvent.DISPATCH, {})))
+            return {"success": True}
+
+        sends: list[asyncio.Future[Any]] = []
+        backend.register_ack = register_ack
+        async with client(backend.url).connect(receive) as link:
+            await link.call(
+                LocalEvent.REGISTER, {}, timeout_s=5, read=lambda _: order.append("ack")
+            )
+            await sends[0]
+    assert order == ["ack", LocalEvent.DISPATCH]
+
+
+async def test_a_call_without_an_answer_ends_in_time() -> None:
+    async with asyncio.timeout(10), open_backend(FakeBackend.silent()) as backend:
+        async with client(backend.url).connect(ignore) as link:
+            with pytest.raises(TimeoutError):
+                await link.call(LocalEvent.REGISTER, {}, timeout_s=0.01, read=lambda raw: raw)
+
+
+async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
+    async with (
+        asyncio.timeout(10),
+        open_backend(FakeBackend.silent()) as backend,
+        open_wire(backend.port) as wire,
+    ):
+        async with client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link:
+            answer = await link.send_event(event(1))
+            call = asyncio.ensure_future(
+                link.call(LocalEvent.REGISTER, {}, timeout_s=60, read=lambda raw: raw)
+            )
+            await backend.expect(LocalEvent.REGISTER)
+            wire.cut()
+            with pytest.raises(LinkLost, match="connection to the backend ended"):
+                await link.wait_lost()
+            with pytest.raises(LinkLost):
+                await call
+            with pytest.raises(LinkLost):
+                await link.send_event(event(2))
+            with pytest.raises(asyncio.CancelledError):
+                await answer
+
+
+async def test_a_backend_that_closes_the_connection_ends_the_link() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            await backend.kick()
+            with pytest.raises(LinkLost):
+                await link.wait_lost()
+
+
+async def test_closing_a_frozen_connection_leaves_nothing_behind() -> None:
+    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+        before = asyncio.all_tasks()
+        frozen = client(f"http://127.0.0.1:{wire.port}")
+        async with frozen.connect(ignore) as link:
+            theirs = asyncio.all_tasks()
+            wire.freeze()
+            sending = asyncio.create_task(_flood(link))
+            await asyncio.sleep(0)
+        with pytest.raises(LinkLost):
+            await sending
+        ours = asyncio.all_tasks() - before
+        assert not {task for task in ours & theirs if "_loop" in repr(task)}
+        wire.thaw()
+        await backend.disconnected.wait()
+
+
+async def _flood(link: Any) -> None:
+    for seq in range(1, 1000):
+        await link.send_event(event(seq, "x" * 100_000))
+
+
+async def test_closing_survives_being_cancelled() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        opened = asyncio.Event()
+
+        async def hold() -> None:
+            async with client(backend.url).connect(ignore):
+                opened.set()
+                await asyncio.Event().wait()
+
+        holder = asyncio.create_task(hold())
+        await opened.wait()
+        holder.cancel()
+        await asyncio.sleep(0)
+        holder.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holder
+        await backend.disconnected.wait()
+        assert not backend.connections
+
+
+async def test_a_message_just_before_closing_still_goes_out() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            await link.emit(LocalEvent.UNREGISTER, {"executor_id": "e"})
+        assert await backend.expect(LocalEvent.UNREGISTER) == {"executor_id": "e"}
+
+
+async def test_a_message_of_ten_megabytes_does_not_cost_the_connection() -> None:
+    seen = asyncio.Queue[int]()
+
+    async def receive(_event: str, raw: object) -> dict[str, Any]:
+        assert isinstance(raw, dict)
+        seen.put_nowait(len(raw["prompt"]))
+        return {"accepted": False}
+
+    async with asyncio.timeout(20), open_backend() as backend:
+        async with client(backend.url).connect(receive) as link:
+            answer = await backend.send(LocalEvent.DISPATCH, {"prompt": "x" * 10_000_000})
+            assert answer == {"accepted": False}
+            assert await seen.get() == 10_000_000
+            await link.emit(LocalEvent.HEARTBEAT, {})
+            await backend.expect(LocalEvent.HEARTBEAT)
+
+
+async def test_a_message_beyond_the_limit_ends_the_link_and_says_why() -> None:
+    async with asyncio.timeout(20), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            await backend.emit(LocalEvent.DISPATCH, {"prompt": "x" * (33 << 20)})
+            with pytest.raises(LinkLost, match="larger than the 32 MiB allowed"):
+                await link.wait_lost()
+
+
+async def test_text_goes_out_as_it_is_and_half_a_character_does_no_harm() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            ack = await (await link.send_event(event(1, "naïve 中文 😀 \ud800 end")))
+            assert ack == RunAck(success=True, acked=1)
+        payload = await backend.expect(LocalEvent.CHAT_CHUNK)
+        assert payload["chunk"] == "naïve 中文 😀 \ufffd end"
+
+
+async def test_garbage_on_an_open_connection_is_ignored() -> None:
+    async with asyncio.timeout(10), open_backend() as backend:
+        async with client(backend.url).connect(ignore) as link:
+            engine_sid = next(iter(backend.sio.eio.sockets))
+            for junk in ("9", "2/local-executor,{", "2/local-executor,7", "3/local-executor,0[]"):
+                await backend.sio.eio.send(engine_sid, junk)
+            await link.emit(LocalEvent.HEARTBEAT, {})
+            await backend.expect(LocalEvent.HEARTBEAT)

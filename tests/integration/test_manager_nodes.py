@@ -1,0 +1,461 @@
+"""Executors and the manager over a real Socket.IO connection and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import socketio
+
+from shared.protocol.local import LocalEvent
+from tests.fakes.executor_client import ExecutorClient, run_fields
+from tests.fakes.manager_server import Manager, run_manager
+
+
+@pytest.fixture
+async def manager(tmp_path: Path) -> AsyncIterator[Manager]:
+    async with run_manager(tmp_path) as running:
+        yield running
+
+
+async def dispatched(manager: Manager, executor: ExecutorClient, **fields: Any) -> dict[str, Any]:
+    """Submit a run and return its dispatch as the executor got it."""
+    await manager.submit(**fields)
+    return await executor.expect(LocalEvent.DISPATCH)
+
+
+# --- Connecting ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "right-tokeñ"])
+async def test_a_wrong_token_is_refused_with_an_object(manager: Manager, token: str) -> None:
+    client = ExecutorClient()
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        await client.connect(manager.url, token)
+    assert isinstance(client.refusal, dict)
+    assert client.refusal["data"] == {"code": "unauthorized"}
+
+
+async def test_a_register_is_acknowledged_with_what_is_supported(manager: Manager) -> None:
+    async with manager.executor(register=False) as executor:
+        ack = await executor.register(hostname="box", capabilities=["claude_code"])
+        assert ack == {
+            "success": True,
+            "features": ["seq_ack", "redispatch"],
+            "heartbeat_interval": 10.0,
+            "heartbeat_timeout": 30.0,
+            "acked": [],
+        }
+        [node] = await manager.store.nodes.all()
+        assert (node.id, node.status, node.incarnation) == ("executor-1", "online", 1)
+        assert (node.hostname, node.capabilities, node.capacity) == ("box", ["claude_code"], 2)
+
+
+async def test_what_comes_before_a_register_is_not_taken(manager: Manager) -> None:
+    async with manager.executor(register=False) as executor:
+        assert (await executor.beat())["code"] == "not_registered"
+
+
+@pytest.mark.parametrize("raw", [None, "text", [1], {"executor_id": ""}, {"runs": {}}])
+async def test_a_malformed_register_is_refused_and_the_next_one_works(
+    manager: Manager, raw: object
+) -> None:
+    async with manager.executor(register=False) as executor:
+        ack = await executor.call(LocalEvent.REGISTER, raw)
+        assert (ack["success"], ack["code"]) == (False, "invalid_request")
+        assert (await executor.register())["success"] is True
+
+
+async def test_a_newer_connection_of_an_executor_ends_the_older_one(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as older, manager.executor() as newer:
+        await older.disconnected.wait()
+        await dispatched(manager, newer)
+        [node] = await manager.store.nodes.all()
+        assert node.incarnation == 2
+
+
+# --- The way of a run ---------------------------------------------------------------------------
+
+
+async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        run = await manager.submit(
+            request={"prompt": "hi", "user": {"user_name": "ann"}},
+            secrets={"/git_token": "T", "/user/git_token": "U"},
+        )
+        request = await executor.expect(LocalEvent.DISPATCH)
+        assert request == {
+            "task_id": run.session_id,
+            "subtask_id": run.id,
+            "attempt": 1,
+            "prompt": "hi",
+            "user": {"user_name": "ann", "git_token": "U"},
+            "git_token": "T",
+            "on_node_loss": "wait",
+        }
+        started = {"task": "hi"}
+        assert await executor.progress(request, 1, "lifecycle.started", started) == {
+            "success": True,
+            "acked": 1,
+        }
+        await manager.wait_for(run.id, "running")
+        await executor.progress(request, 2, "agent.session", {"sdk_session_id": "s-1"})
+        chat = {"message_id": "m"}
+        for seq, event, own in (
+            (3, LocalEvent.CHAT_START, {"model": "claude"}),
+            (4, LocalEvent.CHAT_CHUNK, {"chunk": "Hé", "offset": 0}),
+            (5, LocalEvent.CHAT_DONE, {"content": "Hé", "usage": {"input_tokens": 1}}),
+        ):
+            ack = await executor.call(event, {**run_fields(request, seq), **chat, **own})
+            assert ack == {"success": True, "acked": seq}
+        assert (await executor.result(request, 6, value="done"))["acked"] == 6
+
+        ended = await manager.wait_for(run.id, "completed")
+        assert ended.progress == 100
+        assert ended.verdict == {"result": "done", "workspace": {}, "statistics": {}}
+        session = await manager.store.sessions.get(run.session_id)
+        assert session is not None
+        assert (session.sdk_session_id, session.node_id) == ("s-1", "executor-1")
+        log = await manager.store.events.after(run.id, 0)
+        assert [(event.sequence, event.type) for event in log] == [
+            (1, "lifecycle.started"),
+            (2, "agent.session"),
+            (3, "llm.start"),
+            (4, "llm.stream"),
+            (5, "llm.done"),
+            (6, "lifecycle.completed"),
+        ]
+        assert log[3].data == {"message_id": "m", "content": "Hé", "offset": 0}
+
+
+async def test_messages_sent_at_once_are_stored_in_their_order(manager: Manager) -> None:
+    async with asyncio.timeout(20), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(executor.progress(request, seq, "llm.reasoning", {"n": seq}))
+                for seq in range(1, 201)
+            ]
+        assert [call.result()["success"] for call in calls] == [True] * 200
+        log = await manager.store.events.after(request["subtask_id"], 0)
+        assert [event.data["n"] for event in log] == list(range(1, 201))
+
+
+async def test_an_unusable_event_counts_as_committed_and_shows_in_the_log(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        ack = await executor.call(
+            LocalEvent.CHAT_CHUNK, {**run_fields(request, 1), "message_id": 5, "chunk": "x"}
+        )
+        assert (ack["success"], ack["code"], ack["acked"]) == (False, "invalid", 1)
+        assert (await executor.progress(request, 2, "llm.reasoning", {}))["acked"] == 2
+        log = await manager.store.events.after(request["subtask_id"], 0)
+        assert [event.type for event in log] == ["system.warning", "llm.reasoning"]
+
+
+async def test_an_unusable_result_fails_the_run(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        ack = await executor.call(
+            LocalEvent.RESULT, {**run_fields(request, 1), "status": "splendid", "result": {}}
+        )
+        assert (ack["code"], ack["acked"]) == ("invalid", 1)
+        run = await manager.wait_for(request["subtask_id"], "failed")
+        assert run.error_code == "internal"
+
+
+async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        half = "\ud83d"
+        ack = await executor.progress(request, 1, "llm.reasoning", {"content": half, half: 1})
+        assert ack["acked"] == 1
+        await executor.result(request, 2, "failed", error=half, error_code=half)
+        await manager.wait_for(request["subtask_id"], "failed")
+
+
+async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: Manager) -> None:
+    async with manager.executor() as executor:
+        request = {"task_id": 0, "subtask_id": 0, "attempt": 1}
+        ack = await executor.progress(request, 1, "llm.reasoning", {})
+        assert ack == {"success": False, "code": "superseded"}
+
+
+# --- Refusals -----------------------------------------------------------------------------------
+
+
+async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        executor.answers[LocalEvent.DISPATCH] = {
+            "accepted": False,
+            "code": "unsupported_agent",
+            "error": "no agent of this name",
+        }
+        run = await manager.submit()
+        failed = await manager.wait_for(run.id, "failed")
+        assert failed.error_code == "unsupported_agent"
+        assert failed.verdict is not None
+        assert failed.verdict["error"] == "no agent of this name"
+
+
+async def test_a_busy_executor_is_asked_again_once_it_tells_of_a_free_slot(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        executor.answers[LocalEvent.DISPATCH] = {"accepted": False, "code": "busy", "error": "no"}
+        run = await manager.submit()
+        await executor.expect(LocalEvent.DISPATCH)
+        await manager.wait_for(run.id, "queued")
+        await manager.store.nodes.all()
+        assert executor.asked.empty()
+        executor.answers[LocalEvent.DISPATCH] = {"accepted": True}
+        await executor.beat(free_slots=1)
+        assert (await executor.expect(LocalEvent.DISPATCH))["attempt"] == 1
+
+
+async def test_a_draining_executor_gets_nothing_and_another_one_does(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor("a") as draining:
+        await draining.beat(status="draining", free_slots=2)
+        run = await manager.submit()
+        async with manager.executor("b") as other:
+            assert (await other.expect(LocalEvent.DISPATCH))["subtask_id"] == run.id
+        assert draining.asked.empty()
+
+
+async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor(register=False) as executor:
+        await executor.register(max_concurrent_tasks=1)
+        first = await manager.submit()
+        second = await manager.submit()
+        request = await executor.expect(LocalEvent.DISPATCH)
+        assert request["subtask_id"] == first.id
+        await manager.store.nodes.all()
+        assert executor.asked.empty()
+        await executor.result(request, 1, value="")
+        assert (await executor.expect(LocalEvent.DISPATCH))["subtask_id"] == second.id
+
+
+# --- Outages ------------------------------------------------------------------------------------
+
+
+async def test_a_disconnect_changes_no_run_and_acks_go_on_where_they_were(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor)
+            await executor.progress(request, 1, "lifecycle.started", {})
+        run_id = request["subtask_id"]
+        run = await manager.store.runs.get(run_id)
+        assert run is not None
+        assert (run.state, run.unreachable) == ("running", False)
+        async with manager.executor(register=False) as again:
+            report = {**run_fields(request, 1), "state": "running", "last_seq": 3}
+            ack = await again.register(runs=[report])
+            assert ack["acked"] == [
+                {
+                    "subtask_id": run_id,
+                    "attempt": 1,
+                    "seq": 1,
+                    "unknown": False,
+                    "superseded": False,
+                }
+            ]
+            # What was sent before is sent again, then what is new.
+            assert (await again.progress(request, 1, "lifecycle.started", {}))["acked"] == 1
+            assert (await again.progress(request, 2, "llm.reasoning", {}))["acked"] == 2
+        assert len(await manager.store.events.after(run_id, 0)) == 2
+
+
+async def test_a_register_says_which_runs_are_unknown_or_superseded(manager: Manager) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor)
+        run_id = request["subtask_id"]
+        async with manager.executor(register=False) as again:
+            ack = await again.register(
+                runs=[
+                    {"task_id": 1, "subtask_id": 7, "state": "running", "last_seq": 4},
+                    {**request, "attempt": 2, "state": "running", "last_seq": 4},
+                    {**request, "state": "running", "last_seq": 0},
+                ]
+            )
+            unknown, newer, same = ack["acked"]
+            assert (unknown["subtask_id"], unknown["unknown"]) == (7, True)
+            assert (newer["attempt"], newer["superseded"]) == (2, True)
+            assert (same["subtask_id"], same["seq"]) == (run_id, 0)
+
+
+@pytest.mark.parametrize("state", ["interrupted", "queued"])
+async def test_a_run_that_an_executor_cannot_go_on_with_is_dispatched_again(
+    manager: Manager, state: str
+) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor, secrets={"/git_token": "T"})
+            await executor.progress(request, 1, "lifecycle.started", {})
+        async with manager.executor(register=False) as again:
+            await again.register(runs=[{**request, "state": state, "last_seq": 1}])
+            assert await again.expect(LocalEvent.DISPATCH) == request
+
+
+async def test_a_running_run_is_not_dispatched_again(manager: Manager) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor)
+            await executor.progress(request, 1, "lifecycle.started", {})
+        async with manager.executor(register=False) as again:
+            await again.register(runs=[{**request, "state": "running", "last_seq": 1}])
+            other = await dispatched(manager, again)
+            assert other["subtask_id"] != request["subtask_id"]
+
+
+async def test_an_accepted_run_that_a_returning_executor_does_not_report_is_lost(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor)
+            await executor.progress(request, 1, "lifecycle.started", {})
+        async with manager.executor():
+            run = await manager.wait_for(request["subtask_id"], "failed")
+            assert run.error_code == "lost"
+
+
+async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: Manager) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor, on_node_loss="requeue")
+            await executor.progress(request, 1, "lifecycle.started", {})
+        async with manager.executor() as again:
+            second = await again.expect(LocalEvent.DISPATCH)
+            assert (second["subtask_id"], second["attempt"]) == (request["subtask_id"], 2)
+            late = await again.progress(request, 2, "llm.reasoning", {})
+            assert late == {"success": False, "code": "superseded"}
+            assert (await again.progress(second, 1, "lifecycle.started", {}))["acked"] == 1
+
+
+async def test_a_dispatch_whose_answer_never_came_is_repeated_after_the_next_register(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(10), run_manager(tmp_path, call_timeout_s=3600) as manager:
+        async with manager.executor() as executor:
+
+            async def never(_: dict[str, Any]) -> None:
+                await asyncio.Event().wait()
+
+            executor.answers[LocalEvent.DISPATCH] = never
+            request = await dispatched(manager, executor)
+        async with manager.executor() as again:
+            assert await again.expect(LocalEvent.DISPATCH) == request
+
+
+async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
+    tmp_path: Path,
+) -> None:
+    async with (
+        asyncio.timeout(10),
+        run_manager(tmp_path, poll_s=0.05) as manager,
+        manager.executor() as executor,
+    ):
+        executor.answers[LocalEvent.DISPATCH] = {}
+        request = await dispatched(manager, executor)
+        executor.answers[LocalEvent.DISPATCH] = {"accepted": True, "duplicate": True}
+        assert await executor.expect(LocalEvent.DISPATCH) == request
+
+
+async def test_a_run_goes_on_after_a_restart_of_the_manager(tmp_path: Path) -> None:
+    async with asyncio.timeout(20):
+        async with run_manager(tmp_path) as manager, manager.executor() as executor:
+            request = await dispatched(manager, executor, secrets={"/git_token": "T"})
+            await executor.progress(request, 1, "lifecycle.started", {})
+            waiting = await manager.submit(session_id=request["task_id"])
+        async with (
+            run_manager(tmp_path) as manager,
+            manager.executor(register=False) as executor,
+        ):
+            ack = await executor.register(runs=[{**request, "state": "running", "last_seq": 2}])
+            assert ack["acked"][0]["seq"] == 1
+            assert (await executor.progress(request, 2, "llm.reasoning", {}))["acked"] == 2
+            assert (await executor.result(request, 3, value="ok"))["acked"] == 3
+            log = await manager.store.events.after(request["subtask_id"], 0)
+            assert [event.sequence for event in log] == [1, 2, 3]
+            # The session's next run was kept, too.
+            assert (await executor.expect(LocalEvent.DISPATCH))["subtask_id"] == waiting.id
+
+
+async def test_a_heartbeat_names_the_runs_that_must_stop(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        run_id = request["subtask_id"]
+        ack = await executor.beat((run_id, 1), (run_id, 2), ("other", 1))
+        assert ack["success"] is True
+        assert ack["superseded"] == [
+            {"subtask_id": run_id, "attempt": 2},
+            {"subtask_id": "other", "attempt": 1},
+        ]
+
+
+# --- Cancelling ---------------------------------------------------------------------------------
+
+
+async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        await executor.progress(request, 1, "lifecycle.started", {})
+        run_id = request["subtask_id"]
+        await manager.store.runs.cancel(run_id, "not needed")
+        assert await executor.expect(LocalEvent.CANCEL) == {
+            "task_id": request["task_id"],
+            "subtask_id": run_id,
+            "reason": "not needed",
+        }
+        await executor.result(request, 2, "cancelled", reason="not needed")
+        run = await manager.wait_for(run_id, "cancelled")
+        assert run.verdict == {"reason": "not needed", "workspace": {}, "statistics": {}}
+
+
+async def test_a_cancel_of_a_run_that_the_executor_does_not_know_is_recorded_here(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        executor.answers[LocalEvent.CANCEL] = {"success": True, "state": "unknown"}
+        request = await dispatched(manager, executor)
+        await manager.store.runs.cancel(request["subtask_id"], "why not")
+        run = await manager.wait_for(request["subtask_id"], "cancelled")
+        assert run.verdict is not None
+        assert run.verdict["reason"] == "why not"
+        late = await executor.result(request, 1, value="late")
+        assert late == {"success": False, "code": "superseded"}
+
+
+async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
+    manager: Manager,
+) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor)
+            await executor.progress(request, 1, "lifecycle.started", {})
+        await manager.store.runs.cancel(request["subtask_id"])
+        async with manager.executor(register=False) as again:
+            await again.register(runs=[{**request, "state": "interrupted", "last_seq": 1}])
+            cancel = await again.expect(LocalEvent.CANCEL)
+            assert cancel["subtask_id"] == request["subtask_id"]
+
+
+async def test_an_executor_that_says_goodbye_gets_no_more_runs(manager: Manager) -> None:
+    async with asyncio.timeout(10), manager.executor() as executor:
+        ack = await executor.call(
+            LocalEvent.UNREGISTER,
+            {"executor_id": "executor-1", "reason": "shutdown", "timestamp": "t"},
+        )
+        assert ack == {"success": True}
+        [node] = await manager.store.nodes.all()
+        assert node.status == "offline"
+        await manager.submit()
+        assert await manager.store.queue.claim(["executor-1"]) is None

@@ -1,12 +1,62 @@
 # Two commands do all the set-up: `make demo` and `make test`.
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: check
-check: $(STAMP)
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick check format bench requirements clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+# What is typed reaches the demo through the environment as it was typed: neither make nor a shell
+# reads it.
+ifeq ($(origin PROMPT),command line)
+override PROMPT := $(value PROMPT)
+endif
+ifeq ($(origin REPO),command line)
+override REPO := $(value REPO)
+endif
+export PROMPT REPO
+
+demo: $(STAMP)  ## Run a coding task end to end (PROMPT="…" REPO=<path or URL> for one's own)
+	@$(BIN)/python scripts/demo.py
+
+test:  ## Set up what is missing, then check and run all tests
+	@scripts/setup_machine.sh --install >/dev/null
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+quick: $(STAMP)  ## Unit and contract tests
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+check: $(STAMP)  ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Put the code into its format
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+bench: $(STAMP)  ## Measure; the results are described in docs/benchmarks.md
+	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+requirements: $(STAMP)  ## Lock the versions of all dependencies anew
+	$(PIP) install uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
+	  --python-version 3.11 --extra manager --group dev pyproject.toml -o requirements/dev.txt
+
+clean:  ## Remove what the other commands have made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .demo dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	@python=$$(scripts/setup_machine.sh) && \
+	  { $(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear $(VENV); }
+	@echo "Installing the locked requirements into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,9 +79,7 @@ def _url(*schemes: str) -> AfterValidator:
 
 
 def _token(value: SecretStr) -> SecretStr:
-    token = value.get_secret_value().strip()
-    if token[:7].lower() == "bearer ":
-        token = token[7:].strip()
+    token = re.sub(r"^bearer(\s+|$)", "", value.get_secret_value().strip(), flags=re.IGNORECASE)
     if not token:
         raise ValueError("is empty")
     if not token.isprintable() or " " in token:
@@ -108,24 +107,25 @@ def _local_only(mode: object) -> object:
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-LocalPermissionMode = Literal["unattended"] | PermissionMode
+LocalPermissionMode = Literal["unattended", PermissionMode]
 _DOCKER: Final = "docker_mode"
 _MISFIT: Final = "misfit"
-_PERMISSION_MODES: Final = ("unattended", *get_args(PermissionMode))
+_PERMISSION_MODES: Final = get_args(LocalPermissionMode)
 
 
 class ExecutorSettings(BaseSettings):
     """Settings of one executor process.
 
     Built in :mod:`executor.cli` only, by :func:`load_settings`. Other modules take the values they
-    need as constructor arguments.
+    need as constructor arguments. Whoever builds it by hand names the variables, as in
+    ``ExecutorSettings(LOG_LEVEL="DEBUG")``: were field names accepted too, pydantic-settings would
+    take ``HOME`` for :attr:`home`.
     """
 
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
-        populate_by_name=True,
         hide_input_in_errors=True,
         str_strip_whitespace=True,
     )

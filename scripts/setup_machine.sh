@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Checks what the project needs of the machine: Python 3.11 or newer with venv, and git.
+#
+# With --install, what is missing is installed where that needs no question (Debian, as root).
+# Otherwise the command to type is printed and the exit status is 1. Prints the path of the Python
+# to use on standard output, everything else on standard error.
+set -euo pipefail
+
+install=no
+[ "${1:-}" = "--install" ] && install=yes
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The only list of what has to be there besides Python: command and Debian package.
+needed_commands="git:git"
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+has_venv() { "$1" -c 'import venv, ensurepip' 2>/dev/null; }
+
+missing=()
+if python=$(find_python); then
+  if ! has_venv "$python"; then
+    missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
+  fi
+else
+  found=$(python3 --version 2>/dev/null || echo "no python3")
+  say "Python 3.11 or newer is needed; this machine has ${found}."
+  missing+=(python3 python3-venv)
+fi
+for entry in $needed_commands; do
+  command -v "${entry%%:*}" >/dev/null || missing+=("${entry##*:}")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    say "Missing: ${missing[*]} (Debian's names). Install them with this system's package manager,"
+    say "for example on macOS: brew install python git"
+    exit 1
+  fi
+  if [ "$install" = no ] || [ "$(id -u)" -ne 0 ]; then
+    sudo=""
+    [ "$(id -u)" -eq 0 ] || sudo="sudo "
+    say "Missing: ${missing[*]}. Type:"
+    say "  ${sudo}apt-get update && ${sudo}apt-get install --yes ${missing[*]}"
+    exit 1
+  fi
+  say "Installing ${missing[*]}"
+  apt-get update --quiet >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \
+    "${missing[@]}" >&2
+  python=$(find_python) || { say "This system's python3 is older than 3.11."; exit 1; }
+fi
+
+printf '%s\n' "$python"

@@ -14,11 +14,20 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 MAX_URL_LENGTH: Final = 2048
+
+DEVICE_NAMES: Final = frozenset(
+    {"con", "prn", "aux", "nul"}
+    | {f"{name}{digit}" for name in ("com", "lpt") for digit in "0123456789¹²³"}
+)
+"""Lower-case stems that name a device, whatever the suffix, on Windows; source: "Naming Files,
+Paths, and Namespaces" of the Win32 documentation."""
+
 _SCHEMES: Final = frozenset({"https", "http", "ssh", "file"})
 _SCP_LIKE: Final = re.compile(
     r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:].*)"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
+_HOST: Final = re.compile(r"\w[\w.-]*|[0-9a-f:.]+")
 _FORBIDDEN_IN_BRANCH: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)")
 
 
@@ -42,6 +51,18 @@ class Repository:
     username: str | None = None
     password: SecretStr | None = field(default=None, repr=False)
 
+    @property
+    def identity(self) -> str:
+        """What tells this repository from others: the address without user and trailing parts.
+
+        The same project over https and over ssh counts as two: taking two for one would mix
+        their histories, taking one for two only costs a second clone.
+        """
+        scheme, separator, rest = self.url.rpartition("://")
+        authority, slash, path = rest.partition("/" if separator else ":")
+        path = path.rstrip("/").removesuffix("/.git").removesuffix(".git")
+        return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
     @classmethod
     def parse(cls, url: str) -> Repository:
         """Take *url* apart.
@@ -53,7 +74,7 @@ class Repository:
             raise ValueError(f"must be at most {MAX_URL_LENGTH} characters")
         if url.startswith("-"):
             raise ValueError("must not start with '-'")
-        if _CONTROL.search(url):
+        if _CONTROL.search(url) or not _is_unicode(url):
             raise ValueError("must not contain spaces or control characters")
         if "::" in url.partition("/")[0]:
             raise ValueError("must not name a remote helper ('ext::' and the like)")
@@ -63,26 +84,32 @@ class Repository:
 
     @classmethod
     def _parse_url(cls, url: str) -> Repository:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            host, port_number = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            # The library's own words would repeat parts of the address.
+            raise ValueError("must be a valid URL") from None
         scheme = parts.scheme.lower()
         if scheme not in _SCHEMES:
             raise ValueError("must be https, http, ssh or file")
-        host = (parts.hostname or "").lower()
+        if parts.query or parts.fragment:
+            raise ValueError("must not carry a query or a fragment")
         if scheme == "file":
-            if host not in ("", "localhost"):
+            if parts.netloc not in ("", "localhost"):
                 raise ValueError("a file address must not name a host")
             return cls(url=url, scheme=scheme, host="", name=_folder_name(parts.path))
-        if not host or host.startswith("-"):
+        if not _HOST.fullmatch(host):
             raise ValueError("must name a host")
         username = unquote(parts.username) if parts.username else None
         if scheme == "ssh" and username is not None and username.startswith("-"):
             raise ValueError("must not name a user that starts with '-'")
-        port = f":{parts.port}" if parts.port else ""
+        port = f":{port_number}" if port_number is not None else ""
         address = f"[{host}]" if ":" in host else host
         # ssh needs the user in the address; for http it goes through askpass with the password.
         user = f"{parts.username}@" if scheme == "ssh" and parts.username else ""
         return cls(
-            url=urlunsplit((scheme, f"{user}{address}{port}", parts.path, parts.query, "")),
+            url=urlunsplit((scheme, f"{user}{address}{port}", parts.path, "", "")),
             scheme=scheme,
             host=host,
             name=_folder_name(parts.path),
@@ -96,6 +123,10 @@ class Repository:
         if match is None:
             raise ValueError("must be a URL or user@host:path")
         user = match["user"]
+        if user is None and len(match["host"]) == 1:
+            raise ValueError("must be a URL or user@host:path, not a path with a drive letter")
+        if match["path"].startswith("-"):
+            raise ValueError("must not name a path that starts with '-'")
         if user is not None and user.startswith("-"):
             raise ValueError("must not name a user that starts with '-'")
         return cls(
@@ -108,11 +139,21 @@ class Repository:
 
 
 def _folder_name(path: str) -> str:
-    last = unquote(path).replace("\\", "/").rstrip("/").rpartition("/")[2].removesuffix(".git")
+    trimmed = unquote(path).replace("\\", "/").rstrip("/").removesuffix("/.git")
+    last = trimmed.rpartition("/")[2].removesuffix(".git")
     name = re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip("-.")[:100].rstrip(".")
     if not name:
         raise ValueError("must name a repository")
-    return name
+    return f"_{name}" if name.partition(".")[0].lower() in DEVICE_NAMES else name
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON can carry half a surrogate pair, which no command line can.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_repository_url(value: str | None) -> str | None:
@@ -131,6 +172,6 @@ def check_branch(value: str | None) -> str | None:
         return None
     if value.startswith(("-", "/", ".")) or value.endswith(("/", ".")) or value == "@":
         raise ValueError("must not start with '-', '/' or '.', nor end with '/' or '.'")
-    if len(value) > 255 or _FORBIDDEN_IN_BRANCH.search(value):
+    if len(value) > 255 or _FORBIDDEN_IN_BRANCH.search(value) or not _is_unicode(value):
         raise ValueError("must be a valid git branch name of at most 255 characters")
     return value

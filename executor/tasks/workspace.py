@@ -1,0 +1,347 @@
+"""The workspace of a run: ``{root}/{task_id}/{repository}`` and what lies beside it.
+
+A session's directory, its checkout and its attachments outlive the run: the next message finds
+them. What was there is never discarded: an existing checkout is fetched and moved forward only
+when nothing would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from executor.tasks.attachments import FOLDER as ATTACHMENTS
+from executor.tasks.attachments import Attachments
+from executor.tasks.changed_files import (
+    NOTHING_CHANGED,
+    ChangedFiles,
+    Snapshot,
+    changed_since_commit,
+    changed_since_snapshot,
+    take_snapshot,
+)
+from executor.tasks.checkout import Checkout, Remote
+from executor.tasks.checkout_update import BranchMissing, remember_branch, update
+from executor.tasks.clone import (
+    Identity,
+    clone,
+    clone_failed,
+    missing_branch,
+    ssh_environment,
+)
+from executor.tasks.git import Git, GitFailed
+from executor.tasks.git_credentials import credentials_of, install_askpass
+from executor.tasks.shielding import in_thread
+from shared.errors import Refusal, RunError
+from shared.logging import get_logger
+from shared.private_files import make_private_directory
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.repository import Repository
+from shared.redaction import Redactor
+from shared.status import ErrorCode
+
+logger = get_logger("workspace")
+
+_UNFINISHED: Final = ".clone"
+"""How the folder of a clone ends that is not complete yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where a run works.
+
+    Attributes:
+        session_dir: ``{root}/{task_id}``, 0700.
+        cwd: The agent's working directory: the session's, once it has one, else the checkout, else
+            ``session_dir``.
+        checkout: The repository's folder; ``None`` when the run has no repository.
+        repository: Its address, without credentials.
+        branch: ``None`` when detached, or without a checkout.
+        commit: What was checked out when the run began; ``None`` before the first commit.
+        attachments: The files of this run's request.
+        warnings: What could not be done, in sentences for the user.
+    """
+
+    session_dir: Path
+    cwd: Path
+    checkout: Path | None = None
+    repository: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+    attachments: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    snapshot: Snapshot | None = field(default=None, repr=False)
+    """Of ``cwd``, when there is no checkout to ask what has changed."""
+
+
+class Workspaces:
+    """Prepares workspaces and looks at them afterwards. One run of a session at a time.
+
+    Args:
+        root: ``LOCAL_WORKSPACE_ROOT``; made when it is missing.
+        private_dir: 0700 and outside every workspace; made when it is missing.
+        clone_timeout_s: For a clone, and for a fetch.
+        allow_local_repositories: Whether ``file://`` addresses are taken.
+        environ: The executor's environment; git gets an allow-listed part of it.
+        backend_url: The backend this executor is connected to, for attachments.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        private_dir: Path,
+        clone_timeout_s: float,
+        allow_local_repositories: bool,
+        environ: Mapping[str, str],
+        backend_url: str | None,
+    ) -> None:
+        self._root = root
+        self._private_dir = private_dir
+        self._clone_timeout_s = clone_timeout_s
+        self._allow_local = allow_local_repositories
+        self._git = Git(environ, allow_local=allow_local_repositories)
+        self._attachments = Attachments(backend_url=backend_url, environ=environ)
+
+    def check(self, request: ExecutionRequest) -> None:
+        """Refuse what this executor may not or cannot prepare; touches nothing.
+
+        Raises:
+            Refusal: ``invalid_request``, naming the field.
+        """
+        if request.git_url is not None:
+            repository = Repository.parse(request.git_url)
+            if repository.scheme == "file" and not self._allow_local:
+                raise Refusal(
+                    ErrorCode.INVALID_REQUEST,
+                    "git_url: this executor does not take local repositories",
+                    hint="set LOCAL_ALLOW_LOCAL_REPOSITORIES=true on the executor to allow them",
+                )
+            credentials_of(request, repository)
+        self._attachments.check(request)
+
+    async def prepare(self, request: ExecutionRequest, cwd: Path | None = None) -> Workspace:
+        """Make the workspace ready.
+
+        Args:
+            cwd: The working directory of the session's first run, which stays the session's;
+                ``None`` for a new session.
+
+        Raises:
+            RunError: ``workspace_error``, ``clone_failed`` or ``attachment_failed``. Cancelled or
+                failed, no part of a clone or download is left.
+        """
+        try:
+            session_dir = await asyncio.to_thread(self._session_directory, request)
+            checkout, warnings = await self._checkout(request, session_dir, cwd)
+            attachments = await self._attachments.place(request, session_dir)
+            if cwd is not None and not await asyncio.to_thread(_is_within, cwd, session_dir):
+                warnings += ("the session's working directory is gone; it continues elsewhere",)
+                cwd = None
+            place = cwd or (checkout.path if checkout is not None else session_dir)
+            if checkout is None:
+                return Workspace(
+                    session_dir=session_dir,
+                    cwd=place,
+                    attachments=attachments,
+                    warnings=warnings,
+                    snapshot=await asyncio.to_thread(take_snapshot, place),
+                )
+            branch, commit = await checkout.head()
+            origin = request.git_url or await checkout.origin()
+        except OSError as exc:
+            raise _workspace_error(exc) from exc
+        except GitFailed as exc:
+            raise RunError(ErrorCode.WORKSPACE_ERROR, f"the checkout is unusable: {exc}") from exc
+        return Workspace(
+            session_dir=session_dir,
+            cwd=place,
+            checkout=checkout.path,
+            repository=_address(origin),
+            branch=branch,
+            commit=commit,
+            attachments=attachments,
+            warnings=warnings,
+        )
+
+    async def changes(self, workspace: Workspace) -> ChangedFiles:
+        """What the run has changed; nothing, and a log line, when that cannot be found out."""
+        try:
+            if workspace.checkout is not None:
+                checkout = Checkout(self._git, workspace.checkout, self._private_dir)
+                return await changed_since_commit(checkout, workspace.commit)
+            if workspace.snapshot is not None:
+                return await asyncio.to_thread(
+                    changed_since_snapshot, workspace.cwd, workspace.snapshot
+                )
+        except (GitFailed, OSError) as exc:
+            logger.warning("cannot tell what has changed in %s: %s", workspace.cwd, exc)
+        return NOTHING_CHANGED
+
+    async def describe(self, workspace: Workspace) -> dict[str, Any]:
+        """The workspace as a verdict tells it: ``{path, branch, commit, files}`` of this moment.
+
+        Paths of ``files`` are relative to ``path``. When not all are listed, ``truncated`` is
+        true and ``full_length`` their number.
+        """
+        branch, commit = workspace.branch, workspace.commit
+        if workspace.checkout is not None:
+            try:
+                branch, commit = await Checkout(
+                    self._git, workspace.checkout, self._private_dir
+                ).head()
+            except (GitFailed, OSError) as exc:
+                logger.warning("cannot read the checkout %s: %s", workspace.checkout, exc)
+        changed = await self.changes(workspace)
+        description: dict[str, Any] = {
+            "path": str(workspace.checkout or workspace.cwd),
+            "branch": branch,
+            "commit": commit,
+            "files": changed.files,
+        }
+        if changed.total > len(changed.files):
+            description |= {"truncated": True, "full_length": changed.total}
+        return description
+
+    def _session_directory(self, request: ExecutionRequest) -> Path:
+        make_private_directory(self._private_dir)
+        make_private_directory(self._root)
+        root = self._root.resolve()
+        session_dir = root / str(request.task_id)
+        if session_dir.parent != root or session_dir.name in ("", ".", ".."):
+            raise RunError(ErrorCode.WORKSPACE_ERROR, "the session's id names no folder")
+        session_dir.mkdir(mode=0o700, exist_ok=True)
+        if not stat.S_ISDIR(session_dir.lstat().st_mode):
+            raise RunError(
+                ErrorCode.WORKSPACE_ERROR,
+                f"{session_dir} is a link or a file instead of the session's directory",
+                hint="remove it",
+            )
+        session_dir.chmod(0o700)
+        for unfinished in session_dir.glob(f".*{_UNFINISHED}"):
+            _remove(unfinished)
+        return session_dir
+
+    async def _checkout(
+        self, request: ExecutionRequest, session_dir: Path, cwd: Path | None
+    ) -> tuple[Checkout | None, tuple[str, ...]]:
+        if request.git_url is None:
+            # A later message need not name the repository again.
+            known = cwd if cwd is not None and cwd.parent == session_dir else None
+            if known is None or not await asyncio.to_thread(_is_directory, known / ".git"):
+                return None, ()
+            return Checkout(self._git, known, self._private_dir), ()
+        repository = Repository.parse(request.git_url)
+        redactor, remote = await self._remote(request, repository)
+        branch = request.branch_name
+        path, exists = await self._place(repository, session_dir)
+        checkout = Checkout(self._git, path, self._private_dir)
+        try:
+            if exists:
+                warnings = await update(checkout, remote, branch, self._clone_timeout_s)
+                return checkout, tuple(redactor.redact(warning) for warning in warnings)
+            await self._clone(remote, path, branch, Identity.of(request.user))
+        except BranchMissing as exc:
+            raise missing_branch(repository, str(branch)) from exc
+        except GitFailed as exc:
+            raise clone_failed(exc, repository, branch, redactor) from None
+        return checkout, ()
+
+    async def _remote(
+        self, request: ExecutionRequest, repository: Repository
+    ) -> tuple[Redactor, Remote]:
+        credentials = credentials_of(request, repository)
+        if credentials is None:
+            ssh = repository.scheme == "ssh"
+            env = await ssh_environment(self._git, self._private_dir) if ssh else {}
+            return Redactor(), Remote(repository.url, env, with_credentials=False)
+        askpass = await asyncio.to_thread(install_askpass, self._private_dir)
+        env = credentials.environment(repository, askpass)
+        return Redactor([credentials.password]), Remote(repository.url, env, with_credentials=True)
+
+    async def _place(self, repository: Repository, session_dir: Path) -> tuple[Path, bool]:
+        """The folder for *repository*, and whether its checkout is there already.
+
+        A name that something else has taken, another repository or a folder of the agent, gets
+        a suffix that is always the same for this repository.
+        """
+        suffix = hashlib.sha256(repository.identity.encode()).hexdigest()[:8]
+        for name in (repository.name, f"{repository.name}-{suffix}"):
+            path = session_dir / name
+            if name.lower() == ATTACHMENTS:
+                continue
+            if not await asyncio.to_thread(os.path.lexists, path):
+                return path, False
+            try:
+                origin = await Checkout(self._git, path, self._private_dir).origin()
+            except GitFailed:
+                continue
+            if origin is not None and _identity(origin) == repository.identity:
+                return path, True
+        raise RunError(
+            ErrorCode.WORKSPACE_ERROR,
+            f"both folders for {repository.url} in {session_dir} are taken by something else",
+            hint="move them away",
+        )
+
+    async def _clone(
+        self, remote: Remote, path: Path, branch: str | None, identity: Identity
+    ) -> None:
+        # Beside its place and renamed when complete: half a clone never passes for a checkout.
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+        try:
+            await clone(
+                self._git,
+                remote,
+                unfinished,
+                branch=branch,
+                identity=identity,
+                timeout_s=self._clone_timeout_s,
+            )
+            await in_thread(remember_branch, unfinished, branch)
+            await in_thread(unfinished.rename, path)
+        finally:
+            await in_thread(_remove, unfinished)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_within(path: Path, directory: Path) -> bool:
+    return path.is_dir() and path.resolve().is_relative_to(directory)
+
+
+def _identity(url: str) -> str | None:
+    try:
+        return Repository.parse(url).identity
+    except ValueError:
+        return None
+
+
+def _address(url: str | None) -> str | None:
+    try:
+        return Repository.parse(url).url if url is not None else None
+    except ValueError:
+        return None
+
+
+def _workspace_error(exc: OSError) -> RunError:
+    place = f" {exc.filename}" if isinstance(exc.filename, str) else ""
+    return RunError(
+        ErrorCode.WORKSPACE_ERROR,
+        f"the workspace{place} cannot be prepared: {exc.strerror or type(exc).__name__}",
+        hint="check that the disk has space and that the executor may write there",
+    )

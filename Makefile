@@ -57,6 +57,6 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	@python=$$(scripts/setup_machine.sh) && \
 	  { $(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear $(VENV); }
 	@echo "Installing the locked requirements into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) --quiet install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@touch $@

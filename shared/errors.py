@@ -1,15 +1,15 @@
 """The error tree: one base, a stable code, a next step.
 
     WegentError                     internal
-    ├── ConfigError                 config_error          the operator must change something (exit 2)
+    ├── ConfigError                 config_error          the operator must change something
     ├── ProtocolError               invalid_request       a message from outside cannot be used
     ├── LinkError
     │   ├── LinkLost                link_lost             connecting again may succeed
-    │   └── LinkRejected            unauthorized          connecting again will be refused too (exit 77)
+    │   └── LinkRejected            unauthorized          connecting again will be refused too
     ├── Refusal                     (per instance)        a dispatch that is not accepted
     └── RunError                    (per instance)        a run that was accepted and failed
 
-HTTP statuses and exit codes are mapped at the edges, never stored here.
+HTTP statuses and exit statuses are mapped at the edges, never stored here.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _escape(text: str) -> str:
 def _word(value: object) -> str:
     """*value* as one word, so that nobody can invent a field."""
     text = str(value)
-    return text if _PLAIN_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN_WORD.fullmatch(text) else _escape(json.dumps(text, ensure_ascii=False))
 
 
 def _redacted(value: object, redact: Callable[[str], str]) -> object:

@@ -35,7 +35,7 @@ _SHAPES: Final = re.compile(
     | (?:AKIA|ASIA)[0-9A-Z]{16}                           # AWS
     | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+                # JSON Web Token
     | (?<=\b[Bb]earer\ )[\w.~+/=-]{8,}                    # Authorization header
-    | (?<=\b[Bb]asic\ )(?=[A-Za-z]*[0-9+/=])[\w+/=-]{8,}
+    | (?<=\b[Bb]asic\ )(?=[a-z]*[A-Z0-9+/=])[\w+/=-]{8,}
     | (?<=://)(?!git@)[^\s/'"\\]+(?=@)                    # user and password in a URL
     """,
     re.VERBOSE,

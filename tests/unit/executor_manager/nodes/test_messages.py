@@ -1,0 +1,60 @@
+"""The order in which messages of one executor take effect across its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from executor_manager.nodes.connections import Connection, Connections
+from executor_manager.nodes.messages import Messages
+from executor_manager.streams.hub import Hub
+from shared.protocol.local import LocalEvent
+from tests.fakes.executor_client import run_fields
+from tests.fakes.store_bench import Bench, open_store
+
+
+async def test_a_register_waits_for_what_came_on_the_older_connection(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), open_store(tmp_path) as store:
+        bench = Bench(store, Hub(), tmp_path)
+        connections = Connections()
+        messages = Messages(store, connections)
+        older_ended = asyncio.Event()
+
+        async def hang_up(connection: Connection) -> None:
+            assert connection is old
+            older_ended.set()
+
+        async def handle(sid: str, name: LocalEvent, raw: object) -> dict[str, object]:
+            connection = connections.get(sid)
+            assert connection is not None
+            return await messages.handle(connection, name, raw, hang_up=hang_up)
+
+        connections.open("old")
+        connections.open("new")
+        old = connections.get("old")
+        hello = {"executor_id": "n"}
+        await handle("old", LocalEvent.REGISTER, hello)
+        await bench.queued()
+        errand = await bench.claim()
+        request = {"task_id": errand.session_id, "subtask_id": errand.run_id, "attempt": 1}
+        told = {"progress": 0, "event": {"category": "llm", "action": "reasoning"}}
+
+        async with store.events._database.write():  # commits have to wait
+            events = []
+            for seq in (1, 2, 3):
+                raw = {**run_fields(request, seq), **told}
+                events.append(asyncio.create_task(handle("old", LocalEvent.PROGRESS, raw)))
+                # The event log takes the first event alone, the others wait behind it.
+                await asyncio.sleep(0)
+            report = {**request, "state": "running", "last_seq": 3}
+            register = asyncio.create_task(
+                handle("new", LocalEvent.REGISTER, {**hello, "runs": [report]})
+            )
+            await older_ended.wait()
+        ack = await register
+        assert ack["acked"] == [{**_key(request), "seq": 3, "unknown": False, "superseded": False}]
+        assert [(await event)["acked"] for event in events] == [1, 2, 3]
+
+
+def _key(request: dict[str, object]) -> dict[str, object]:
+    return {"subtask_id": request["subtask_id"], "attempt": request["attempt"]}

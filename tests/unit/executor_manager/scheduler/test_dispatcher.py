@@ -1,0 +1,107 @@
+"""The dispatcher with executors that answer, fail or stay silent as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from executor_manager.scheduler.dispatcher import Dispatcher
+from executor_manager.store.store import Store
+from executor_manager.streams.hub import Hub
+from shared.errors import LinkLost
+from shared.protocol.local import LocalEvent
+from tests.fakes.store_bench import Bench, open_store
+
+
+class Executors:
+    """Node ``n``; each call takes the next answer."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.answer: Callable[[], Awaitable[object]] | None = None
+
+    def node_ids(self) -> list[str]:
+        return ["n"]
+
+    async def call(
+        self, node_id: str, event: LocalEvent, payload: dict[str, Any], *, timeout_s: float
+    ) -> object:
+        assert (node_id, timeout_s) == ("n", 10)
+        self.asked.put_nowait(payload)
+        if self.answer is not None:
+            return await self.answer()
+        return {"accepted": True}
+
+
+@asynccontextmanager
+async def dispatching(store: Store, hub: Hub, executors: Executors) -> AsyncIterator[None]:
+    dispatcher = Dispatcher(store, executors, hub.queue, poll_s=0.01)
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_an_unanswered_dispatch_is_under_way_once_at_a_time(tmp_path: Path) -> None:
+    hub, executors = Hub(), Executors()
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        bench = Bench(store, hub, tmp_path)
+        await bench.node()
+        silence = asyncio.Event()
+
+        async def stay_silent() -> None:
+            await silence.wait()
+            raise LinkLost("no answer")
+
+        executors.answer = stay_silent
+        async with dispatching(store, hub, executors):
+            first, second = await bench.queued(), await bench.queued()
+            asked = [(await executors.asked.get())["subtask_id"] for _ in range(2)]
+            assert asked == [first.id, second.id]
+            # A third run arrives by the same loop that would have repeated the others.
+            third = await bench.queued()
+            assert (await executors.asked.get())["subtask_id"] == third.id
+            executors.answer = None
+            silence.set()
+            repeated = {(await executors.asked.get())["subtask_id"] for _ in range(3)}
+            assert repeated == {first.id, second.id, third.id}
+
+
+async def test_a_call_that_breaks_does_not_stop_other_runs(tmp_path: Path) -> None:
+    hub, executors = Hub(), Executors()
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        bench = Bench(store, hub, tmp_path)
+        await bench.node()
+
+        async def break_() -> None:
+            executors.answer = None
+            raise ZeroDivisionError
+
+        executors.answer = break_
+        async with dispatching(store, hub, executors):
+            first, second = await bench.queued(), await bench.queued()
+            asked = [(await executors.asked.get())["subtask_id"] for _ in range(3)]
+            assert set(asked) == {first.id, second.id}
+
+
+async def test_secrets_that_cannot_be_opened_fail_the_run_and_say_why(tmp_path: Path) -> None:
+    hub, executors = Hub(), Executors()
+    url = f"sqlite+aiosqlite:///{tmp_path / 'manager.db'}"
+    async with asyncio.timeout(30):
+        async with Store.open(url, Fernet.generate_key(), hub) as store:
+            run = await store.runs.create(user_id="u", request={}, secrets={"/git_token": "T"})
+        async with open_store(tmp_path, hub) as store, dispatching(store, hub, executors):
+            bench = Bench(store, hub, tmp_path)
+            await bench.node()
+            with hub.follow(run.id) as wake_up:
+                while (failed := await bench.run(run.id)).state != "failed":
+                    await wake_up.wait()
+            assert failed.verdict is not None
+            assert "key" in failed.verdict["error"]

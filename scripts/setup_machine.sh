@@ -14,10 +14,11 @@ say() { printf '%s\n' "$*" >&2; }
 # The only list of what has to be there besides Python: command and Debian package.
 needed_commands="git:git"
 
+# The first Python that is new enough and can do what the arguments, if any, import.
 find_python() {
   local candidate
   for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if "$candidate" -c "import sys; sys.version_info < (3, 11) and sys.exit(1); $*" 2>/dev/null; then
       command -v "$candidate"
       return
     fi
@@ -25,15 +26,13 @@ find_python() {
   return 1
 }
 
-has_venv() { "$1" -c 'import venv, ensurepip' 2>/dev/null; }
-
 missing=()
-if python=$(find_python); then
-  if ! has_venv "$python"; then
-    missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
-  fi
+if python=$(find_python "import venv, ensurepip"); then
+  :
+elif python=$(find_python); then
+  missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
 else
-  found=$(python3 --version 2>/dev/null || echo "no python3")
+  found=$(python3 --version 2>/dev/null) || found="no python3"
   say "Python 3.11 or newer is needed; this machine has ${found}."
   missing+=(python3 python3-venv)
 fi
@@ -58,7 +57,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update --quiet >&2
   DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \
     "${missing[@]}" >&2
-  python=$(find_python) || { say "This system's python3 is older than 3.11."; exit 1; }
+  python=$(find_python "import venv, ensurepip") || { say "This system's python3 is older than 3.11."; exit 1; }
 fi
 
 printf '%s\n' "$python"

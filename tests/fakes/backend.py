@@ -65,9 +65,10 @@ class FakeBackend:
         self.connections: list[str] = []
         """Socket.IO ids of the connections that are open now."""
         self.most_connections = 0
-        self.refused = 0
-        """Connections turned away for their token."""
-        self.answer_heartbeats = True
+        self.refused: asyncio.Queue[object] = asyncio.Queue()
+        """What was sent instead of the token by those turned away."""
+        self.answer_events = True
+        """Set to ``False`` to leave the events of runs without an ack, and uncommitted."""
         self.disconnected = asyncio.Event()
         """Set when a connection has ended."""
         self.sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=MAX_MESSAGE_BYTES)
@@ -128,7 +129,7 @@ class FakeBackend:
 
     async def _connect(self, sid: str, _environ: object, auth: Any) -> None:
         if not isinstance(auth, dict) or auth.get("token") != self.token:
-            self.refused += 1
+            self.refused.put_nowait(auth)
             raise socketio.exceptions.ConnectionRefusedError(
                 "the token is not known here", {"code": "unauthorized"}
             )
@@ -144,11 +145,10 @@ class FakeBackend:
         payload = args[0] if args else None
         self.log.append((event, payload))
         self.received.put_nowait((event, payload))
+        if event in RUN_EVENTS and not self.answer_events:
+            return self.sio.not_handled
         answer = self._answer(event, payload)
-        silent = not self.acknowledges or (
-            event == LocalEvent.HEARTBEAT and not self.answer_heartbeats
-        )
-        return self.sio.not_handled if silent else answer
+        return answer if self.acknowledges else self.sio.not_handled
 
     def _answer(self, event: str, payload: Any) -> object:
         if event == LocalEvent.REGISTER:

@@ -56,6 +56,8 @@ class ScriptedRunHandler:
         """Every run begun, in order."""
         self.started: asyncio.Queue[str] = asyncio.Queue()
         """Subtask ids, as runs begin to be carried out."""
+        self.ended: asyncio.Queue[str] = asyncio.Queue()
+        """Subtask ids, as runs have told everything or were ended."""
         self.answers: list[Input] = []
         self.closed_sessions: list[int | str] = []
         self.closed = False
@@ -91,6 +93,13 @@ class _ScriptedRun:
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         self._handler.started.put_nowait(str(self._request.subtask_id))
+        try:
+            async for event in self._play():
+                yield event
+        finally:
+            self._handler.ended.put_nowait(str(self._request.subtask_id))
+
+    async def _play(self) -> AsyncGenerator[AgentEvent]:
         for step in self._script:
             if isinstance(step, asyncio.Event):
                 await self._pass(step)

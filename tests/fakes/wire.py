@@ -27,6 +27,8 @@ class Wire:
         """How long every piece of data is held back, in each direction."""
         self.accepted = 0
         """Connections taken so far."""
+        self.taken = asyncio.Event()
+        """Set when there has been a connection."""
 
     async def listen(self) -> None:
         """Accept connections (again)."""
@@ -62,6 +64,7 @@ class Wire:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self.taken.set()
         hop = asyncio.current_task()
         assert hop is not None
         self._hops.add(hop)

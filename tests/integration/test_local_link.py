@@ -42,9 +42,12 @@ async def test_events_arrive_in_order_and_each_gets_its_ack() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "Bearer ", "bearer  "])
 async def test_a_token_is_accepted_with_and_without_bearer(prefix: str) -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with client(backend.url, prefix + TOKEN).connect(ignore):
-            assert len(backend.connections) == 1
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        client(backend.url, prefix + TOKEN).connect(ignore),
+    ):
+        assert len(backend.connections) == 1
 
 
 async def test_a_wrong_token_is_a_rejection_with_the_backends_words() -> None:
@@ -128,12 +131,11 @@ async def test_a_handler_that_raises_is_answered_and_ends_nothing() -> None:
             raise RuntimeError("secret detail")
         return {"fine": True}
 
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with client(backend.url).connect(receive):
-            answer = await backend.send(LocalEvent.DISPATCH, {"bad": 1})
-            assert (answer["success"], answer["code"]) == (False, "internal")
-            assert "secret" not in str(answer)
-            assert await backend.send(LocalEvent.DISPATCH, {}) == {"fine": True}
+    async with asyncio.timeout(10), open_backend() as backend, client(backend.url).connect(receive):
+        answer = await backend.send(LocalEvent.DISPATCH, {"bad": 1})
+        assert (answer["success"], answer["code"]) == (False, "internal")
+        assert "secret" not in str(answer)
+        assert await backend.send(LocalEvent.DISPATCH, {}) == {"fine": True}
 
 
 @pytest.mark.parametrize("payload", [(), (None,), ([1],), ("text",), ({}, {"extra": 1})])
@@ -144,9 +146,8 @@ async def test_odd_payloads_reach_the_handler_as_they_are(payload: tuple[Any, ..
         seen.append(raw)
         return {}
 
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with client(backend.url).connect(receive):
-            await backend.send(LocalEvent.CLOSE, *payload)
+    async with asyncio.timeout(10), open_backend() as backend, client(backend.url).connect(receive):
+        await backend.send(LocalEvent.CLOSE, *payload)
     # The wire does not tell None from nothing at all.
     assert seen in ([payload[0] if len(payload) == 1 else list(payload)], [[]])
 
@@ -175,10 +176,13 @@ async def test_an_ack_takes_effect_before_the_message_that_came_after_it() -> No
 
 
 async def test_a_call_without_an_answer_ends_in_time() -> None:
-    async with asyncio.timeout(10), open_backend(FakeBackend.silent()) as backend:
-        async with client(backend.url).connect(ignore) as link:
-            with pytest.raises(TimeoutError):
-                await link.call(LocalEvent.REGISTER, {}, timeout_s=0.01, read=lambda raw: raw)
+    async with (
+        asyncio.timeout(10),
+        open_backend(FakeBackend.silent()) as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        with pytest.raises(TimeoutError):
+            await link.call(LocalEvent.REGISTER, {}, timeout_s=0.01, read=lambda raw: raw)
 
 
 async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
@@ -186,30 +190,33 @@ async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
         asyncio.timeout(10),
         open_backend(FakeBackend.silent()) as backend,
         open_wire(backend.port) as wire,
+        client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link,
     ):
-        async with client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link:
-            answer = await link.send_event(event(1))
-            call = asyncio.ensure_future(
-                link.call(LocalEvent.REGISTER, {}, timeout_s=60, read=lambda raw: raw)
-            )
-            await backend.expect(LocalEvent.REGISTER)
-            wire.cut()
-            with pytest.raises(LinkLost, match="connection to the backend ended"):
-                await link.wait_lost()
-            with pytest.raises(LinkLost):
-                await call
-            with pytest.raises(LinkLost):
-                await link.send_event(event(2))
-            with pytest.raises(asyncio.CancelledError):
-                await answer
+        answer = await link.send_event(event(1))
+        call = asyncio.ensure_future(
+            link.call(LocalEvent.REGISTER, {}, timeout_s=60, read=lambda raw: raw)
+        )
+        await backend.expect(LocalEvent.REGISTER)
+        wire.cut()
+        with pytest.raises(LinkLost, match="connection to the backend ended"):
+            await link.wait_lost()
+        with pytest.raises(LinkLost):
+            await call
+        with pytest.raises(LinkLost):
+            await link.send_event(event(2))
+        with pytest.raises(asyncio.CancelledError):
+            await answer
 
 
 async def test_a_backend_that_closes_the_connection_ends_the_link() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with client(backend.url).connect(ignore) as link:
-            await backend.kick()
-            with pytest.raises(LinkLost):
-                await link.wait_lost()
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        await backend.kick()
+        with pytest.raises(LinkLost):
+            await link.wait_lost()
 
 
 async def test_closing_a_frozen_connection_leaves_nothing_behind() -> None:
@@ -269,21 +276,27 @@ async def test_a_message_of_ten_megabytes_does_not_cost_the_connection() -> None
         seen.put_nowait(len(raw["prompt"]))
         return {"accepted": False}
 
-    async with asyncio.timeout(20), open_backend() as backend:
-        async with client(backend.url).connect(receive) as link:
-            answer = await backend.send(LocalEvent.DISPATCH, {"prompt": "x" * 10_000_000})
-            assert answer == {"accepted": False}
-            assert await seen.get() == 10_000_000
-            await link.emit(LocalEvent.HEARTBEAT, {})
-            await backend.expect(LocalEvent.HEARTBEAT)
+    async with (
+        asyncio.timeout(20),
+        open_backend() as backend,
+        client(backend.url).connect(receive) as link,
+    ):
+        answer = await backend.send(LocalEvent.DISPATCH, {"prompt": "x" * 10_000_000})
+        assert answer == {"accepted": False}
+        assert await seen.get() == 10_000_000
+        await link.emit(LocalEvent.HEARTBEAT, {})
+        await backend.expect(LocalEvent.HEARTBEAT)
 
 
 async def test_a_message_beyond_the_limit_ends_the_link_and_says_why() -> None:
-    async with asyncio.timeout(20), open_backend() as backend:
-        async with client(backend.url).connect(ignore) as link:
-            await backend.emit(LocalEvent.DISPATCH, {"prompt": "x" * (33 << 20)})
-            with pytest.raises(LinkLost, match="larger than the 32 MiB allowed"):
-                await link.wait_lost()
+    async with (
+        asyncio.timeout(20),
+        open_backend() as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        await backend.emit(LocalEvent.DISPATCH, {"prompt": "x" * (33 << 20)})
+        with pytest.raises(LinkLost, match="larger than the 32 MiB allowed"):
+            await link.wait_lost()
 
 
 async def test_text_goes_out_as_it_is_and_half_a_character_does_no_harm() -> None:
@@ -296,10 +309,13 @@ async def test_text_goes_out_as_it_is_and_half_a_character_does_no_harm() -> Non
 
 
 async def test_garbage_on_an_open_connection_is_ignored() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with client(backend.url).connect(ignore) as link:
-            engine_sid = next(iter(backend.sio.eio.sockets))
-            for junk in ("9", "2/local-executor,{", "2/local-executor,7", "3/local-executor,0[]"):
-                await backend.sio.eio.send(engine_sid, junk)
-            await link.emit(LocalEvent.HEARTBEAT, {})
-            await backend.expect(LocalEvent.HEARTBEAT)
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        engine_sid = next(iter(backend.sio.eio.sockets))
+        for junk in ("9", "2/local-executor,{", "2/local-executor,7", "3/local-executor,0[]"):
+            await backend.sio.eio.send(engine_sid, junk)
+        await link.emit(LocalEvent.HEARTBEAT, {})
+        await backend.expect(LocalEvent.HEARTBEAT)

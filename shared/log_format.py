@@ -23,9 +23,8 @@ CONTEXT: Final = "wegent_context"
 FIELDS: Final = "wegent_fields"
 """Attribute of a record: what the call added as keywords."""
 
-_CONTROL: Final = re.compile(
-    "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]"
-)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_FIRST: Final = ("task_id", "subtask_id")
 _PLAIN_WORD: Final = re.compile(r"[\w.:/@+-]+")
 
 
@@ -54,8 +53,8 @@ class TextFormatter(logging.Formatter):
         trace = _trace(self, record) if self._traces else ""
         text = _cut(self._redactor.redact(line))
         if trace:
-            indented = "".join(f"\n    {_escape(row)}" for row in trace.split("\n"))
-            text += _cut(self._redactor.redact(indented))
+            rows = _cut(self._redactor.redact(trace)).split("\n")
+            text += "".join(f"\n    {_escape(row)}" for row in rows)
         return text
 
 
@@ -83,7 +82,10 @@ class JsonFormatter(logging.Formatter):
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     """What is bound to the task that logged, then what the call added."""
-    return {**getattr(record, CONTEXT, {}), **getattr(record, FIELDS, {})}
+    bound: dict[str, object] = getattr(record, CONTEXT, {})
+    # Context variables come in no order of their own.
+    ordered = sorted(bound, key=lambda name: (*(name != first for first in _FIRST), name))
+    return {**{name: bound[name] for name in ordered}, **getattr(record, FIELDS, {})}
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -7,14 +7,16 @@ what an agent cannot know: where it works, what changed, and the verdict.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from executor.agents.protocol import Agent, AgentJob, AgentSession, ToolPolicy, TurnEnd
+from executor.agents.factory import AgentFactory
+from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
+from executor.tasks.agent_rules import AgentRules
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
@@ -23,53 +25,12 @@ from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest, Isolation
 from shared.protocol.local import Input
+from shared.redaction import Redactor
 from shared.status import ErrorCode
 
 logger = get_logger("in_process")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEnvironment:
-    """What an agent's process is started with, worked out from a request and the settings."""
-
-    env: Mapping[str, str]
-    model: str | None
-    config_dir: Path | None
-    """The agent's own state; ``None``: the user's own, so that their login is used."""
-
-
-class AgentSettings(Protocol):
-    """The operator's rules for agents, applied to a request."""
-
-    def environment(self, request: ExecutionRequest) -> AgentEnvironment:
-        """The exact environment of the agent's process.
-
-        Raises:
-            RunError: ``credentials_missing``.
-        """
-        ...
-
-    def permission_mode(self, request: ExecutionRequest) -> str | None:
-        """One of Claude's own modes, or ``None`` for unattended."""
-        ...
-
-    def policy(self, request: ExecutionRequest, workspace: Workspace) -> ToolPolicy:
-        """What the agent's tools may do."""
-        ...
-
-
-class Agents(Protocol):
-    """The known kinds of agent."""
-
-    def resolve(self, requested: str) -> tuple[str, Agent]:
-        """The agent's own name and the agent.
-
-        Raises:
-            Refusal: ``unsupported_agent``.
-        """
-        ...
 
 
 class InProcessRunHandler:
@@ -78,19 +39,31 @@ class InProcessRunHandler:
     def __init__(
         self,
         *,
-        agents: Agents,
+        agents: AgentFactory,
         workspaces: Workspaces,
-        settings: AgentSettings,
+        rules: AgentRules,
         state: StateStore,
         warm: WarmSessions,
+        redactor: Redactor,
         private_dir: Path,
     ) -> None:
-        """*private_dir* is 0700 and outside every workspace."""
+        """Take the parts; whoever built them closes them.
+
+        Args:
+            agents: The known kinds of agent.
+            workspaces: Prepares where a run works.
+            rules: What the operator allows.
+            state: Remembers conversations between runs.
+            warm: Keeps live sessions between runs.
+            redactor: Learns the secrets that requests bring.
+            private_dir: 0700 and outside every workspace.
+        """
         self.agents = agents
         self.workspaces = workspaces
-        self.settings = settings
+        self.rules = rules
         self.state = state
         self.warm = warm
+        self.redactor = redactor
         self.private_dir = private_dir
 
     def check(self, request: ExecutionRequest) -> None:
@@ -105,7 +78,8 @@ class InProcessRunHandler:
             )
 
     def start(self, request: ExecutionRequest) -> Run:
-        """Prepare a run."""
+        """Prepare a run; from here on the logs know its secrets."""
+        self.redactor.add_many(request.secrets)
         return _InProcessRun(self, request)
 
     async def close_session(self, task_id: int | str) -> None:
@@ -144,7 +118,7 @@ class _InProcessRun:
         end: TurnEnd | None = None
         try:
             name, agent = handler.agents.resolve(request.requested_agent)
-            environment = handler.settings.environment(request)
+            environment = handler.rules.environment(request)
             known = await handler.state.session(request.task_id)
             if known is not None and known.agent_type != name:
                 known = None
@@ -173,21 +147,21 @@ class _InProcessRun:
                     "commit": workspace.commit,
                 },
             )
+            config_dir = known.config_dir if known else environment.config_dir
             job = AgentJob(
                 request=request,
                 cwd=workspace.cwd,
                 session_dir=workspace.session_dir,
                 private_dir=handler.private_dir,
-                config_dir=known.config_dir if known else environment.config_dir,
+                config_dir=config_dir,
                 env=environment.env,
                 model=environment.model,
-                permission_mode=handler.settings.permission_mode(request),
-                policy=handler.settings.policy(request, workspace),
+                permission_mode=handler.rules.mode(request),
+                policy=handler.rules.policy(request, workspace, config_dir),
                 resume=resume,
             )
-            record = SessionRecord(
-                str(request.task_id), name, resume, workspace.cwd, job.config_dir
-            )
+            record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)
+            handler.state.save_session(record)
             async with aclosing(self._turn(agent, job)) as turn:
                 async for item in turn:
                     if isinstance(item, TurnEnd):
@@ -203,7 +177,9 @@ class _InProcessRun:
         if workspace is not None:
             summary = await handler.workspaces.describe(workspace)
             if summary["files"]:
-                yield AgentEvent(EventType.WORKSPACE_CHANGED, {"files": summary["files"]})
+                shown = ("files", "truncated", "full_length")
+                changed = {name: summary[name] for name in shown if name in summary}
+                yield AgentEvent(EventType.WORKSPACE_CHANGED, changed)
         yield self._verdict(end, summary)
 
     def _conversation(self, known: SessionRecord | None) -> str | None:

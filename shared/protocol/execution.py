@@ -26,7 +26,7 @@ from pydantic import (
 
 from shared.errors import ProtocolError
 from shared.protocol.events import RunRef
-from shared.protocol.repository import check_branch, check_repository_url
+from shared.protocol.repository import Repository, check_branch, check_repository_url
 
 MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
 """Longest text of a prompt, as UTF-8. Beyond any model's context, below the wire's 32 MiB."""
@@ -256,6 +256,22 @@ class ExecutionRequest(_Part):
         return self.bot[0] if self.bot else Bot()
 
     @property
+    def secrets(self) -> list[str]:
+        """Every credential that this request carries, so that no log shows it."""
+        held = [self.git_token, self.git_password, self.auth_token, self.user.git_token]
+        found = [secret.get_secret_value() for secret in held if secret is not None]
+        if self.git_url is not None:
+            password = Repository.parse(self.git_url).password
+            found += [password.get_secret_value()] if password is not None else []
+        for bot in self.bot:
+            found += _secret_values(bot.agent_config.env)
+            for server in (bot.mcp_servers or {}).values():
+                for part in ("headers", "env"):
+                    given = server.get(part)
+                    found += _secret_values(given) if isinstance(given, dict) else []
+        return found
+
+    @property
     def prompt_text(self) -> str:
         """The text of the prompt, without its pictures."""
         if isinstance(self.prompt, str):
@@ -266,6 +282,20 @@ class ExecutionRequest(_Part):
     def requested_agent(self) -> str:
         """The agent as the request names it, not yet resolved; ``claude_code`` when it does not."""
         return self.agent_type or self.first_bot.shell_type or "claude_code"
+
+
+_NAMES_A_SECRET: Final = re.compile(
+    r"key|token|secret|passw|credential|authorization|cookie", re.IGNORECASE
+)
+
+
+def _secret_values(variables: dict[str, Any]) -> list[str]:
+    """The values whose names say that they are secret."""
+    return [
+        value
+        for name, value in variables.items()
+        if isinstance(value, str) and _NAMES_A_SECRET.search(name)
+    ]
 
 
 def read_execution_request(raw: object) -> ExecutionRequest:

@@ -1,0 +1,179 @@
+"""The composition root of the executor: the only place that picks implementations."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from pathlib import Path
+
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.factory import AgentFactory
+from executor.config import ExecutorSettings
+from executor.delivery.outbox import Outbox
+from executor.delivery.state import StateStore
+from executor.modes.local.handlers import TaskHandler
+from executor.modes.local.heartbeat import HeartbeatService, Rhythm
+from executor.modes.local.identity import BackendMemory, describe_host, load_executor_id
+from executor.modes.local.outage import reconnect_delays
+from executor.modes.local.progress_reporter import ProgressReporter
+from executor.modes.local.registration import Registrar
+from executor.modes.local.runner import LocalRunner
+from executor.modes.local.websocket_client import WebSocketClient
+from executor.signals import StopSignals
+from executor.tasks.agent_environment import ExecutorApi
+from executor.tasks.agent_rules import AgentRules
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.supervisor import Supervisor
+from executor.tasks.warm_sessions import WarmSessions
+from executor.tasks.workspace import Workspaces
+from shared.errors import ConfigError
+from shared.logging import get_logger
+from shared.private_files import make_private_directory
+from shared.protocol.events import RunKey
+from shared.protocol.execution import Isolation
+from shared.protocol.local import Register
+from shared.redaction import Redactor
+from shared.version import __version__
+
+logger = get_logger("local_runner")
+
+CLAUDE_CODE = "claude_code"
+
+
+async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Redactor) -> None:
+    """Run local mode until the first stop signal; every part lives and ends in here.
+
+    Raises:
+        ConfigError: The home cannot be used.
+        LinkRejected: The backend refused this executor before it was ever registered.
+    """
+    executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
+    state = await StateStore.open(settings.home / "state.db")
+    try:
+        await _run(settings, stop, redactor, state, executor_id, memory)
+    finally:
+        await state.close()
+
+
+async def _run(
+    settings: ExecutorSettings,
+    stop: StopSignals,
+    redactor: Redactor,
+    state: StateStore,
+    executor_id: str,
+    memory: BackendMemory,
+) -> None:
+    environ = dict(os.environ)
+    claude = ClaudeCodeAgent(settings.claude_path)
+    handler = InProcessRunHandler(
+        agents=AgentFactory({CLAUDE_CODE: claude}),
+        workspaces=Workspaces(
+            settings.workspace_root,
+            private_dir=_private_dir(settings),
+            clone_timeout_s=settings.clone_timeout_s,
+            allow_local_repositories=settings.allow_local_repositories,
+            environ=environ,
+            backend_url=settings.backend_url,
+        ),
+        rules=_rules(settings, environ),
+        state=state,
+        warm=WarmSessions(
+            limit=settings.claude_max_warm_sessions, idle_s=settings.claude_session_idle_s
+        ),
+        redactor=redactor,
+        private_dir=_private_dir(settings),
+    )
+
+    def superseded(key: RunKey) -> None:
+        supervisor.supersede(key)
+
+    outbox = Outbox(on_superseded=superseded)
+    reporter = ProgressReporter(outbox)
+    supervisor = Supervisor(
+        handler,
+        reporter,
+        max_concurrent=settings.max_concurrent_tasks,
+        queue_limit=settings.queue_limit,
+        timeout_s=settings.task_timeout_s,
+    )
+    has_claude = await asyncio.to_thread(claude.available)
+    if not has_claude:
+        logger.warning("Claude Code was not found: tasks that need it will fail")
+    loading: set[asyncio.Task[None]] = set()
+
+    def load_agent(_features: frozenset[str]) -> None:
+        if has_claude and not loading:
+            loading.add(asyncio.create_task(claude.load(), name="load the SDK"))
+
+    runner = LocalRunner(
+        WebSocketClient(settings.backend_url, settings.auth_token),
+        Registrar(
+            settings.backend_url,
+            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else []),
+            supervisor,
+            outbox,
+            memory,
+            heartbeat=Rhythm(settings.heartbeat_interval_s, settings.heartbeat_timeout_s),
+        ),
+        supervisor,
+        outbox,
+        TaskHandler(supervisor, reporter),
+        HeartbeatService(executor_id, supervisor),
+        delays=functools.partial(
+            reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
+        ),
+        refused_delay_s=settings.reconnect_max_delay_s,
+        drain_grace_s=settings.shutdown_grace_s,
+        on_registered=load_agent,
+    )
+    await runner.run(stop.first)
+
+
+def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:
+    executor_id = load_executor_id(settings.home)
+    try:
+        make_private_directory(_private_dir(settings))
+        make_private_directory(settings.workspace_root)
+    except OSError as exc:
+        raise ConfigError(
+            f"{exc.filename} cannot be used: {exc.strerror}",
+            hint="make it writable for this user, or name another folder",
+        ) from exc
+    return executor_id, BackendMemory(settings.home)
+
+
+def _private_dir(settings: ExecutorSettings) -> Path:
+    return settings.home / "private"
+
+
+def _rules(settings: ExecutorSettings, environ: dict[str, str]) -> AgentRules:
+    key, token = settings.anthropic_api_key, settings.anthropic_auth_token
+    mode = settings.permission_mode
+    return AgentRules(
+        home=settings.home,
+        environ=environ,
+        api=ExecutorApi(
+            api_key=key.get_secret_value() if key else None,
+            auth_token=token.get_secret_value() if token else None,
+            base_url=settings.anthropic_base_url,
+            model=settings.anthropic_model,
+        ),
+        permission_mode=None if mode == "unattended" else mode,
+    )
+
+
+def _hello(settings: ExecutorSettings, executor_id: str, capabilities: list[str]) -> Register:
+    host = describe_host()
+    return Register(
+        executor_id=executor_id,
+        name=settings.executor_name or host.hostname,
+        hostname=host.hostname,
+        platform=host.platform,
+        arch=host.arch,
+        version=__version__,
+        capabilities=capabilities,
+        isolation=[Isolation.NONE],
+        max_concurrent_tasks=settings.max_concurrent_tasks,
+        workspace_root=str(settings.workspace_root),
+    )

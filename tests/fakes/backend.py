@@ -34,6 +34,7 @@ class FakeBackend:
         event_ack: Callable[[str, dict[str, Any]], object] | None = None,
         acknowledges: bool = True,
         token: str = TOKEN,
+        prefix: str = "",
         heartbeat_interval: float | None = None,
         heartbeat_timeout: float | None = None,
     ) -> None:
@@ -45,6 +46,7 @@ class FakeBackend:
             event_ack: Makes another answer to a run's event.
             acknowledges: ``False``: never sends an ack for anything.
             token: The one that is let in.
+            prefix: Path under which it is served, e.g. ``/api``.
             heartbeat_interval: Seconds granted in the register ack; ``None``: not said.
             heartbeat_timeout: The same for the timeout.
         """
@@ -53,6 +55,7 @@ class FakeBackend:
         self.event_ack = event_ack
         self.acknowledges = acknowledges
         self.token = token
+        self.prefix = prefix
         self.heartbeat_interval = heartbeat_interval
         self.heartbeat_timeout = heartbeat_timeout
         self.port = 0
@@ -94,7 +97,7 @@ class FakeBackend:
     @property
     def url(self) -> str:
         """For ``WEGENT_BACKEND_URL``."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     async def expect(self, event: str) -> Any:
         """The payload of the next *event*; whatever came before it is passed over."""
@@ -207,7 +210,7 @@ async def open_backend(backend: FakeBackend | None = None) -> AsyncIterator[Fake
         sock.bind(("127.0.0.1", backend.port))
         backend.port = sock.getsockname()[1]
         config = uvicorn.Config(
-            socketio.ASGIApp(backend.sio),
+            socketio.ASGIApp(backend.sio, socketio_path=f"{backend.prefix}/socket.io"),
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
             lifespan="off",

@@ -7,6 +7,7 @@ together with the connection.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -14,8 +15,9 @@ from contextlib import asynccontextmanager, suppress
 class Wire:
     """Forwards connections on :attr:`port` to one other port. Made by :func:`open_wire`."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target_port = target_port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._hops: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -32,7 +34,9 @@ class Wire:
 
     async def listen(self) -> None:
         """Accept connections (again)."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -102,9 +106,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def open_wire(target_port: int) -> AsyncIterator[Wire]:
-    """A wire to *target_port* on loopback, closed at the end."""
-    wire = Wire(target_port)
+async def open_wire(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    """A wire to *target_port* on loopback, closed at the end; speaks TLS to callers if asked to."""
+    wire = Wire(target_port, tls)
     await wire.listen()
     try:
         yield wire

@@ -82,11 +82,10 @@ def explain(url: BackendUrl, error: BaseException, timeout_s: float) -> str:
                 return f"{url} answers, but not as a backend: is WEGENT_BACKEND_URL right?"
             case aiohttp.WSServerHandshakeError():
                 return f"{url} answered HTTP {cause.status}: is WEGENT_BACKEND_URL right?"
-            case aiohttp.ClientConnectorCertificateError():
-                reason = getattr(cause.certificate_error, "verify_message", "") or "not valid"
+            case ssl.SSLCertVerificationError():
                 return (
-                    f"the certificate of {url} is not trusted ({reason}); a private authority is "
-                    "made known with SSL_CERT_FILE"
+                    f"the certificate of {url} is not trusted ({cause.verify_message}); a private "
+                    "authority is made known with SSL_CERT_FILE"
                 )
             case aiohttp.ClientSSLError() | ssl.SSLError():
                 return f"{url} does not speak TLS: is it http:// instead of https://?"

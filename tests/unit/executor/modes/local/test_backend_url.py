@@ -1,0 +1,58 @@
+"""Where the backend is, and which proxy leads there."""
+
+from __future__ import annotations
+
+import pytest
+
+from executor.modes.local.backend_url import BackendUrl
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "path", "shown"),
+    [
+        ("http://h:8000", "http://h:8000", "socket.io", "http://h:8000"),
+        ("ws://h:8000/", "http://h:8000", "socket.io", "http://h:8000"),
+        ("wss://h/a/b/", "https://h", "a/b/socket.io", "https://h/a/b"),
+        ("HTTPS://h/api", "https://h", "api/socket.io", "https://h/api"),
+        ("http://u:pw@h/x?key=s", "http://u:pw@h/?key=s", "x/socket.io", "http://h/x"),
+        (" http://[::1]:80 ", "http://[::1]:80", "socket.io", "http://[::1]:80"),
+    ],
+)
+def test_a_url_gives_origin_path_and_a_text_without_secrets(
+    url: str, origin: str, path: str, shown: str
+) -> None:
+    read = BackendUrl.parse(url)
+    assert (read.origin, read.socketio_path, str(read)) == (origin, path, shown)
+    assert "pw" not in repr(read)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://h", "http://", "/secret"])
+def test_what_is_no_backend_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match="must be http") as caught:
+        BackendUrl.parse(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "https://h", None),
+        ({"HTTPS_PROXY": "http://p:1"}, "https://h", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1"}, "wss://h", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1"}, "http://h", None),
+        ({"HTTP_PROXY": "http://p:2"}, "ws://h", "http://p:2"),
+        ({"https_proxy": "http://p:3"}, "wss://h", "http://p:3"),
+        ({"ALL_PROXY": "http://p:4"}, "wss://h", "http://p:4"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h"}, "wss://h", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".example.org"}, "wss://a.example.org", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h:8443"}, "wss://h:8443", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h:8443"}, "wss://h", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, "wss://h", None),
+    ],
+)
+def test_the_proxy_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert BackendUrl.parse(url).proxy() == proxy

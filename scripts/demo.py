@@ -85,7 +85,7 @@ async def demo(console: Console, environ: Mapping[str, str]) -> int:
         model_env = await stack.enter_async_context(model(console, environ))
         url = await stack.enter_async_context(manager(place / "manager", environ))
         client = await stack.enter_async_context(
-            ManagerClient(url, read_token(place / "manager" / "api_token"))
+            ManagerClient(url, read_token(place / "manager" / "api-token"))
         )
         executor_env = {
             **environ,
@@ -93,7 +93,7 @@ async def demo(console: Console, environ: Mapping[str, str]) -> int:
             "EXECUTOR_MODE": "local",
             "WEGENT_EXECUTOR_HOME": str(place / "executor"),
             "WEGENT_BACKEND_URL": url,
-            "WEGENT_AUTH_TOKEN": read_token(place / "manager" / "executor_token"),
+            "WEGENT_AUTH_TOKEN": read_token(place / "manager" / "executor-token"),
             "LOCAL_ALLOW_LOCAL_REPOSITORIES": "true" if task.local else "false",
         }
         console.print(f"manager    {url}  (API at {url}/docs)")

@@ -38,7 +38,8 @@ class RunView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._line = ""
-        self._thinking_shown = False
+        self._workspace = ""
+        self._todo_calls: set[str] = set()
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=40),
@@ -82,7 +83,8 @@ class RunView:
                 resumed = ", continuing its conversation" if data.get("resumed") else ""
                 self._note(f"started: {data.get('agent_type')}{resumed}")
             case "workspace.prepared":
-                self._note(f"workspace: {data.get('path')}")
+                self._workspace = data.get("path") or ""
+                self._note(f"workspace: {self._workspace}")
                 if data.get("repository"):
                     commit = (data.get("commit") or "")[:10]
                     self._note(f"repository: {data['repository']} {data.get('branch')} {commit}")
@@ -90,10 +92,13 @@ class RunView:
                 self._note(f"conversation: {data.get('sdk_session_id')}")
             case "llm.reasoning":
                 self._print(data.get("content", ""), style="italic dim", prefix="  thinking: ")
+            case "llm.tool_call" if data["tool_name"] == "TodoWrite":
+                self._todo_calls.add(data["tool_id"])  # shown as a list by agent.todos
             case "llm.tool_call":
                 self._state(data["tool_name"])
-                self._print(f"{data['tool_name']}  {_brief(data.get('arguments'))}", style="cyan")
-            case "llm.tool_result":
+                arguments = self._local(_brief(data.get("arguments")))
+                self._print(f"{data['tool_name']}  {arguments}", style="cyan")
+            case "llm.tool_result" if data["tool_id"] not in self._todo_calls:
                 self._result(data)
             case "agent.todos":
                 for todo in data["todos"]:
@@ -101,8 +106,9 @@ class RunView:
                     self._print(f"  {mark} {todo.get('content')}", style="magenta")
             case "workspace.changed":
                 for file in data["files"]:
-                    counts = f"+{file.get('added_lines')} -{file.get('removed_lines')}"
-                    self._note(f"{file['status']}: {file['path']} {counts}")
+                    added, removed = file.get("added_lines"), file.get("removed_lines")
+                    counts = "" if added is None else f" +{added} -{removed}"
+                    self._note(f"{file['status']}: {file['path']}{counts}")
             case "system.warning" | "system.error" | "llm.error":
                 text = data.get("message") or data.get("error") or ""
                 self._print(text, style="yellow", prefix="! ")
@@ -115,7 +121,8 @@ class RunView:
                 pass  # not worth a line
 
     def _stream(self, content: str) -> None:
-        self._line += content
+        # Blank lines between paragraphs of one message would follow a tool's output here.
+        self._line += content if self._line else content.lstrip("\n")
         *finished, self._line = self._line.split("\n")
         for line in finished:
             self._console.print(Text(line))
@@ -131,11 +138,15 @@ class RunView:
         lines = text.rstrip().splitlines()
         style = "red" if data.get("is_error") else "dim"
         for line in lines[:MAX_RESULT_LINES]:
-            self._console.print(Text("  | " + line[:MAX_LINE], style=style))
+            self._console.print(Text("  | " + self._local(line)[:MAX_LINE], style=style))
         if len(lines) > MAX_RESULT_LINES:
             self._console.print(
                 Text(f"  | … {len(lines) - MAX_RESULT_LINES} more lines", style=style)
             )
+
+    def _local(self, text: str) -> str:
+        """*text* with paths inside the workspace made short."""
+        return text.replace(f"{self._workspace}/", "") if self._workspace else text
 
     def _note(self, text: str) -> None:
         self._print(text, style="green", prefix="- ")

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     token = args.token or os.environ.get("WEGENT_API_TOKEN") or _own_managers_token()
     if not token:
         console.print(
-            "no API token: give --token, or set WEGENT_API_TOKEN to the content of api_token in "
+            "no API token: give --token, or set WEGENT_API_TOKEN to the content of api-token in "
             "the manager's home"
         )
         return EXIT_USAGE
@@ -123,7 +123,7 @@ def _seconds(text: str) -> float:
 def _own_managers_token() -> str | None:
     home = os.environ.get("MANAGER_HOME") or Path.home() / ".wegent-executor-manager"
     try:
-        return (Path(home) / "api_token").read_text().strip()
+        return (Path(home) / "api-token").read_text().strip()
     except OSError:
         return None
 

@@ -301,6 +301,9 @@ class Supervisor:
     async def _carry_out(self, entry: _Entry, run: Run) -> None:
         """Run to the verdict; whatever goes wrong becomes one."""
         with structlog.contextvars.bound_contextvars(**_names(entry)):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            logger.info("run started")
             limit = entry.request.timeout_seconds or self._timeout_s
             deadline = asyncio.timeout(limit)
             try:
@@ -311,7 +314,9 @@ class Supervisor:
                         self._reporter.report(entry.ref, event)
                         if event.terminal:
                             entry.finished = True
-                            logger.info("run ended: %s", event.action)
+                            logger.info(
+                                "run ended: %s after %.1f s", event.action, loop.time() - began
+                            )
             except RunError as exc:
                 self._fail(entry, exc.error_code, str(exc), exc.details)
             except TimeoutError:

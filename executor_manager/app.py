@@ -6,7 +6,6 @@ The composition root: the only file that knows all parts.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,8 +38,6 @@ from shared.version import __version__
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body of an HTTP request: as large as the message that carries it on."""
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Manager:
@@ -65,8 +62,8 @@ async def open_manager(
 ) -> AsyncIterator[Manager]:
     """Open the store and run the loops for as long as the context lasts.
 
-    A loop that ends by an error is logged, cancels the body of the context, and leaves it as an
-    ``ExceptionGroup``: a manager that has silently stopped to dispatch looks alive.
+    A loop that ends by an error cancels the body of the context and leaves it in an
+    ``ExceptionGroup``: a manager that has silently stopped to dispatch would look alive.
 
     Args:
         keepalive_seconds: After this long without traffic a stream gets a comment.
@@ -112,8 +109,6 @@ async def open_manager(
                         name="lease watch",
                     ),
                 ]
-                for loop in loops:
-                    loop.add_done_callback(_log_crash)
                 yield Manager(asgi, api, store, streams)
                 for loop in loops:
                     loop.cancel()
@@ -145,8 +140,3 @@ def create_api(services: Services, token: SecretStr) -> FastAPI:
     api.add_middleware(TokenGate, token=token)
     api.add_middleware(RequestBoundary)
     return api
-
-
-def _log_crash(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the %s has crashed, the manager ends", task.get_name(), exc_info=error)

@@ -28,7 +28,10 @@ EXIT_USAGE: Final = 2
 LOG_MAX_BYTES: Final = 10 * 1024 * 1024
 LOG_BACKUPS: Final = 5
 
-logger = logging.getLogger(__name__)
+TELLTALES: Final = ("aiosqlite", "sse_starlette.sse")
+"""Loggers of libraries that write whole prompts and events at DEBUG."""
+
+logger = logging.getLogger("executor_manager.main")  # also when it runs as __main__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +85,8 @@ def _run(settings: ManagerSettings) -> int:
             ]
         ),
     )
+    for name in TELLTALES:
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         with bind(settings.host, settings.port) as listener:
             if not settings.loopback_only:
@@ -90,6 +95,14 @@ def _run(settings: ManagerSettings) -> int:
                     "put a proxy with TLS in front, and bind to 127.0.0.1"
                 )
             return asyncio.run(_serve(settings, tokens, listener))
+    except WegentError:
+        raise
+    except Exception as exc:
+        reason = str(exc).partition("\n")[0]
+        logger.critical(
+            "the manager cannot go on: %s: %s", type(exc).__name__, reason, exc_info=exc
+        )
+        return EXIT_FAILURE
     finally:
         logs.close()
 
@@ -98,20 +111,16 @@ async def _serve(settings: ManagerSettings, tokens: Tokens, listener: socket.soc
     from executor_manager.app import open_manager
     from executor_manager.server import ManagerServer, url_of
 
-    try:
-        async with open_manager(settings, tokens) as manager:
-            server = ManagerServer(manager)
-            _stop_on_signals(server.stop)
-            serving = asyncio.create_task(server.serve([listener]), name="server")
-            await server.listening.wait()
-            url = url_of(listener)
-            logger.info("executor manager %s listening on %s", __version__, url)
-            # Programs wait for the first line; it comes when requests are answered.
-            print(f"executor manager listening on {url}", flush=True)  # noqa: T201
-            print(first_steps(tokens, url), flush=True)  # noqa: T201
-            await serving
-    except ExceptionGroup:
-        return EXIT_FAILURE
+    async with open_manager(settings, tokens) as manager, asyncio.TaskGroup() as group:
+        server = ManagerServer(manager)
+        _stop_on_signals(server.stop)
+        group.create_task(server.serve([listener]), name="server")
+        await server.listening.wait()
+        url = url_of(listener)
+        logger.info("executor manager %s listening on %s", __version__, url)
+        # Programs wait for the first line; it comes when requests are answered.
+        print(f"executor manager listening on {url}", flush=True)  # noqa: T201
+        print(first_steps(tokens, url), flush=True)  # noqa: T201
     logger.info("executor manager stopped")
     return 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final, Protocol
 
 from sse_starlette import ServerSentEvent
@@ -54,7 +54,7 @@ class Streams:
 
     async def follow(
         self, log: Log, run_id: str, *, after: int, finished_at: int | None
-    ) -> AsyncIterator[ServerSentEvent]:
+    ) -> AsyncGenerator[ServerSentEvent]:
         """The run's events that follow *after*, then its new ones up to the verdict.
 
         Args:

@@ -117,9 +117,12 @@ async def _run(
 ) -> None:
     await asyncio.to_thread(prepare_home, settings.home)
     tokens = await asyncio.to_thread(load_tokens, settings)
-    async with open_manager(settings, tokens, keepalive_seconds=keepalive_seconds) as manager:
+    async with (
+        open_manager(settings, tokens, keepalive_seconds=keepalive_seconds) as manager,
+        asyncio.TaskGroup() as group,
+    ):
         server = ManagerServer(manager)
-        serving = asyncio.create_task(server.serve([listener]))
+        group.create_task(server.serve([listener]))
         await server.listening.wait()
         plain = {
             "api": tokens.api.get_secret_value(),
@@ -129,4 +132,3 @@ async def _run(
             listening.set_result((manager, server, plain))
         await stop.wait()
         server.stop()
-        await serving

@@ -12,6 +12,8 @@ import aiohttp
 import pytest
 
 from executor_manager.streams.sse import PAGE_EVENTS
+from shared.protocol.local import LocalEvent
+from tests.fakes.executor_client import ExecutorClient
 from tests.fakes.manager import RunningManager, running_manager
 from tests.fakes.sse import Received, read_stream
 
@@ -246,3 +248,29 @@ class _CountingLog:
         self.reads += 1
         assert limit == PAGE_EVENTS
         return await self._log.after(run_id, sequence, limit)
+
+
+async def test_what_an_executor_tells_over_its_socket_reaches_the_stream(
+    manager: RunningManager,
+) -> None:
+    prompt = "große Aufgabe " * 20_000  # several frames, through both doors
+    executor = ExecutorClient()
+    await executor.connect(manager.url, manager.executor_token)
+    try:
+        await executor.register()
+        task_id = (await manager.create_task(prompt))["task_id"]
+        request = await executor.expect(LocalEvent.DISPATCH)
+        assert (request["subtask_id"], request["prompt"]) == (task_id, prompt)
+        first = asyncio.Event()
+        path = f"/api/v1/tasks/{task_id}/events"
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(read_all(manager, path, first))
+            await executor.progress(request, 1, "lifecycle.started", {"task": "t"})
+            await first.wait()
+            await executor.result(request, 2, value="done ✓")
+    finally:
+        await executor.close()
+    names = [event.name for event in reader.result()]
+    assert names == ["lifecycle.started", "lifecycle.completed", "close"]
+    task = await manager.get(f"/api/v1/tasks/{task_id}")
+    assert (task["status"], task["result"], task["progress"]) == ("completed", "done ✓", 100)

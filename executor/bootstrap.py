@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import shutil
 from pathlib import Path
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
@@ -140,6 +141,8 @@ def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:
             f"{exc.filename} cannot be used: {exc.strerror}",
             hint="make it writable for this user, or name another folder",
         ) from exc
+    if settings.skill_clear_cache:
+        shutil.rmtree(settings.home / "cache" / "skills", ignore_errors=True)
     return executor_id, BackendMemory(settings.home)
 
 

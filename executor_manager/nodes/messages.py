@@ -79,7 +79,7 @@ class Messages:
             if name is LocalEvent.REGISTER:
                 return await self._register(connection, read(Register, raw), hang_up)
             node_id = connection.node_id
-            if node_id is None or connection.closed.is_set():
+            if node_id is None:
                 return _failure("not_registered", "register first")
             if name in RUN_EVENTS:
                 return await self._run_event(connection, node_id, name, raw)

@@ -60,8 +60,9 @@ class LocalExecutorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # 
             logger.exception("%s from %s could not be handled", name, connection.node_id)
             return to_wire(Failure(code="internal", error="see the manager's log"))
         if name is LocalEvent.REGISTER and ack["success"]:
-            # The ack leaves in this step of the loop; nothing may reach the executor before it.
-            asyncio.get_running_loop().call_soon(self._now_ready, connection)
+            # The ack is queued in this same step of the loop, so no call can overtake it.
+            self._connections.ready(connection)
+            self._hub.queue_changed()
         return ack
 
     def node_ids(self) -> list[str]:
@@ -105,10 +106,6 @@ class LocalExecutorNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # 
             )
         self._connections.open(sid)
         return True
-
-    def _now_ready(self, connection: Connection) -> None:
-        self._connections.ready(connection)
-        self._hub.queue_changed()
 
     async def _hang_up(self, connection: Connection) -> None:
         await self.disconnect(connection.sid)

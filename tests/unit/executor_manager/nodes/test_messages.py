@@ -56,5 +56,28 @@ async def test_a_register_waits_for_what_came_on_the_older_connection(tmp_path: 
         assert [(await event)["acked"] for event in events] == [1, 2, 3]
 
 
+async def test_an_executor_that_said_goodbye_is_not_called_until_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(30), open_store(tmp_path) as store:
+        connections = Connections()
+        messages = Messages(store, connections)
+
+        async def hang_up(_: Connection) -> None:
+            raise AssertionError("there is only one connection")
+
+        connections.open("sid")
+        connection = connections.get("sid")
+        assert connection is not None
+        hello = {"executor_id": "n"}
+        goodbye = {"executor_id": "n", "reason": "shutdown", "timestamp": "t"}
+        await messages.handle(connection, LocalEvent.REGISTER, hello, hang_up=hang_up)
+        connections.ready(connection)
+        assert connections.node_ids() == ["n"]
+        await messages.handle(connection, LocalEvent.UNREGISTER, goodbye, hang_up=hang_up)
+        assert connections.node_ids() == []
+        assert connections.of_node("n") is None
+
+
 def _key(request: dict[str, object]) -> dict[str, object]:
     return {"subtask_id": request["subtask_id"], "attempt": request["attempt"]}

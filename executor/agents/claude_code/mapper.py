@@ -1,0 +1,282 @@
+"""From the SDK's messages to AgentEvents: one turn's state, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    Message,
+    RateLimitEvent,
+    ResultMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+)
+
+from executor.agents.claude_code.verdict import interrupted, read_result, refused_login
+from executor.agents.protocol import TurnEnd
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType, Source
+
+logger = get_logger("claude_code")
+
+CANCELLED: Final = "cancelled"
+"""``code`` of an ``llm.error`` when the turn was interrupted."""
+
+SYNTHETIC_MODEL: Final = "<synthetic>"
+"""Model of messages that the CLI made up itself: its errors, in the form of an answer."""
+
+MAX_LOGIN_REFUSALS: Final = 3
+"""After so many the turn is stopped; the CLI would go on trying for three minutes."""
+
+_SUBAGENT_TOOLS: Final = frozenset({"Agent", "Task"})
+
+
+@dataclass(slots=True)
+class _Chat:
+    """The one chat message of a source in a turn."""
+
+    source: Source
+    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    text: list[str] = field(default_factory=list)
+    length: int = 0
+    streamed: str = ""
+    """What has come as deltas of the current block; the whole block follows."""
+
+
+class TurnMapper:
+    """Maps the messages of one turn; :attr:`end` is set by the last of them.
+
+    Args:
+        main: The source of what the agent itself says.
+        cost_before: ``total_cost_usd`` of the process before this turn; the CLI counts on.
+    """
+
+    def __init__(self, main: Source, *, cost_before: float = 0.0) -> None:
+        self._main = main
+        self._cost_before = cost_before
+        self._chats: dict[str | None, _Chat] = {}
+        self._workers: dict[str, Source] = {}
+        self._tools: dict[str, str] = {}
+        self._model: str | None = None
+        self._api_error: str | None = None
+        self.session_id: str | None = None
+        self.cost = cost_before
+        self._refusals = 0
+        self.end: TurnEnd | None = None
+
+    @property
+    def login_refused(self) -> bool:
+        """Whether the API has refused the credentials so often that the turn should be stopped."""
+        return self._refusals >= MAX_LOGIN_REFUSALS
+
+    def map(self, message: Message) -> list[AgentEvent]:
+        """What *message* means; empty for what has no meaning here."""
+        events = self._session(message)
+        if isinstance(message, StreamEvent):
+            events += self._stream(message)
+        elif isinstance(message, AssistantMessage):
+            events += self._assistant(message)
+        elif isinstance(message, UserMessage):
+            events += self._user(message)
+        elif isinstance(message, SystemMessage):
+            events += self._system(message)
+        elif isinstance(message, RateLimitEvent):
+            events += self._rate_limit(message)
+        elif isinstance(message, ResultMessage):
+            events += self._result(message)
+        else:
+            logger.debug("message of an unknown kind", kind=type(message).__name__)
+        return events
+
+    def finish(self, end: TurnEnd) -> list[AgentEvent]:
+        """End the turn with *end*; closes the chat messages that are still open."""
+        self.end = end
+        code = CANCELLED if interrupted(end) else end.error_code
+        events = []
+        for parent, chat in list(self._chats.items()):
+            if end.error_code is None:
+                usage = end.statistics.get("usage") if parent is None else None
+                events.append(self._done(parent, usage))
+            else:
+                data = {"message_id": chat.message_id, "error": end.error, "code": code}
+                events.append(AgentEvent(EventType.LLM_ERROR, data, chat.source))
+        self._chats.clear()
+        return events
+
+    def _session(self, message: Message) -> list[AgentEvent]:
+        found = getattr(message, "session_id", None)
+        if found is None and isinstance(message, SystemMessage) and message.subtype == "init":
+            found = message.data.get("session_id")
+        if not isinstance(found, str) or found == self.session_id:
+            return []
+        self.session_id = found
+        return [AgentEvent(EventType.SESSION, {"sdk_session_id": found}, self._main)]
+
+    def _stream(self, message: StreamEvent) -> list[AgentEvent]:
+        event, parent = message.event, message.parent_tool_use_id
+        match event.get("type"):
+            case "message_start":
+                return self._start(parent, event.get("message", {}).get("model"))
+            case "content_block_start" if parent in self._chats:
+                self._chats[parent].streamed = ""
+            case "content_block_delta":
+                text = event.get("delta", {}).get("text")
+                if isinstance(text, str) and text:
+                    return self._text(parent, text, delta=True)
+            case _:
+                pass
+        return []
+
+    def _assistant(self, message: AssistantMessage) -> list[AgentEvent]:
+        if message.model == SYNTHETIC_MODEL:
+            self._api_error = message.error
+            return []
+        parent = message.parent_tool_use_id
+        events = self._start(parent, message.model)
+        for block in message.content:
+            if isinstance(block, TextBlock):
+                events += self._text(parent, block.text, delta=False)
+            elif isinstance(block, ThinkingBlock):
+                if block.thinking.strip():
+                    data = {"content": block.thinking}
+                    events.append(AgentEvent(EventType.REASONING, data, self._source(parent)))
+            elif isinstance(block, ToolUseBlock):
+                events += self._tool_call(parent, block)
+        return events
+
+    def _start(self, parent: str | None, model: str | None) -> list[AgentEvent]:
+        if parent in self._chats:
+            return []
+        if parent is None:
+            self._model = model
+        chat = self._chats[parent] = _Chat(self._source(parent))
+        data = {"message_id": chat.message_id, "model": model}
+        return [AgentEvent(EventType.LLM_START, data, chat.source)]
+
+    def _text(self, parent: str | None, text: str, *, delta: bool) -> list[AgentEvent]:
+        events = self._start(parent, None)
+        chat = self._chats[parent]
+        begins_block = not chat.streamed
+        if delta:
+            chat.streamed += text
+        else:
+            # The whole block: what has been streamed of it is known already.
+            if text.startswith(chat.streamed):
+                text = text[len(chat.streamed) :]
+            else:
+                begins_block = True
+            chat.streamed = ""
+        if not text:
+            return events
+        if begins_block and chat.length:
+            text = f"\n\n{text}"
+        data = {"message_id": chat.message_id, "content": text, "offset": chat.length}
+        chat.text.append(text)
+        chat.length += len(text)
+        return [*events, AgentEvent(EventType.LLM_STREAM, data, chat.source)]
+
+    def _done(self, parent: str | None, usage: Any) -> AgentEvent:
+        chat = self._chats.pop(parent)
+        data = {"message_id": chat.message_id, "content": "".join(chat.text), "usage": usage}
+        return AgentEvent(EventType.LLM_DONE, data, chat.source)
+
+    def _tool_call(self, parent: str | None, block: ToolUseBlock) -> list[AgentEvent]:
+        source = self._source(parent)
+        self._tools[block.id] = block.name
+        data = {"tool_id": block.id, "tool_name": block.name, "arguments": block.input}
+        events = [AgentEvent(EventType.TOOL_CALL, data, source)]
+        if block.name in _SUBAGENT_TOOLS:
+            name = str(block.input.get("subagent_type") or "general-purpose")
+            self._workers[block.id] = Source(block.id, agent_type="worker", agent_name=name)
+        elif block.name == "TodoWrite" and parent is None:
+            events += self._todos(block.input.get("todos"))
+        return events
+
+    def _todos(self, todos: Any) -> list[AgentEvent]:
+        if not isinstance(todos, list) or not all(isinstance(todo, dict) for todo in todos):
+            return []
+        listed = [
+            {
+                "content": todo.get("content", ""),
+                "status": todo.get("status", "pending"),
+                "active_form": todo.get("activeForm", ""),
+            }
+            for todo in todos
+        ]
+        return [AgentEvent(EventType.TODOS, {"todos": listed}, self._main)]
+
+    def _user(self, message: UserMessage) -> list[AgentEvent]:
+        # Texts in it are the CLI's own reminders, never the user's.
+        if isinstance(message.content, str):
+            return []
+        events = []
+        for block in message.content:
+            if isinstance(block, ToolResultBlock):
+                data = {
+                    "tool_id": block.tool_use_id,
+                    "tool_name": self._tools.get(block.tool_use_id, ""),
+                    "result": _plain_text(block.content),
+                    "is_error": bool(block.is_error),
+                }
+                source = self._source(message.parent_tool_use_id)
+                events.append(AgentEvent(EventType.TOOL_RESULT, data, source))
+                if block.tool_use_id in self._workers and block.tool_use_id in self._chats:
+                    events.append(self._done(block.tool_use_id, None))
+        return events
+
+    def _system(self, message: SystemMessage) -> list[AgentEvent]:
+        if message.subtype != "api_retry":
+            return []
+        data = message.data
+        status = data.get("error_status")
+        if data.get("error") == "authentication_failed":
+            self._refusals += 1
+        reason = f"HTTP {status}" if status else "no connection"
+        text = (
+            f"the API does not answer ({reason}); attempt {data.get('attempt')} of "
+            f"{data.get('max_retries')} follows in {(data.get('retry_delay_ms') or 0) / 1000:.1f} s"
+        )
+        return [AgentEvent(EventType.WARNING, {"message": text})]
+
+    def _rate_limit(self, message: RateLimitEvent) -> list[AgentEvent]:
+        info = message.rate_limit_info
+        if info.status == "allowed":
+            return []
+        state = "is used up" if info.status == "rejected" else "is nearly used up"
+        text = f"the usage limit of this login ({info.rate_limit_type or 'unknown'}) {state}"
+        return [AgentEvent(EventType.WARNING, {"message": text})]
+
+    def _result(self, message: ResultMessage) -> list[AgentEvent]:
+        if message.total_cost_usd is not None:
+            self.cost = message.total_cost_usd
+        end = read_result(
+            message,
+            api_error=self._api_error,
+            model=self._model,
+            cost_usd=max(0.0, self.cost - self._cost_before),
+        )
+        if self.login_refused and interrupted(end):
+            end = refused_login(end.statistics)
+        return self.finish(end)
+
+    def _source(self, parent: str | None) -> Source:
+        if parent is None:
+            return self._main
+        return self._workers.setdefault(parent, Source(parent, agent_type="worker"))
+
+
+def _plain_text(content: str | list[dict[str, Any]] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(
+        str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]"
+        for part in content
+    )

@@ -1,0 +1,295 @@
+"""One conversation with one CLI process, from its start to its certain end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from claude_agent_sdk import (
+    ClaudeSDKClient,
+    ClaudeSDKError,
+    Message,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ResultMessage,
+    SystemMessage,
+    ToolPermissionContext,
+)
+from claude_agent_sdk._errors import MessageParseError
+from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
+
+from executor.agents.claude_code.mapper import TurnMapper
+from executor.agents.claude_code.options import build_options
+from executor.agents.claude_code.private_files import PrivateFiles
+from executor.agents.claude_code.transport import ProcessTransport, describe_status
+from executor.agents.claude_code.verdict import INTERRUPTED
+from executor.agents.protocol import AgentJob, TurnEnd
+from executor.agents.shielding import finish
+from shared.errors import RunError
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType, Source
+from shared.protocol.execution import ExecutionRequest
+from shared.status import ErrorCode
+
+logger = get_logger("claude_code")
+
+START_TIMEOUT_S: Final = 60.0
+"""From the process's start to its first answer; the CLI takes about 0.4 s, MCP servers longer."""
+
+INTERRUPT_TIMEOUT_S: Final = 10.0
+"""An interrupted turn that has not ended by then is ended with its process."""
+
+_GONE: Final = "No conversation found"
+"""What the CLI says when asked to resume a conversation that it does not have."""
+
+
+class _ConversationGone(Exception):
+    """The conversation to be resumed does not exist any more."""
+
+
+async def open_session(job: AgentJob, cli: Path) -> ClaudeSession:
+    """Start the CLI for *job*; without its conversation when that is gone.
+
+    Raises:
+        RunError: ``agent_crashed`` when the CLI ends at once, ``agent_error`` when it cannot be
+            started or does not answer.
+    """
+    try:
+        return await _start(job, cli)
+    except _ConversationGone:
+        logger.warning("conversation not found; a new one is begun")
+    return await _start(
+        replace(job, resume=None),
+        cli,
+        notice="the earlier conversation is not on this machine any more; a new one was begun",
+    )
+
+
+async def _start(job: AgentJob, cli: Path, notice: str | None = None) -> ClaudeSession:
+    files = await asyncio.to_thread(PrivateFiles.write, job)
+    session = ClaudeSession(job, cli, files, notice)
+    try:
+        await session.connect()
+    except BaseException:
+        await session.close()
+        raise
+    return session
+
+
+class ClaudeSession:
+    """See :class:`executor.agents.protocol.AgentSession`. Made by :func:`open_session`."""
+
+    def __init__(
+        self, job: AgentJob, cli: Path, files: PrivateFiles, notice: str | None = None
+    ) -> None:
+        self._job = job
+        self._files = files
+        self._notice = notice
+        self._session_id = job.resume
+        bot = job.request.first_bot
+        self._source = Source(
+            str(bot.id if bot.id is not None else bot.name or "claude_code"),
+            agent_name=bot.name or "",
+        )
+        options = build_options(
+            job,
+            cli,
+            files,
+            can_use_tool=self._can_use_tool,
+            before_tool=self._before_tool,
+            stderr=lambda line: logger.debug("claude: %s", line),
+        )
+        env = dict(job.env)
+        if job.config_dir is not None:
+            env["CLAUDE_CONFIG_DIR"] = str(job.config_dir)
+        self._transport = ProcessTransport(options, env)
+        self._client = ClaudeSDKClient(options, transport=self._transport)
+        self._cost = 0.0
+        self._interrupted = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._turn_over = asyncio.Event()
+        self._turn_over.set()
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def session_id(self) -> str | None:
+        """Claude's id of the conversation; ``None`` before the first answer of a new one."""
+        return self._session_id
+
+    @property
+    def pid(self) -> int | None:
+        """The CLI's process while it lives."""
+        return self._transport.pid
+
+    async def connect(self) -> None:
+        """Start the process and wait until it answers. On failure: call :meth:`close`."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._client.connect()
+            self._transport.busy = False
+        except TimeoutError:
+            raise RunError(
+                ErrorCode.AGENT_ERROR, f"Claude Code did not answer within {START_TIMEOUT_S:.0f} s"
+            ) from None
+        except ClaudeSDKError as exc:
+            if self._job.resume is not None and _GONE in str(exc):
+                raise _ConversationGone from exc
+            status = self._transport.returncode
+            if status is None:
+                raise RunError(ErrorCode.AGENT_ERROR, f"Claude Code did not start: {exc}") from exc
+            raise RunError(ErrorCode.AGENT_CRASHED, self._crash()) from exc
+
+    async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
+        """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
+        mapper = TurnMapper(self._source, cost_before=self._cost)
+        prompt = _user_message(request)
+        answers = self._answers(prompt)
+        self._interrupted = False
+        self._turn_over.clear()
+        self._transport.busy = True
+        if self._notice is not None:
+            yield AgentEvent(EventType.WARNING, {"message": self._notice})
+            self._notice = None
+        try:
+            async for message in answers:
+                if _of_another_turn(message, prompt["uuid"]):
+                    continue
+                for event in mapper.map(message):
+                    yield event
+                self._session_id = mapper.session_id or self._session_id
+                if mapper.end is not None:
+                    break
+                # The first interrupt may have come before the CLI had begun.
+                if mapper.login_refused or (self._interrupted and _begins_turn(message)):
+                    self._stop_turn()
+        except ClaudeSDKError as exc:
+            logger.warning("claude ended within a turn: %s", exc)
+        finally:
+            await answers.aclose()
+        end = mapper.end
+        self._transport.busy = end is None
+        if end is None:
+            end = self._end_without_result()
+            for event in mapper.finish(end):
+                yield event
+        self._cost = mapper.cost
+        self._turn_over.set()
+        # A budget is one run's, but the process counts on.
+        yield replace(end, reusable=end.reusable and request.max_budget_usd is None)
+
+    async def interrupt(self) -> None:
+        """Ask the CLI to stop; a turn that goes on all the same is ended with its process."""
+        if not self._turn_over.is_set():
+            self._interrupted = True
+            self._stop_turn()
+
+    async def close(self) -> None:
+        """End the process and everything it started."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="close claude session")
+        await finish(self._closing)
+
+    async def _close(self) -> None:
+        if self._stopping is not None:
+            self._stopping.cancel()
+        try:
+            await self._client.disconnect()
+        finally:
+            # Again, since a client that never connected does not know its transport.
+            await self._transport.close()
+            await asyncio.to_thread(self._files.remove)
+
+    async def _answers(self, prompt: dict[str, Any]) -> AsyncGenerator[Message]:
+        async def only_prompt() -> AsyncIterator[dict[str, Any]]:
+            yield prompt
+
+        await self._client.query(only_prompt())
+        while True:
+            try:
+                async for message in self._client.receive_messages():
+                    yield message
+            except MessageParseError as exc:
+                logger.debug("a message of the CLI was not understood: %s", exc)
+            else:
+                return
+
+    def _stop_turn(self) -> None:
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.create_task(self._end_turn(), name="interrupt claude")
+
+    async def _end_turn(self) -> None:
+        try:
+            async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
+                await self._client.interrupt()
+                await self._turn_over.wait()
+        except TimeoutError:
+            logger.warning("claude does not stop its turn; its process is ended")
+            self._transport.kill()
+        except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions here
+            logger.debug("interrupt not delivered: %s", exc)
+
+    def _end_without_result(self) -> TurnEnd:
+        if self._interrupted:
+            return TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR, reusable=False)
+        return TurnEnd(error=self._crash(), error_code=ErrorCode.AGENT_CRASHED, reusable=False)
+
+    def _crash(self) -> str:
+        status = self._transport.returncode
+        how = "without an answer" if status is None else f"with {describe_status(status)}"
+        last = "; ".join(self._transport.stderr_tail)
+        return f"Claude Code ended {how}" + (f": {last}" if last else "")
+
+    async def _before_tool(
+        self, call: HookInput, _tool_id: str | None, _context: HookContext
+    ) -> HookJSONOutput:
+        # Sees every use of every tool: also those that settings, modes or the CLI itself
+        # pre-approve, and those of sub-agents. It only forbids; what is left is asked as usual.
+        if call["hook_event_name"] != "PreToolUse":
+            return {}
+        decision = await self._job.policy(call["tool_name"], call["tool_input"])
+        if decision.allowed:
+            return {}
+        logger.info("tool use denied", tool=call["tool_name"])
+        return {
+            "hookSpecificOutput": {
+                "hookEventName": "PreToolUse",
+                "permissionDecision": "deny",
+                "permissionDecisionReason": decision.message,
+            }
+        }
+
+    async def _can_use_tool(
+        self, tool: str, arguments: dict[str, Any], _context: ToolPermissionContext
+    ) -> PermissionResultAllow | PermissionResultDeny:
+        decision = await self._job.policy(tool, arguments, asked=True)
+        if decision.allowed:
+            return PermissionResultAllow(updated_input=decision.updated_input)
+        logger.info("tool use denied", tool=tool)
+        return PermissionResultDeny(message=decision.message)
+
+
+def _user_message(request: ExecutionRequest) -> dict[str, Any]:
+    content: Any = request.prompt
+    if not isinstance(content, str):
+        content = [block.model_dump() for block in content]
+    return {
+        "type": "user",
+        "message": {"role": "user", "content": content},
+        "parent_tool_use_id": None,
+        "uuid": str(uuid.uuid4()),
+    }
+
+
+def _of_another_turn(message: Message, prompt_id: str) -> bool:
+    """Whether this is the result of a turn that the CLI began by itself."""
+    if not isinstance(message, ResultMessage) or not message.user_message_uuids:
+        return False
+    return prompt_id not in message.user_message_uuids
+
+
+def _begins_turn(message: Message) -> bool:
+    return isinstance(message, SystemMessage) and message.subtype == "init"

@@ -1,0 +1,230 @@
+"""The CLI as a child process with an exact environment, a session of its own and a certain end.
+
+The SDK's own transport merges ``os.environ`` under the environment it is given, starts the CLI in
+our process group, and leaves it running when ``disconnect()`` is cancelled twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from subprocess import PIPE
+from typing import Any, Final
+
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    CLIConnectionError,
+    CLIJSONDecodeError,
+    ProcessError,
+    Transport,
+    __version__,
+)
+from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
+
+from executor.agents import process_tree
+from executor.agents.shielding import finish
+
+EOF_GRACE_S: Final = 3.0
+"""How long an idle CLI may take to end by itself: it flushes its conversation file."""
+
+TERM_GRACE_S: Final = 2.0
+"""How long after SIGTERM until SIGKILL."""
+
+KILL_GRACE_S: Final = 5.0
+"""How long the kernel may take to report a killed process."""
+
+_STDERR_LINES: Final = 20
+_STDERR_LINE_CHARS: Final = 500
+
+
+class ProcessTransport(Transport):
+    """Speaks with one CLI process; :meth:`close` ends it and everything it started.
+
+    Args:
+        options: Only what becomes the command line is used.
+        env: The environment of the process; nothing else is in it but what the SDK itself sets.
+    """
+
+    def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str]) -> None:
+        self._options = options
+        self._mark = secrets.token_hex(16)
+        self._env = {
+            **env,
+            "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+            "CLAUDE_AGENT_SDK_VERSION": __version__,
+            "PWD": str(options.cwd),
+            process_tree.MARK_VARIABLE: self._mark,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._stderr_reader: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self.busy = True
+        """Whether it starts or a turn is under way: then it does not end at the end of input."""
+        self.stderr_tail: deque[str] = deque(maxlen=_STDERR_LINES)
+
+    @property
+    def pid(self) -> int | None:
+        """The live process, or ``None``."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def returncode(self) -> int | None:
+        """How the process ended, negative for a signal; ``None`` while it lives."""
+        return self._process.returncode if self._process is not None else None
+
+    def command(self) -> list[str]:
+        """The command line, as the SDK builds it for its own transport."""
+        options = replace(self._options, permission_prompt_tool_name="stdio")
+        # Private, but the only place that knows every option; a test guards it.
+        return SubprocessCLITransport("", options)._build_command()  # noqa: SLF001
+
+    async def connect(self) -> None:
+        """Start the process.
+
+        Raises:
+            CLIConnectionError: It cannot be started.
+        """
+        if self._process is not None:
+            return
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                cwd=self._options.cwd,
+                env=self._env,
+                limit=self._options.max_buffer_size or 2**20,
+                start_new_session=sys.platform != "win32",
+            )
+        except OSError as exc:
+            raise CLIConnectionError(f"it cannot be started: {exc.strerror}") from exc
+        self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
+
+    async def write(self, data: str) -> None:
+        """Send one line.
+
+        Raises:
+            CLIConnectionError: The process is gone.
+        """
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise CLIConnectionError("the process is gone")
+        try:
+            process.stdin.write(data.encode("utf-8", "replace"))
+            await process.stdin.drain()
+        except (ConnectionError, RuntimeError) as exc:
+            raise CLIConnectionError("the process is gone") from exc
+
+    def read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        """What the process writes, message by message; never ends by itself.
+
+        Raises:
+            ProcessError: The process ended, with whatever status: nobody has asked it to.
+            CLIJSONDecodeError: It wrote a line that is broken or beyond the limit.
+        """
+        return self._read_messages()
+
+    async def _read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise CLIConnectionError("not connected")
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError as exc:
+                raise CLIJSONDecodeError("a message beyond the limit", exc) from exc
+            if not line:
+                break
+            # Some builds write notes of their own between the messages.
+            if line.lstrip().startswith(b"{"):
+                try:
+                    yield json.loads(line)
+                except ValueError as exc:
+                    raise CLIJSONDecodeError("a broken message", exc) from exc
+        status = await process.wait()
+        raise ProcessError(describe_status(status), exit_code=status)
+
+    async def _read_stderr(self) -> None:
+        process = self._process
+        if process is None or process.stderr is None:
+            return
+        while True:
+            try:
+                line = await process.stderr.readline()
+            except ValueError:
+                continue  # beyond the limit: dropped
+            if not line:
+                return
+            text = line.decode("utf-8", "replace").strip()[:_STDERR_LINE_CHARS]
+            if text:
+                self.stderr_tail.append(text)
+                if self._options.stderr is not None:
+                    self._options.stderr(text)
+
+    async def end_input(self) -> None:
+        """Close the process's input."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def is_ready(self) -> bool:
+        """Whether the process lives."""
+        return self.pid is not None
+
+    def kill(self) -> None:
+        """End the process at once; what it started is left to :meth:`close`."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def close(self) -> None:
+        """End the process and everything it started, also while being cancelled.
+
+        End of input, grace, SIGTERM, grace, SIGKILL; bounded at each step, about 17 s at worst
+        and some 0.2 s as a rule. Harmless when called again.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._end(), name="end claude")
+        await finish(self._closing)
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        tree = await asyncio.to_thread(process_tree.descendants, process.pid)
+        await self.end_input()
+        if self.busy or not await _ended(process, EOF_GRACE_S):
+            with suppress(ProcessLookupError):
+                process.terminate()
+            if not await _ended(process, TERM_GRACE_S):
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await _ended(process, KILL_GRACE_S)
+        await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+        if self._stderr_reader is not None:
+            self._stderr_reader.cancel()
+            await asyncio.wait({self._stderr_reader})
+
+
+async def _ended(process: asyncio.subprocess.Process, within_s: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await process.wait()
+    return process.returncode is not None
+
+
+def describe_status(status: int) -> str:
+    """``exit status 1``, or ``killed by SIGKILL`` for -9."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

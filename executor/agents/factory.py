@@ -1,0 +1,41 @@
+"""From the name of an agent to the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from executor.agents.protocol import Agent
+from shared.errors import Refusal
+from shared.status import ErrorCode
+
+
+class AgentFactory:
+    """The known kinds of agent, by the name that requests and events use."""
+
+    def __init__(self, agents: Mapping[str, Agent]) -> None:
+        self._agents = dict(agents)
+        self._names = {_plain(name): name for name in self._agents}
+
+    @property
+    def names(self) -> list[str]:
+        """The known names, for the capabilities of a register."""
+        return list(self._agents)
+
+    def resolve(self, requested: str) -> tuple[str, Agent]:
+        """The agent's own name and the agent; case, ``_`` and ``-`` in *requested* do not matter.
+
+        Raises:
+            Refusal: ``unsupported_agent``, with the list of known ones.
+        """
+        name = self._names.get(_plain(requested))
+        if name is None:
+            raise Refusal(
+                ErrorCode.UNSUPPORTED_AGENT,
+                f"unknown agent type {requested[:64]!r}",
+                hint=f"this executor runs: {', '.join(self._agents)}",
+            )
+        return name, self._agents[name]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

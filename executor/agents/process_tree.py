@@ -1,0 +1,87 @@
+"""Find and end what an agent's process has started.
+
+Commands of an agent get sessions of their own and survive its death, so three ways lead to them:
+the tree below the agent as long as it lives, what was seen there before, and a mark that every
+descendant inherits in its environment. All functions but :func:`end` block for milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import psutil
+
+MARK_VARIABLE: Final = "WEGENT_AGENT_PROCESS"
+"""Environment variable that holds the mark: one value per agent process, no secret."""
+
+_POLL_S: Final = 0.02
+_ROUNDS: Final = 3
+"""What is being ended may start something new meanwhile; so often is looked again."""
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Everything below *pid*; empty when it is gone."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every live process that carries *mark*, wherever it was reparented to."""
+    return [process for process in psutil.process_iter() if _carries(process, mark)]
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK_VARIABLE) == mark and _alive(process)
+    except (psutil.Error, OSError):
+        return False  # gone meanwhile, or another user's
+
+
+def _alive(process: psutil.Process) -> bool:
+    # A zombie has ended; it only waits for a parent that may never ask.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+async def end(processes: Iterable[psutil.Process], mark: str, *, grace_s: float) -> None:
+    """End *processes* and all that carry *mark*: SIGTERM, after *grace_s* seconds SIGKILL.
+
+    Takes at most three times *grace_s*, plus a second. Never waits for a child of this process
+    in a way that would take its exit status from asyncio.
+    """
+    known = list(processes)
+    for _ in range(_ROUNDS):
+        known = await asyncio.to_thread(_end_once, known, mark, grace_s)
+        if not known:
+            return
+
+
+def _end_once(known: list[psutil.Process], mark: str, grace_s: float) -> list[psutil.Process]:
+    """One round; returns what is still there and what has come."""
+    found = {process.pid: process for process in (*known, *marked(mark)) if _alive(process)}
+    for process in found.values():
+        with suppress(psutil.Error):
+            process.terminate()
+    left = _wait(list(found.values()), grace_s)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    left = _wait(left, 1.0 / _ROUNDS)
+    return left or marked(mark)
+
+
+def _wait(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + timeout_s
+    left = [process for process in processes if _alive(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left = [process for process in left if _alive(process)]
+    return left

@@ -1,0 +1,197 @@
+"""The exact environment of an agent's process, from a request and the executor's own variables."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import RunError
+from shared.protocol.execution import ExecutionRequest
+from shared.status import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEnvironment:
+    """What an agent's process is started with, worked out from a request and the settings."""
+
+    env: Mapping[str, str]
+    model: str | None
+    config_dir: Path | None
+    """The agent's own state; ``None``: the user's own, so that their login is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorApi:
+    """What the operator gave the executor for the API; empty when nothing."""
+
+    api_key: str | None = None
+    auth_token: str | None = None
+    base_url: str | None = None
+    """``None``: the API's own address."""
+    model: str | None = None
+    """For requests that name none; ``None``: the CLI's default."""
+
+
+INHERITED: Final = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR",
+        "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+        "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT",
+        "SSH_AUTH_SOCK", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME",
+        "GIT_COMMITTER_EMAIL", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM",
+        "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+    }
+)  # fmt: skip
+"""What an agent's process may have of the executor's environment, beside ``LC_*``."""
+
+INHERITED_ON_WINDOWS: Final = frozenset(
+    {
+        "APPDATA", "COMSPEC", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "NUMBER_OF_PROCESSORS",
+        "OS", "PATHEXT", "PROCESSOR_ARCHITECTURE", "PROGRAMDATA", "PROGRAMFILES",
+        "PROGRAMFILES(X86)", "PROGRAMW6432", "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP",
+        "USERDOMAIN", "USERNAME", "USERPROFILE", "WINDIR",
+    }
+)  # fmt: skip
+
+DEFAULTS: Final[Mapping[str, str]] = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    # A result must be the end of the run: nothing may go on behind it.
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+    # Its memory lies outside the workspace, where file tools may not write.
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    # The todo list is what a run's progress is told from; TodoWrite always gives all of it.
+    "CLAUDE_CODE_ENABLE_TODO_TOOLS": "1",
+    "CLAUDE_CODE_ENABLE_TASKS": "0",
+}
+"""Settings of the CLI that a run without a user needs; a request may change them."""
+
+_ALIASES: Final[Mapping[str, str]] = {
+    "api_key": "ANTHROPIC_API_KEY",
+    "auth_token": "ANTHROPIC_AUTH_TOKEN",
+    "base_url": "ANTHROPIC_BASE_URL",
+    "small_model": "ANTHROPIC_SMALL_FAST_MODEL",
+    "model": "ANTHROPIC_MODEL",
+    "model_id": "ANTHROPIC_MODEL",  # after model: it counts more
+}
+
+_REFUSED: Final = re.compile(
+    r"(LD|DYLD|WEGENT|GIT|SSH|XDG|OPENSSL|BUN|BASH_FUNC)_.*"
+    r"|PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TEMP|TMP|PWD|OLDPWD|IFS|ENV|BASH_ENV|BASHOPTS|SHELLOPTS"
+    r"|PS4|PROMPT_COMMAND|ZDOTDIR|CDPATH|EDITOR|VISUAL|PAGER|BROWSER|LESSOPEN|LESSCLOSE"
+    r"|.*_PROXY|NODE_OPTIONS|NODE_PATH|NODE_EXTRA_CA_CERTS|NODE_TLS_REJECT_UNAUTHORIZED"
+    r"|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|CURL_HOME|PIP_CERT"
+    r"|PYTHON(PATH|HOME|STARTUP|USERBASE|EXECUTABLE|INSPECT|BREAKPOINT|WARNINGS)"
+    r"|PERL5?(LIB|OPT|DB)|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS"
+    r"|CLAUDE_AGENT_SDK_.*|CLAUDE_CODE_ENTRYPOINT|CLAUDE_CODE_SHELL.*|IS_SANDBOX"
+    # Where the CLI sends its requests, and which files and programs it takes for its own.
+    r"|(CLAUDE|ANTHROPIC)_(?!BASE_URL$).*"
+    r"(URL|HOST|SOCKET|PATH|DIR|FILE|CERT|COMMAND|PREFIX|HELPER|DESCRIPTOR|PLUGIN|_FD).*"
+    r"|APPDATA|LOCALAPPDATA|COMSPEC|PATHEXT|SYSTEMROOT|WINDIR|USERPROFILE|HOMEDRIVE|HOMEPATH",
+    re.IGNORECASE,
+)
+"""Variables that a request may not set: they change how programs load, whom they trust, or which
+files the CLI takes for its own. Compared without case, as Windows does."""
+
+_CREDENTIALS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_LOGIN: Final = ("CLAUDE_CONFIG_DIR", "CLAUDE_CODE_OAUTH_TOKEN")
+"""Variables by which the user's own login is found."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def agent_environment(
+    request: ExecutionRequest,
+    *,
+    environ: Mapping[str, str],
+    executor: ExecutorApi,
+    home: Path,
+) -> AgentEnvironment:
+    """Work out what *request*'s agent is started with.
+
+    Without any key the user's own login is used, with the user's own configuration of Claude; so
+    the CLI itself says when there is none.
+
+    Args:
+        environ: The executor's own variables, of which an allow-list is passed on.
+        executor: The executor's own key; it goes to the executor's own base URL only.
+        home: The executor's home; with a key, Claude's state is in ``{home}/claude``.
+
+    Raises:
+        RunError: ``credentials_missing``: another base URL than the executor's, without a key.
+    """
+    given = _given(request.first_bot.agent_config.env)
+    env = {**_inherited(environ), **DEFAULTS}
+    base_url = given.get("ANTHROPIC_BASE_URL", executor.base_url)
+    if base_url:
+        env["ANTHROPIC_BASE_URL"] = base_url
+    has_key = any(name in given for name in _CREDENTIALS)
+    if not has_key:
+        if _origin(base_url) != _origin(executor.base_url):
+            raise RunError(
+                ErrorCode.CREDENTIALS_MISSING,
+                "the request names its own base_url, but brings no key for it",
+                hint="put api_key or auth_token beside base_url; the executor's own key goes to "
+                "its own base URL only",
+            )
+        own = {
+            "ANTHROPIC_API_KEY": executor.api_key,
+            "ANTHROPIC_AUTH_TOKEN": executor.auth_token,
+        }
+        given |= {name: value for name, value in own.items() if value}
+        has_key = any(own.values())
+    env |= given
+    model = request.model or env.get("ANTHROPIC_MODEL") or executor.model
+    if model:
+        env["ANTHROPIC_MODEL"] = model
+    if has_key:
+        return AgentEnvironment(env, model, home / "claude")
+    env |= {name: environ[name] for name in _LOGIN if environ.get(name)}
+    return AgentEnvironment(env, model, None)
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    names = INHERITED
+    if sys.platform == "win32":
+        names = names | INHERITED_ON_WINDOWS
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in names
+        or name.startswith("LC_")
+        or (sys.platform == "win32" and name.upper() in names)
+    }
+
+
+def _given(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The request's variables under their own names, without refused and unusable ones."""
+    env: dict[str, str] = {}
+    for name, value in raw.items():
+        if name in _ALIASES or not _NAME.fullmatch(name) or _REFUSED.fullmatch(name):
+            continue
+        if (text := _text(value)) is not None:
+            env[name] = text
+    for alias, name in _ALIASES.items():
+        if text := _text(raw.get(alias)):
+            env[name] = text
+    # An empty credential says nothing, and would hide the executor's own.
+    return {name: text for name, text in env.items() if text or not name.startswith("ANTHROPIC_")}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) and "\0" not in value else None
+
+
+def _origin(base_url: str | None) -> str:
+    return (base_url or "https://api.anthropic.com").rstrip("/").lower()

@@ -1,0 +1,191 @@
+"""What an agent's tools may do: one policy, asked before every use of a tool.
+
+Three questions, in this order: is the tool among those that the run may use, does a file tool stay
+inside the session's folder, and, when the agent would ask its user, who answers. Commands of a
+shell are not looked into: bounding them is the operating system's part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from executor.agents.protocol import ToolDecision, ToolPolicy
+from executor.tasks.tool_rules import ToolRule, canonical_tool
+from shared.protocol.execution import ExecutionRequest
+
+ALLOWED: Final = ToolDecision(allowed=True)
+
+STRENGTH: Final = (None, "auto", "acceptEdits", "default", "plan", "dontAsk")
+"""Permission modes from weakest to strongest; ``None`` is unattended, ``bypassPermissions`` too."""
+
+_FILE_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Read": ("file_path",),
+    "Write": ("file_path",),
+    "Edit": ("file_path",),
+    "MultiEdit": ("file_path",),
+    "NotebookRead": ("notebook_path",),
+    "NotebookEdit": ("notebook_path",),
+    "LS": ("path",),
+    "Glob": ("path", "pattern"),
+    "Grep": ("path", "glob"),
+}
+"""Arguments that name files, by tool."""
+
+_PATTERNS: Final = frozenset({"pattern", "glob"})
+
+_READING: Final = frozenset({"Read", "NotebookRead", "LS", "Glob", "Grep"})
+
+_NO_USER: Final = (
+    "Nobody is there to answer questions in this run. Decide yourself, choose what is safest and "
+    "easiest to undo, and say in your final answer what you assumed."
+)
+_NOBODY_APPROVES: Final = (
+    "This needs the approval of a user, and nobody is there to give it in this run. Do what is "
+    "possible without it, and say in your final answer what is left to do."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run's tools may do."""
+
+    cwd: Path
+    """What relative paths start from."""
+    root: Path
+    """The session's folder: file tools stay inside it."""
+    readable: tuple[Path, ...] = ()
+    """Further folders that may be read: what the agent itself keeps of long tool results."""
+    mode: str | None = None
+    """One of Claude's own modes, or ``None`` for unattended."""
+    rules: tuple[ToolRule, ...] | None = None
+    """The only tools that may be used; ``None``: every tool."""
+
+
+def limits_for(
+    request: ExecutionRequest,
+    *,
+    cwd: Path,
+    session_dir: Path,
+    mode: str | None,
+    config_dir: Path | None,
+) -> Limits:
+    """The limits of a run. *config_dir* is Claude's; ``None``: the user's own."""
+    allowed = request.allowed_tools
+    if allowed is None:
+        allowed = request.first_bot.allowed_tools
+    state = config_dir if config_dir is not None else Path.home() / ".claude"
+    # The CLI keeps long tool results in a folder named after the working directory.
+    results = state / "projects" / re.sub(r"[^A-Za-z0-9]", "-", str(cwd))
+    return Limits(
+        cwd=cwd,
+        root=session_dir,
+        readable=(results,),
+        mode=mode,
+        rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
+    )
+
+
+def policy_for(limits: Limits) -> ToolPolicy:
+    """The policy in the shape that agents ask; links are resolved off the event loop."""
+
+    async def policy(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
+        return await asyncio.to_thread(decide, tool, arguments, limits, asked=asked)
+
+    return policy
+
+
+def decide(
+    tool: str, arguments: Mapping[str, Any], limits: Limits, *, asked: bool = False
+) -> ToolDecision:
+    """Decide about one use of *tool*; looks at the disk, for links.
+
+    *asked*: the agent's own rules would put this use to its user.
+    """
+    tool = canonical_tool(tool)
+    decision = _is_listed(tool, arguments, limits)
+    if decision.allowed:
+        decision = _stays_inside(tool, arguments, limits)
+    if decision.allowed and asked:
+        decision = _answer_for_the_user(tool, limits)
+    return decision
+
+
+def stronger_mode(operator: str | None, requested: str | None) -> str | None:
+    """The stronger of two permission modes: a request may strengthen, never weaken.
+
+    ``None`` on either side says nothing; the result ``None`` is unattended.
+    """
+    return max(_plain_mode(operator), _plain_mode(requested), key=STRENGTH.index)
+
+
+def _plain_mode(mode: str | None) -> str | None:
+    # To let everything pass is what unattended means; the CLI refuses its own name for it as root.
+    return None if mode == "bypassPermissions" else mode
+
+
+def _is_listed(tool: str, arguments: Mapping[str, Any], limits: Limits) -> ToolDecision:
+    if limits.rules is None or any(rule.matches(tool, arguments, limits) for rule in limits.rules):
+        return ALLOWED
+    listed = ", ".join(rule.text for rule in limits.rules) or "none"
+    return ToolDecision(
+        allowed=False,
+        message=f"This run may not use {tool} in this way. Allowed tools: {listed}.",
+    )
+
+
+def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> ToolDecision:
+    names = _FILE_ARGUMENTS.get(tool)
+    if names is None:
+        return ALLOWED
+    roots: Sequence[Path] = (limits.root,)
+    if tool in _READING:
+        roots = (limits.root, *limits.readable)
+    try:
+        inside = all(
+            _is_inside(_target(value, name, arguments, limits), roots)
+            for name in names
+            if (value := arguments.get(name)) is not None
+        )
+    except (OSError, RuntimeError, TypeError, ValueError):
+        inside = False  # NUL, a loop of links, no text, somebody's home that does not exist
+    if inside:
+        return ALLOWED
+    return ToolDecision(
+        allowed=False,
+        message=f"{tool} works inside {limits.root} only. Use a path in there; make a folder for "
+        "temporary files in it when you need one.",
+    )
+
+
+def _target(value: Any, name: str, arguments: Mapping[str, Any], limits: Limits) -> Path:
+    """Where the argument *name* leads, without links; a pattern up to its first wildcard.
+
+    Raises:
+        TypeError, ValueError, OSError, RuntimeError: Nowhere that can be judged.
+    """
+    if not isinstance(value, str):
+        raise TypeError
+    start = limits.cwd
+    if name in _PATTERNS:
+        start = start / Path(arguments.get("path") or "").expanduser()
+        value, rest = re.fullmatch(r"([^*?\[{]*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr] # matches everything
+        if ".." in Path(rest).parts:
+            raise ValueError
+    return (start / Path(value).expanduser()).resolve()
+
+
+def _is_inside(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root.resolve()) for root in roots)
+
+
+def _answer_for_the_user(tool: str, limits: Limits) -> ToolDecision:
+    if tool == "AskUserQuestion":
+        return ToolDecision(allowed=False, message=_NO_USER)
+    if _plain_mode(limits.mode) is None or tool in _READING:
+        return ALLOWED
+    return ToolDecision(allowed=False, message=_NOBODY_APPROVES)

@@ -1,0 +1,177 @@
+"""How Claude Code's processes end: crashes, interruptions, cancellation, the process table."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+
+from executor.agents import process_tree
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.session import ClaudeSession
+from executor.agents.protocol import AgentSession, TurnEnd
+from scripts.scripted_model import ScriptedModel
+from shared.protocol.events import EventType
+from shared.status import ErrorCode
+from tests.fakes.agent_jobs import JobMaker, Turn, make_request, opened, take_turn
+from tests.fakes.model import scenario, step, text_step, tool_step
+
+SLEEPER = tool_step(
+    "Bash",
+    {"command": "(setsid sleep 613 &) ; exec sleep 613", "timeout": 600_000},
+    text="I wait.",
+)
+
+
+async def busy_with_bash(
+    session: AgentSession, prompt: str = "HELLO"
+) -> tuple[asyncio.Task[Turn], list[psutil.Process]]:
+    """A turn whose shell command runs, and every process of the session."""
+    turn = asyncio.create_task(take_turn(session, prompt))
+    assert isinstance(session, ClaudeSession)
+    mark = session._transport._mark
+    # Another process's progress: nothing tells of it.
+    while not (found := await asyncio.to_thread(sleeping_tree, mark)):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    return turn, found
+
+
+def sleeping_tree(mark: str) -> list[psutil.Process]:
+    """Every process of a session once both of its commands run; until then nothing."""
+    found = process_tree.marked(mark)
+    try:
+        return found if [process.name() for process in found].count("sleep") == 2 else []
+    except psutil.NoSuchProcess:
+        return []
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_an_interrupted_command_ends_and_the_next_turn_works(tmp_path: Path) -> None:
+    scenarios = [
+        scenario(SLEEPER, text_step("never"), prompt="ONE"),
+        scenario(text_step("second"), prompt="TWO"),
+    ]
+    async with ScriptedModel(scenarios) as model:
+        maker = JobMaker(tmp_path, model.url)
+        async with opened(maker.job()) as session:
+            running, _ = await busy_with_bash(session, "ONE")
+            await session.interrupt()
+            first = await running
+            second = await take_turn(session, "TWO")
+    assert first.end.error == "the turn was interrupted"
+    assert first.end.reusable
+    assert [data["code"] for data in first.data(EventType.LLM_ERROR)] == ["cancelled"]
+    assert first.of(EventType.LLM_DONE) == []
+    assert second.end.result == "second"
+
+
+async def test_an_interrupted_answer_ends_and_can_be_interrupted_again(tmp_path: Path) -> None:
+    scenarios = [
+        scenario(step({"text": "begin"}, {"gate": "never"}, {"text": "end"}), prompt="ONE"),
+        scenario(text_step("second"), prompt="TWO"),
+    ]
+    async with (
+        ScriptedModel(scenarios) as model,
+        opened(JobMaker(tmp_path, model.url).job()) as session,
+    ):
+        await session.interrupt()  # nothing runs: nothing happens
+        spoken = asyncio.Event()
+        running = asyncio.create_task(take_turn(session, "ONE", spoken=spoken))
+        await spoken.wait()
+        await session.interrupt()
+        await session.interrupt()
+        first = await running
+        second = await take_turn(session, "TWO")
+    assert first.end.error_code == ErrorCode.AGENT_ERROR
+    assert second.end.result == "second"
+
+
+async def test_an_interrupt_before_the_first_message_still_ends_the_turn(tmp_path: Path) -> None:
+    scenarios = [scenario(step({"text": "begin"}, {"gate": "never"}, {"text": "end"}))]
+    async with (
+        ScriptedModel(scenarios) as model,
+        opened(JobMaker(tmp_path, model.url).job()) as session,
+    ):
+        items = session.turn(make_request())
+        first = asyncio.create_task(anext(items))
+        await asyncio.sleep(0)  # the prompt is being written
+        await session.interrupt()
+        collected = [await first, *[item async for item in items]]
+    assert isinstance(collected[-1], TurnEnd)
+    assert collected[-1].error == "the turn was interrupted"
+
+
+async def test_a_killed_cli_is_a_crash_and_takes_its_commands_along(tmp_path: Path) -> None:
+    async with ScriptedModel([scenario(SLEEPER, text_step("never"))]) as model:
+        maker = JobMaker(tmp_path, model.url)
+        session = await ClaudeCodeAgent().open(maker.job())
+        running, processes = await busy_with_bash(session)
+        assert session.pid is not None
+        psutil.Process(session.pid).kill()
+        turn = await running
+        assert session.pid is None
+        await session.close()
+    assert turn.end.error_code == ErrorCode.AGENT_CRASHED
+    assert "killed by SIGKILL" in (turn.end.error or "")
+    assert not turn.end.reusable
+    assert turn.data(EventType.LLM_ERROR)[0]["code"] == ErrorCode.AGENT_CRASHED
+    assert alive(processes) == []
+
+
+async def test_closing_leaves_no_process_even_when_cancelled_twice(tmp_path: Path) -> None:
+    async with ScriptedModel([scenario(SLEEPER, text_step("never"))]) as model:
+        maker = JobMaker(tmp_path, model.url)
+        session = await ClaudeCodeAgent().open(maker.job())
+        running, processes = await busy_with_bash(session)
+        assert len(processes) >= 3
+        closing = asyncio.create_task(session.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert session.pid is None
+        assert alive(processes) == []
+        await session.close()
+        turn = await running
+    assert turn.end.error_code == ErrorCode.AGENT_CRASHED
+    assert list((tmp_path / "home" / "private").iterdir()) == []
+
+
+async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
+    deaf = tmp_path / "claude"
+    deaf.write_text("#!/bin/sh\ntouch started\nexec sleep 613\n", encoding="utf-8")
+    deaf.chmod(0o755)
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
+    opening = asyncio.create_task(ClaudeCodeAgent(deaf).open(maker.job()))
+    started = maker.cwd / "started"
+    while not await asyncio.to_thread(started.exists):  # noqa: ASYNC110 - another process's doing
+        await asyncio.sleep(0.02)
+    children = psutil.Process().children(recursive=True)
+    assert any(child.name() == "sleep" for child in children)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert alive(children) == []
+
+
+async def test_a_cli_that_does_not_answer_an_interrupt_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.agents.claude_code.session.INTERRUPT_TIMEOUT_S", 0.1)
+    async with ScriptedModel([scenario(SLEEPER, text_step("never"))]) as model:
+        maker = JobMaker(tmp_path, model.url)
+        async with opened(maker.job()) as session:
+            running, _ = await busy_with_bash(session)
+            assert session.pid is not None
+            psutil.Process(session.pid).suspend()
+            await session.interrupt()
+            turn = await running
+    assert turn.end.error == "the turn was interrupted"
+    assert not turn.end.reusable

@@ -15,7 +15,15 @@ from executor_manager.store.records import Errand
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import WakeUp
 from shared.errors import ConfigError, LinkLost
-from shared.protocol.local import Cancel, CancelAck, DispatchAck, LocalEvent, read_ack, to_wire
+from shared.protocol.local import (
+    Cancel,
+    CancelAck,
+    DispatchAck,
+    Failure,
+    LocalEvent,
+    read_ack,
+    to_wire,
+)
 from shared.status import ErrorCode, RunState
 
 CALL_TIMEOUT_S: Final = 10.0
@@ -124,7 +132,13 @@ class Dispatcher:
         )
         ack = read_ack(DispatchAck, raw)
         if ack is None:
-            logger.warning("executor %s answered a dispatch with nothing usable", errand.node_id)
+            # Asking again would get the same answer, for ever.
+            failure = read_ack(Failure, raw)
+            why = failure.error if failure else "the answer to the dispatch was unusable"
+            logger.error("executor %s could not take run %s: %s", errand.node_id, run.id, why)
+            await self._store.queue.refused(
+                errand, ErrorCode.INTERNAL, f"the executor could not take the run: {why}"
+            )
         elif ack.accepted:
             await self._store.queue.accepted(errand)
         else:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.fernet import Fernet
 
 from executor_manager.scheduler.dispatcher import Dispatcher
@@ -105,3 +106,27 @@ async def test_secrets_that_cannot_be_opened_fail_the_run_and_say_why(tmp_path: 
                     await wake_up.wait()
             assert failed.verdict is not None
             assert "key" in failed.verdict["error"]
+
+
+@pytest.mark.parametrize(
+    "answer", [{"success": False, "code": "internal", "error": "it broke"}, {}, None, "ok"]
+)
+async def test_an_executor_that_cannot_answer_fails_the_run_instead_of_being_asked_for_ever(
+    tmp_path: Path, answer: object
+) -> None:
+    hub, executors = Hub(), Executors()
+
+    async def answers() -> object:
+        return answer
+
+    executors.answer = answers
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        bench = Bench(store, hub, tmp_path)
+        await bench.node()
+        run = await bench.queued()
+        with hub.follow(run.id) as wake_up:
+            async with dispatching(store, hub, executors):
+                while (now := await store.runs.get(run.id)) is None or not now.state.terminal:
+                    await wake_up.wait()
+        assert (now.state, now.error_code) == ("failed", "internal")
+        assert executors.asked.qsize() == 1

@@ -205,7 +205,8 @@ class _Server(uvicorn.Server):
 async def open_backend(backend: FakeBackend | None = None) -> AsyncIterator[FakeBackend]:
     """Serve *backend* (a full-featured one when ``None``) on loopback until the end."""
     backend = backend or FakeBackend()
-    with socket.socket() as sock:
+    # Named, since asyncio leaves Nagle's algorithm on for sockets of an unnamed protocol.
+    with socket.socket(proto=socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", backend.port))
         backend.port = sock.getsockname()[1]

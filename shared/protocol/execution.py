@@ -26,7 +26,12 @@ from pydantic import (
 
 from shared.errors import ProtocolError
 from shared.protocol.events import RunRef
-from shared.protocol.repository import Repository, check_branch, check_repository_url
+from shared.protocol.repository import (
+    DEVICE_NAMES,
+    Repository,
+    check_branch,
+    check_repository_url,
+)
 
 MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
 """Longest text of a prompt, as UTF-8. Beyond any model's context, below the wire's 32 MiB."""
@@ -35,10 +40,8 @@ MAX_SYSTEM_PROMPT_BYTES: Final = 100_000
 """Longest ``system_prompt``, as UTF-8; source: the local protocol."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DEVICE_NAMES: Final = frozenset(
-    {"con", "prn", "aux", "nul"}
-    | {f"{name}{digit}" for name in ("com", "lpt") for digit in range(10)}
-)
+_UNION_TAGS: Final = frozenset({"int", "str"})
+"""What pydantic adds to the place of an error in ``int | str``; no field is called so."""
 
 
 def _check_id(value: int | str) -> int | str:
@@ -51,7 +54,7 @@ def _check_id(value: int | str) -> int | str:
         raise ValueError(
             "must be letters, digits, '.', '_' or '-', at most 128, not starting with '-'"
         )
-    if value.partition(".")[0].lower() in _DEVICE_NAMES:
+    if value.partition(".")[0].lower() in DEVICE_NAMES:
         raise ValueError("is a reserved device name")
     return value
 
@@ -320,8 +323,12 @@ def protocol_error(exc: ValidationError) -> ProtocolError:
         place = ".".join(
             str(part)
             for part in error["loc"]
-            if isinstance(part, int) or re.fullmatch(r"[a-z][a-z0-9_]*", part)
+            if isinstance(part, int)
+            or (re.fullmatch(r"[a-z][a-z0-9_]*", part) and part not in _UNION_TAGS)
         )
-        reasons.setdefault(place or "request", error["msg"].removeprefix("Value error, "))
+        # Pydantic's own sentence about an unknown tag repeats it.
+        unknown_tag = error["type"] == "union_tag_invalid"
+        reason = "must be of a known type" if unknown_tag else error["msg"]
+        reasons.setdefault(place or "request", reason.removeprefix("Value error, "))
     message = "; ".join(f"{place}: {reason}" for place, reason in list(reasons.items())[:10])
     return ProtocolError(message, fields=tuple(reasons))

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -149,25 +150,9 @@ class Git:
             GitFailed: Git could not be started or reports an error.
             GitTimedOut: It took longer than *timeout_s*.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            transport, protocol = await loop.subprocess_exec(
-                lambda: _GitProcess(max_output),
-                "git",
-                *_OPTIONS,
-                *options,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                env={**self._environment, **(env or {})},
-                cwd=cwd,
-                start_new_session=True,
-            )
-        except FileNotFoundError as exc:
-            if cwd is not None and exc.filename == str(cwd):
-                raise GitFailed(f"the directory {cwd} is gone") from None
-            raise GitMissing("git is not installed, or not on the PATH") from None
-        except OSError as exc:
-            raise GitFailed(f"git cannot be started: {exc.strerror}") from exc
+        transport, protocol = await self._start(
+            [*_OPTIONS, *options, *arguments], {**self._environment, **(env or {})}, cwd, max_output
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 await protocol.wait()
@@ -183,6 +168,34 @@ class Git:
             stderr = protocol.error_text
             raise GitFailed(_reason(stderr, arguments[0]), stderr=stderr)
         return Output(bytes(protocol.stdout), complete=True)
+
+    async def _start(
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None, max_output: int
+    ) -> tuple[asyncio.SubprocessTransport, _GitProcess]:
+        loop = asyncio.get_running_loop()
+        starting = asyncio.ensure_future(
+            loop.subprocess_exec(
+                lambda: _GitProcess(max_output),
+                "git",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        )
+        try:
+            # Asyncio, cancelled in there, would kill git but not what git has started by then.
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await finish(_end_started(starting), within_s=3 * _END_GRACE_S)
+            raise
+        except FileNotFoundError as exc:
+            if cwd is not None and str(exc.filename) == str(cwd):
+                raise GitFailed(f"the directory {cwd} is gone") from None
+            raise GitMissing("git is not installed, or not on the PATH") from None
+        except OSError as exc:
+            raise GitFailed(f"git cannot be started: {exc.strerror}") from exc
 
 
 class _GitProcess(asyncio.SubprocessProtocol):
@@ -230,6 +243,13 @@ class _GitProcess(asyncio.SubprocessProtocol):
         return _ESCAPES.sub("", self._stderr.decode("utf-8", "replace").replace("\r", "\n")).strip()
 
 
+async def _end_started(
+    starting: asyncio.Future[tuple[asyncio.SubprocessTransport, _GitProcess]],
+) -> None:
+    with suppress(OSError):
+        await _end(*await starting)
+
+
 async def _end(transport: asyncio.SubprocessTransport, process: _GitProcess) -> None:
     if not process.exited.is_set():
         _signal_group(transport, graceful=True)
@@ -252,11 +272,9 @@ def _signal_group(transport: asyncio.SubprocessTransport, *, graceful: bool) -> 
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass
 
 
 def _reason(stderr: str, command: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ def make_workspaces(tmp_path: Path, root: Path, **changes: Any) -> Workspaces:
     return Workspaces(root, **{**arguments, **changes})
 
 
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
 def request(**fields: Any) -> ExecutionRequest:
     return read_execution_request({"task_id": 7, "subtask_id": 1, "prompt": "go", **fields})
 
@@ -72,7 +76,7 @@ async def test_a_repository_is_cloned_into_a_private_folder_of_its_name(
     assert workspace.repository == source.as_uri()
     assert workspace.warnings == ()
     assert stat.S_IMODE((root / "7").stat().st_mode) == 0o700
-    assert os.listdir(root / "7") == ["calc"]
+    assert names_in(root / "7") == ["calc"]
 
 
 async def test_without_a_repository_the_agent_works_in_the_sessions_directory(
@@ -103,7 +107,7 @@ async def test_a_missing_branch_is_named_and_leaves_nothing(
         await workspaces.prepare(of(source, branch_name="nowhere"))
 
     assert raised.value.error_code is ErrorCode.CLONE_FAILED
-    assert os.listdir(root / "7") == []
+    assert names_in(root / "7") == []
 
 
 async def test_a_repository_that_is_not_there_fails_with_gits_reason(
@@ -114,7 +118,7 @@ async def test_a_repository_that_is_not_there_fails_with_gits_reason(
 
     assert raised.value.error_code is ErrorCode.CLONE_FAILED
     assert "does not" in str(raised.value)
-    assert os.listdir(root / "7") == []
+    assert names_in(root / "7") == []
 
 
 async def test_local_repositories_are_refused_unless_allowed(tmp_path: Path, source: Path) -> None:
@@ -137,9 +141,23 @@ async def test_a_machine_without_git_is_told_so(tmp_path: Path, source: Path) ->
     assert raised.value.error_code is ErrorCode.CLONE_FAILED
 
 
-async def test_an_empty_repository_can_be_worked_in(
-    workspaces: Workspaces, tmp_path: Path
+async def test_what_a_dying_git_leaves_of_a_clone_is_removed(
+    tmp_path: Path, root: Path, source: Path
 ) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    script = '#!/bin/sh\nfor last; do :; done\nmkdir -p "$last/.git" || exit 2\nkill -9 $$\n'
+    (programs / "git").write_text(script)
+    (programs / "git").chmod(0o755)
+    environ = {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    with pytest.raises(RunError, match="without a word"):
+        await make_workspaces(tmp_path, root, environ=environ).prepare(of(source))
+
+    assert names_in(root / "7") == []
+
+
+async def test_an_empty_repository_can_be_worked_in(workspaces: Workspaces, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     git(empty, "init", "--quiet", "--bare", "--initial-branch=main")
@@ -312,7 +330,7 @@ async def test_the_remains_of_an_interrupted_clone_are_removed(
 
     await workspaces.prepare(of(source))
 
-    assert os.listdir(root / "7") == ["calc"]
+    assert names_in(root / "7") == ["calc"]
 
 
 async def test_a_session_directory_that_is_a_link_is_refused(
@@ -339,7 +357,7 @@ async def test_a_link_in_the_checkouts_place_is_not_followed(
     workspace = await workspaces.prepare(of(source))
 
     assert workspace.cwd.name.startswith("calc-")
-    assert sorted(os.listdir(elsewhere)) == [".git", "x"]
+    assert names_in(elsewhere) == [".git", "x"]
 
 
 async def test_a_workspace_root_that_cannot_be_made_is_a_workspace_error(tmp_path: Path) -> None:
@@ -394,8 +412,7 @@ async def test_committed_uncommitted_untracked_renamed_and_binary_changes_are_re
     description = await workspaces.describe(workspace)
 
     counts = {
-        f["path"]: (f["status"], f["added_lines"], f["removed_lines"])
-        for f in description["files"]
+        f["path"]: (f["status"], f["added_lines"], f["removed_lines"]) for f in description["files"]
     }
     assert counts == {
         "committed.txt": ("added", 2, 0),
@@ -418,9 +435,7 @@ async def test_an_untouched_checkout_reports_nothing(workspaces: Workspaces, sou
     assert (await workspaces.describe(workspace))["files"] == []
 
 
-async def test_very_many_changes_are_cut_and_counted(
-    workspaces: Workspaces, source: Path
-) -> None:
+async def test_very_many_changes_are_cut_and_counted(workspaces: Workspaces, source: Path) -> None:
     workspace = await workspaces.prepare(of(source))
     for number in range(1003):
         (workspace.cwd / f"{number:04}.txt").write_text("x\n")
@@ -455,7 +470,7 @@ async def test_a_checkout_that_the_agent_has_removed_reports_nothing_and_fails_n
     workspaces: Workspaces, source: Path
 ) -> None:
     workspace = await workspaces.prepare(of(source))
-    subprocess.run(["rm", "-rf", str(workspace.cwd)], check=True)
+    shutil.rmtree(workspace.cwd)
 
     description = await workspaces.describe(workspace)
 
@@ -466,51 +481,95 @@ async def test_a_checkout_that_the_agent_has_removed_reports_nothing_and_fails_n
 # What an agent may leave in the checkout
 
 
-async def test_programs_that_a_checkout_configures_are_never_run(
-    workspaces: Workspaces, source: Path, tmp_path: Path
-) -> None:
-    workspace = await workspaces.prepare(of(source))
-    trap = tmp_path / "trap"
-    trap.mkdir()
-    commit(source, "docs/note.txt", "moved on\n")
-    embedded = make_repository(workspace.cwd / "embedded", {"x": "x\n"})
-    git(workspace.cwd, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},embedded")
-    git(workspace.cwd, "commit", "--quiet", "-m", "Add embedded")
-    git(workspace.cwd, "reset", "--quiet", "--hard", "HEAD~1")
-    make_repository(workspace.cwd / "nested", {"x": "x\n"})
-    hooks = workspace.cwd / ".git" / "hooks"
+PROGRAMS = (
+    "core.fsmonitor",
+    "core.sshCommand",
+    "core.pager",
+    "core.alternateRefsCommand",
+    "core.askPass",
+    "credential.helper",
+    "diff.external",
+    "diff.evil.command",
+    "diff.evil.textconv",
+    "filter.evil.clean",
+    "filter.evil.smudge",
+    "filter.evil.process",
+)
+
+
+def set_traps(repository: Path, trap: Path) -> None:
+    trap.mkdir(exist_ok=True)
+    config = repository / ".git" / "config"
+    for name in PROGRAMS:
+        git(trap, "config", "--file", str(config), name, f"touch {trap}/{name} #")
+    hooks = repository / ".git" / "hooks"
     hooks.mkdir(exist_ok=True)
     for name in ("post-checkout", "post-merge", "reference-transaction", "post-index-change"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {trap}/hook-{name}\n")
         (hooks / name).chmod(0o755)
-    (workspace.cwd / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
-    settings = {
-        "core.fsmonitor": "fsmonitor",
-        "core.sshCommand": "ssh",
-        "core.pager": "pager",
-        "core.alternateRefsCommand": "alternates",
-        "filter.evil.clean": "clean",
-        "filter.evil.smudge": "smudge",
-        "filter.evil.process": "process",
-        "diff.external": "external",
-        "diff.evil.command": "command",
-        "diff.evil.textconv": "textconv",
-        "credential.helper": "helper",
-        "core.askPass": "askpass",
-    }
-    for place in (workspace.cwd, embedded, workspace.cwd / "nested"):
-        config = place / ".git" / "config"
-        if not config.exists():
-            continue
-        for name, word in settings.items():
-            git(tmp_path, "config", "--file", str(config), name, f"touch {trap}/{word} #")
+
+
+async def test_programs_that_a_checkout_configures_are_not_run_for_the_changes(
+    workspaces: Workspaces, source: Path, tmp_path: Path
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    make_repository(workspace.cwd / "nested", {"x": "x\n"})
     (workspace.cwd / "calc.py").write_text("changed\n")
+    (workspace.cwd / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
+    set_traps(workspace.cwd, tmp_path / "trap")
+    set_traps(workspace.cwd / "nested", tmp_path / "trap")
 
     description = await workspaces.describe(workspace)
-    await workspaces.prepare(of(source), workspace.cwd)
 
-    assert {f["path"] for f in description["files"]} >= {"calc.py", ".gitattributes", "nested"}
-    assert os.listdir(trap) == []
+    assert {f["path"] for f in description["files"]} == {"calc.py", ".gitattributes", "nested"}
+    assert names_in(tmp_path / "trap") == []
+
+
+async def test_programs_that_a_submodule_configures_are_not_run_for_the_changes(
+    workspaces: Workspaces, source: Path, tmp_path: Path
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    nested = make_repository(workspace.cwd / "nested", {"x": "x\n"})
+    git(workspace.cwd, "add", "nested")
+    git(workspace.cwd, "commit", "--quiet", "-m", "Add nested")
+    (nested / "x").write_text("changed\n")
+    set_traps(nested, tmp_path / "trap")
+
+    description = await workspaces.describe(workspace)
+
+    assert {f["path"] for f in description["files"]} == {"nested"}
+    assert names_in(tmp_path / "trap") == []
+
+
+async def test_programs_that_a_checkout_configures_are_not_run_by_the_next_fetch(
+    workspaces: Workspaces, source: Path, tmp_path: Path
+) -> None:
+    commit(source, ".gitattributes", "* filter=evil diff=evil merge=evil\n")
+    first = await workspaces.prepare(of(source))
+    git(source, "checkout", "--quiet", "-b", "other")
+    commit(source, "calc.py", "moved on\n")
+    set_traps(first.cwd, tmp_path / "trap")
+
+    switched = await workspaces.prepare(of(source, branch_name="other"), first.cwd)
+    tip = commit(source, "calc.py", "and on\n")
+    forwarded = await workspaces.prepare(of(source), first.cwd)
+
+    assert (switched.branch, forwarded.commit) == ("other", tip)
+    assert names_in(tmp_path / "trap") == []
+
+
+async def test_hooks_of_the_user_are_not_run(tmp_path: Path, root: Path, source: Path) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (hooks / "post-checkout").chmod(0o755)
+    global_config = tmp_path / "gitconfig"
+    global_config.write_text(f"[core]\n\thooksPath = {hooks}\n")
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": str(global_config)}
+
+    await make_workspaces(tmp_path, root, environ=environ).prepare(of(source))
+
+    assert not (tmp_path / "ran").exists()
 
 
 async def test_a_git_directory_that_leads_elsewhere_is_not_used(
@@ -532,4 +591,4 @@ async def test_nothing_of_ours_is_left_in_the_private_directory(
     await workspaces.prepare(of(source), workspace.cwd)
     await workspaces.describe(workspace)
 
-    assert os.listdir(tmp_path / "private") == []
+    assert names_in(tmp_path / "private") == []

@@ -32,7 +32,8 @@ LogFormat = Literal["text", "json"]
 CHATTY: Final = (
     "socketio", "socketio.client", "socketio.server",
     "engineio", "engineio.client", "engineio.server",
-    "aiohttp.access", "aiosqlite", "mcp", "uvicorn.access",
+    "aiohttp.access", "aiosqlite", "alembic.runtime.migration", "mcp", "uvicorn.access",
+    "uvicorn.error",
 )  # fmt: skip
 """Loggers of libraries whose INFO is noise.
 

@@ -74,7 +74,9 @@ class RequestBoundary:
                     await answer(scope, receive, send_named)
                 # Otherwise the server sees an unfinished answer and ends the connection.
             took_ms = (time.monotonic() - began) * 1000
-            level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
+            # What only reads and goes well is asked again and again, and tells an operator nothing.
+            routine = scope["method"] in ("GET", "HEAD") and status is not None and status < 400
+            level = logging.DEBUG if routine else logging.INFO
             logger.log(level, "%s: %s in %.0f ms", what, status, took_ms)
 
 

@@ -84,7 +84,7 @@ async def test_it_says_where_it_listens_and_how_to_go_on_without_a_secret(tmp_pa
     assert f"WEGENT_BACKEND_URL={url} " in out
     assert f'"$(cat {home}/executor-token)" wegent-executor' in out
     log = (home / "logs" / "manager.log").read_text(encoding="utf-8")
-    assert "GET /api/v1/nodes: 200" in log
+    assert "GET /api/v1/tasks/none: 404" in log
     for name in ("api-token", "executor-token", "encryption-key"):
         assert read_token(home, name) not in out + err + log
     assert "Zq8-query" not in err + log

@@ -76,8 +76,8 @@ async def test_it_says_where_it_listens_and_how_to_go_on_without_a_secret(tmp_pa
             async with client.get("/api/v1/health") as response:
                 assert (await response.json())["version"] == __version__
             headers = {"Authorization": f"Bearer {read_token(home, 'api-token')}"}
-            async with client.get("/api/v1/nodes?x=Zq8-query", headers=headers) as response:
-                assert response.status == 200
+            async with client.get("/api/v1/tasks/none?x=Zq8-query", headers=headers) as response:
+                assert response.status == 404
         program.process.terminate()
         status, out, err = await program.ended()
     assert status == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -206,6 +208,20 @@ async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
             await link.send_event(event(2))
         with pytest.raises(asyncio.CancelledError):
             await answer
+
+
+async def test_acks_that_never_come_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("executor.modes.local.websocket_client.MAX_UNANSWERED", 20)
+    async with (
+        asyncio.timeout(10),
+        open_backend(FakeBackend.silent()) as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        answers = [weakref.ref(await link.send_event(event(seq))) for seq in range(1, 101)]
+        while len(backend.seqs(2)) < 100:
+            await backend.expect(LocalEvent.CHAT_CHUNK)
+        gc.collect()
+        assert sum(answer() is not None for answer in answers) <= 20
 
 
 async def test_a_backend_that_closes_the_connection_ends_the_link() -> None:

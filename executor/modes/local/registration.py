@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from executor.delivery.outbox import Outbox
+from executor.modes.local.backend_url import BackendUrl
 from executor.modes.local.heartbeat import Rhythm
 from executor.modes.local.websocket_client import Link
 from executor.tasks.supervisor import Supervisor
@@ -88,7 +89,7 @@ class Registrar:
             heartbeat: For a backend that grants no rhythm of its own.
             timeout_s: How long to wait for an acknowledgement.
         """
-        self._backend = backend
+        self._backend = str(BackendUrl.parse(backend))  # without credentials: it is logged and kept
         self._hello = hello
         self._supervisor = supervisor
         self._outbox = outbox

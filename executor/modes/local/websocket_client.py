@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -35,8 +37,11 @@ CONNECT_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 0.2
 """For a graceful goodbye; a stop is to take half a second, and the library alone may take five."""
 
-MAX_UNSENT: Final = 64
+MAX_UNSENT: Final = 16
 """Packets that may wait in the library before events are held back; it has no bound of its own."""
+
+MAX_UNANSWERED: Final = 4096
+"""Messages whose acknowledgement is still waited for; some base backends never send any."""
 
 Receive = Callable[[str, object], Awaitable[dict[str, Any]]]
 """``(event name, payload) -> acknowledgement``. Called in the order in which messages came: what it
@@ -72,7 +77,7 @@ class Link:
         """*lost* is resolved with the cause when the connection ends, however it ends."""
         self._sio = sio
         self._lost = lost
-        self._unanswered: set[asyncio.Future[Any]] = set()
+        self._unanswered: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         lost.add_done_callback(self._give_up_waiting)
 
     async def emit(
@@ -93,6 +98,8 @@ class Link:
             await self._sio.emit(event, payload, namespace=NAMESPACE, callback=callback)
         except socketio.exceptions.SocketIOError as exc:
             raise LinkLost(f"the connection is closed: {exc}") from None
+        if on_ack is not None:
+            self._forget_oldest()
 
     async def call(
         self,
@@ -172,12 +179,6 @@ class Link:
             {waiter, self._lost}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
 
-    def drop(self, cause: str) -> None:
-        """Tear the connection down at once, without a goodbye."""
-        if not self._lost.done():
-            self._lost.set_result(LinkLost(cause))
-        _cut(_socket(self._sio))
-
     def _check(self) -> None:
         if self._lost.done():
             raise self._lost.result()
@@ -187,6 +188,12 @@ class Link:
         self._unanswered.add(answer)
         answer.add_done_callback(self._unanswered.discard)
         return answer
+
+    def _forget_oldest(self) -> None:
+        # The library keeps every callback until its ack comes; the first entry is its counter.
+        waiting = self._sio.callbacks.get(NAMESPACE, {})
+        if len(waiting) > MAX_UNANSWERED:
+            del waiting[next(itertools.islice(waiting, 1, None))]
 
     def _give_up_waiting(self, _: object) -> None:
         for answer in list(self._unanswered):

@@ -8,6 +8,7 @@ shell are not looked into: bounding them is the operating system's part.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ class Limits:
     """What relative paths start from."""
     root: Path
     """The session's folder: file tools stay inside it."""
-    readable: tuple[Path, ...] = ()
-    """Further folders that may be read: what the agent itself keeps of long tool results."""
+    claude_dirs: tuple[Path, ...] = ()
+    """Claude's own state: what it keeps of this session's long tool results may be read there."""
     mode: str | None = None
     """One of Claude's own modes, or ``None`` for unattended."""
     rules: tuple[ToolRule, ...] | None = None
@@ -72,19 +73,19 @@ def limits_for(
     cwd: Path,
     session_dir: Path,
     mode: str | None,
-    config_dir: Path | None,
+    claude_dirs: tuple[Path, ...],
 ) -> Limits:
-    """The limits of a run. *config_dir* is Claude's; ``None``: the user's own."""
+    """The limits of a run.
+
+    *claude_dirs* are the folders that may be the run's ``CLAUDE_CONFIG_DIR``.
+    """
     allowed = request.allowed_tools
     if allowed is None:
         allowed = request.first_bot.allowed_tools
-    state = config_dir if config_dir is not None else Path.home() / ".claude"
-    # The CLI keeps long tool results in a folder named after the working directory.
-    results = state / "projects" / re.sub(r"[^A-Za-z0-9]", "-", str(cwd))
     return Limits(
         cwd=cwd,
         root=session_dir,
-        readable=(results,),
+        claude_dirs=claude_dirs,
         mode=mode,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
     )
@@ -144,12 +145,13 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
         return ALLOWED
     roots: Sequence[Path] = (limits.root,)
     if tool in _READING:
-        roots = (limits.root, *limits.readable)
+        roots = (limits.root, *_tool_results(limits))
     try:
         inside = all(
-            _is_inside(_target(value, name, arguments, limits), roots)
+            _is_inside(target, roots)
             for name in names
             if (value := arguments.get(name)) is not None
+            for target in _targets(value, name, arguments, limits)
         )
     except (OSError, RuntimeError, TypeError, ValueError):
         inside = False  # NUL, a loop of links, no text, somebody's home that does not exist
@@ -162,8 +164,18 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
     )
 
 
-def _target(value: Any, name: str, arguments: Mapping[str, Any], limits: Limits) -> Path:
+def _tool_results(limits: Limits) -> list[Path]:
+    # The CLI keeps them in a folder named after the working directory, which is this session's.
+    name = re.sub(r"[^A-Za-z0-9]", "-", str(limits.cwd.resolve()))
+    return [folder / "projects" / name for folder in limits.claude_dirs]
+
+
+def _targets(
+    value: Any, name: str, arguments: Mapping[str, Any], limits: Limits
+) -> tuple[Path, Path]:
     """Where the argument *name* leads, without links; a pattern up to its first wildcard.
+
+    Twice, since ``link/..`` is one place to the system and another to who only reads the text.
 
     Raises:
         TypeError, ValueError, OSError, RuntimeError: Nowhere that can be judged.
@@ -176,7 +188,8 @@ def _target(value: Any, name: str, arguments: Mapping[str, Any], limits: Limits)
         value, rest = re.fullmatch(r"([^*?\[{]*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr] # matches everything
         if ".." in Path(rest).parts:
             raise ValueError
-    return (start / Path(value).expanduser()).resolve()
+    path = start / Path(value).expanduser()
+    return path.resolve(), Path(os.path.normpath(path)).resolve()
 
 
 def _is_inside(path: Path, roots: Sequence[Path]) -> bool:

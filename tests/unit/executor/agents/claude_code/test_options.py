@@ -1,0 +1,172 @@
+"""The command line that a job leads to, as the SDK builds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from claude_agent_sdk import PermissionResultAllow
+
+from executor.agents.claude_code.options import build_options
+from executor.agents.claude_code.private_files import (
+    MAX_INSTRUCTIONS_BYTES,
+    PrivateFiles,
+    appended_prompt,
+    read_instructions,
+)
+from executor.agents.claude_code.transport import ProcessTransport, describe_status
+from executor.agents.process_tree import MARK_VARIABLE
+from executor.agents.protocol import AgentJob
+from tests.fakes.agent_jobs import JobMaker
+
+NO_FILES = PrivateFiles(Path("/private"), None, None)
+
+
+async def _allow(*_: Any) -> PermissionResultAllow:
+    return PermissionResultAllow()
+
+
+async def _no_decision(*_: Any) -> Any:
+    return {}
+
+
+def transport(job: AgentJob, files: PrivateFiles = NO_FILES) -> ProcessTransport:
+    options = build_options(
+        job,
+        Path("/bin/claude"),
+        files,
+        can_use_tool=_allow,
+        before_tool=_no_decision,
+        stderr=lambda _: None,
+    )
+    return ProcessTransport(options, job.env)
+
+
+def command(job: AgentJob, files: PrivateFiles = NO_FILES) -> list[str]:
+    return transport(job, files).command()
+
+
+def value(arguments: list[str], flag: str) -> str | None:
+    return arguments[arguments.index(flag) + 1] if flag in arguments else None
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> JobMaker:
+    return JobMaker(tmp_path, "http://127.0.0.1:1")
+
+
+def test_the_command_line_says_what_the_request_says(maker: JobMaker) -> None:
+    arguments = command(
+        maker.job(
+            model="some-model",
+            max_turns=7,
+            max_budget_usd=1.5,
+            disallowed_tools=["WebSearch"],
+            resume="761c489f-b16f-4a2a-bf85-9fbc2f2ba327",
+        )
+    )
+    assert arguments[0] == "/bin/claude"
+    assert value(arguments, "--model") == "some-model"
+    assert value(arguments, "--max-turns") == "7"
+    assert value(arguments, "--max-budget-usd") == "1.5"
+    assert value(arguments, "--permission-prompt-tool") == "stdio"
+    assert value(arguments, "--input-format") == "stream-json"
+    assert "WebSearch" in (value(arguments, "--disallowedTools") or "")
+    assert "--resume=761c489f-b16f-4a2a-bf85-9fbc2f2ba327" in arguments
+    assert {"--include-partial-messages", "--strict-mcp-config"} <= set(arguments)
+    assert "--tools" not in arguments
+    assert "--allowedTools" not in arguments
+    assert "--system-prompt" not in arguments
+
+
+def test_settings_of_a_repository_are_never_loaded(maker: JobMaker) -> None:
+    job = maker.job()
+    assert "--setting-sources=" in command(job)
+    assert "--setting-sources=user" in command(replace(job, config_dir=None))
+
+
+def test_secrets_and_long_texts_are_in_files_and_not_in_the_command_line(maker: JobMaker) -> None:
+    job = maker.job(
+        system_prompt="x" * 100_000,
+        bot=[
+            {
+                "system_prompt": "y" * 100_000,
+                "mcp_servers": {"s": {"type": "http", "headers": {"A": "mcp-secret"}}},
+            }
+        ],
+    )
+    files = PrivateFiles.write(job)
+    arguments = command(job, files)
+    assert "mcp-secret" not in str(arguments)
+    assert "sk-test-key" not in str(arguments)
+    assert max(map(len, arguments)) < 1000
+    assert value(arguments, "--mcp-config") == str(files.mcp_config)
+    assert value(arguments, "--append-system-prompt-file") == str(files.system_prompt)
+    assert files.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in files.folder.iterdir()} == {0o600}
+    files.remove()
+    files.remove()
+    assert list(job.private_dir.iterdir()) == []
+
+
+def test_allowed_tools_become_the_only_builtin_tools(maker: JobMaker) -> None:
+    rules = ["Read", "Bash(git:*)", "Bash(npm test)", "mcp__srv__tool"]
+    assert value(command(maker.job(allowed_tools=rules)), "--tools") == "Read,Bash"
+    assert value(command(maker.job(allowed_tools=[])), "--tools") == ""
+    bot = [{"allowed_tools": ["Edit"]}]
+    assert value(command(maker.job(bot=bot)), "--tools") == "Edit"
+    assert value(command(maker.job(allowed_tools=["Read"], bot=bot)), "--tools") == "Read"
+
+
+@pytest.mark.parametrize(
+    ("mode", "passed"),
+    [(None, "default"), ("bypassPermissions", "default"), ("plan", "plan"), ("auto", "auto")],
+)
+def test_the_permission_mode_is_passed_but_for_the_one_that_root_may_not_use(
+    mode: str | None, passed: str, maker: JobMaker
+) -> None:
+    maker.mode = mode
+    assert value(command(maker.job()), "--permission-mode") == passed
+
+
+def test_the_environment_is_the_jobs_and_what_the_sdk_needs(
+    maker: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_UNKNOWN_VARIABLE", "secret")
+    job = maker.job()
+    assert set(transport(job)._env) - set(job.env) == {
+        "CLAUDE_CODE_ENTRYPOINT",
+        "CLAUDE_AGENT_SDK_VERSION",
+        "PWD",
+        MARK_VARIABLE,
+    }
+
+
+def test_the_repositorys_instructions_come_last_and_are_bounded(maker: JobMaker) -> None:
+    (maker.cwd / "CLAUDE.md").write_text("ä" * MAX_INSTRUCTIONS_BYTES, encoding="utf-8")
+    found = read_instructions(maker.cwd, maker.session_dir)
+    assert len(found.encode()) == MAX_INSTRUCTIONS_BYTES
+    job = maker.job(system_prompt=" of the request ", bot=[{"system_prompt": "of the bot"}])
+    text = appended_prompt(job, "of the repository")
+    assert text.startswith("of the request\n\nof the bot\n\nInstructions of this repository")
+    assert text.endswith("of the repository")
+    assert appended_prompt(maker.job(), "  ") == ""
+
+
+def test_instructions_that_lead_out_of_the_session_are_not_read(maker: JobMaker) -> None:
+    secret = maker.root / "secret"
+    secret.write_text("secret", encoding="utf-8")
+    (maker.cwd / "CLAUDE.md").symlink_to(secret)
+    assert read_instructions(maker.cwd, maker.session_dir) == ""
+    (maker.cwd / "CLAUDE.md").unlink()
+    assert read_instructions(maker.cwd, maker.session_dir) == ""
+    (maker.cwd / "CLAUDE.md").mkdir()
+    assert read_instructions(maker.cwd, maker.session_dir) == ""
+
+
+def test_how_a_process_ended_is_said_in_words() -> None:
+    assert describe_status(1) == "exit status 1"
+    assert describe_status(-9) == "killed by SIGKILL"
+    assert describe_status(-250) == "killed by signal 250"

@@ -1,0 +1,156 @@
+"""What an agent's process is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.tasks.agent_environment import AgentEnvironment, ExecutorApi, agent_environment
+from shared.errors import RunError
+from shared.status import ErrorCode
+from tests.fakes.agent_jobs import make_request
+
+HOME = Path("/home/of-the-executor")
+OWN = ExecutorApi(api_key="sk-own", base_url="https://own.example")
+
+
+def environment(
+    env: dict[str, Any] | None = None,
+    *,
+    environ: dict[str, str] | None = None,
+    executor: ExecutorApi = OWN,
+    **fields: Any,
+) -> AgentEnvironment:
+    request = make_request(bot=[{"agent_config": {"env": env or {}}}], **fields)
+    return agent_environment(request, environ=environ or {}, executor=executor, home=HOME)
+
+
+def test_only_listed_variables_of_the_executor_are_inherited() -> None:
+    environ = {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C.UTF-8",
+        "HTTPS_PROXY": "http://proxy",
+        "SSL_CERT_FILE": "/ca.pem",
+        "WEGENT_AUTH_TOKEN": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "GITHUB_TOKEN": "secret",
+        "LD_LIBRARY_PATH": "/bundle",
+        "ANTHROPIC_CUSTOM_HEADERS": "secret",
+    }
+    env = environment(environ=environ).env
+    assert {name: env[name] for name in environ if name in env} == {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C.UTF-8",
+        "HTTPS_PROXY": "http://proxy",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
+
+
+def test_short_names_become_the_clis_variables_and_model_id_comes_before_model() -> None:
+    found = environment(
+        {
+            "model": "plain",
+            "model_id": "exact",
+            "api_key": "sk-theirs",
+            "auth_token": "token",
+            "base_url": "https://theirs.example",
+            "small_model": "small",
+            "MY_FLAG": True,
+            "MY_NUMBER": 7,
+            "NOTHING": None,
+            "LIST": ["a"],
+        }
+    )
+    assert found.model == "exact"
+    expected = {
+        "ANTHROPIC_MODEL": "exact",
+        "ANTHROPIC_API_KEY": "sk-theirs",
+        "ANTHROPIC_AUTH_TOKEN": "token",
+        "ANTHROPIC_BASE_URL": "https://theirs.example",
+        "ANTHROPIC_SMALL_FAST_MODEL": "small",
+        "MY_FLAG": "true",
+        "MY_NUMBER": "7",
+    }
+    assert {name: found.env[name] for name in expected} == expected
+    assert not {"api_key", "model", "model_id", "NOTHING", "LIST"} & set(found.env)
+
+
+def test_the_order_of_models_is_run_request_executor() -> None:
+    executor = ExecutorApi(api_key="k", model="of-the-executor")
+    assert environment(executor=executor).model == "of-the-executor"
+    assert environment({"model": "of-the-bot"}, executor=executor).model == "of-the-bot"
+    found = environment({"model": "of-the-bot"}, model="of-the-run")
+    assert found.model == found.env["ANTHROPIC_MODEL"] == "of-the-run"
+    assert environment().model is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PATH", "Path", "PYTHONPATH", "HTTPS_PROXY",
+        "all_proxy", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "GIT_SSH_COMMAND",
+        "GIT_CONFIG_COUNT", "BASH_ENV", "ENV", "SHELLOPTS", "BASH_FUNC_ls", "HOME",
+        "CLAUDE_CONFIG_DIR", "WEGENT_AUTH_TOKEN", "WEGENT_AGENT_PROCESS",
+        "CLAUDE_CODE_API_BASE_URL",
+        "ANTHROPIC_UNIX_SOCKET", "ANTHROPIC_BEDROCK_BASE_URL", "CLAUDE_CODE_SHELL_PREFIX",
+        "CLAUDE_ENV_FILE", "CLAUDE_CODE_PLUGIN_DIRS", "NAME WITH SPACE", "A=B", "",
+    ],
+)  # fmt: skip
+def test_variables_that_change_loading_trust_or_addresses_are_not_taken(name: str) -> None:
+    env = environment({name: "theirs"}).env
+    assert "theirs" not in env.values()
+
+
+def test_a_value_with_nul_is_not_taken() -> None:
+    assert "BAD" not in environment({"BAD": "a\0b"}).env
+
+
+def test_the_executors_key_goes_to_its_own_base_url() -> None:
+    found = environment()
+    assert found.env["ANTHROPIC_API_KEY"] == "sk-own"
+    assert found.env["ANTHROPIC_BASE_URL"] == "https://own.example"
+    assert found.config_dir == HOME / "claude"
+    assert environment({"base_url": "https://own.example/"}).env["ANTHROPIC_API_KEY"] == "sk-own"
+
+
+@pytest.mark.parametrize("executor", [OWN, ExecutorApi(api_key="sk-own"), ExecutorApi()])
+@pytest.mark.parametrize("name", ["base_url", "ANTHROPIC_BASE_URL"])
+def test_another_base_url_without_a_key_fails(executor: ExecutorApi, name: str) -> None:
+    with pytest.raises(RunError) as caught:
+        environment({name: "https://theirs.example", "api_key": ""}, executor=executor)
+    assert caught.value.error_code == ErrorCode.CREDENTIALS_MISSING
+    assert "theirs.example" not in str(caught.value)
+
+
+def test_another_base_url_with_its_own_key_never_sees_the_executors() -> None:
+    executor = ExecutorApi("sk-own", "own-token", "https://own.example")
+    found = environment(
+        {"base_url": "https://theirs.example", "auth_token": "theirs"}, executor=executor
+    )
+    assert found.env["ANTHROPIC_AUTH_TOKEN"] == "theirs"
+    assert "ANTHROPIC_API_KEY" not in found.env
+    assert "own-token" not in found.env.values()
+
+
+def test_a_requests_key_alone_goes_to_the_executors_base_url() -> None:
+    found = environment({"api_key": "theirs"})
+    assert found.env["ANTHROPIC_API_KEY"] == "theirs"
+    assert found.env["ANTHROPIC_BASE_URL"] == "https://own.example"
+
+
+def test_without_any_key_the_users_own_login_is_used() -> None:
+    found = environment(executor=ExecutorApi(), environ={"CLAUDE_CONFIG_DIR": "/mine"})
+    assert found.config_dir is None
+    assert found.env["CLAUDE_CONFIG_DIR"] == "/mine"
+    assert "ANTHROPIC_API_KEY" not in found.env
+    assert "CLAUDE_CONFIG_DIR" not in environment(environ={"CLAUDE_CONFIG_DIR": "/mine"}).env
+
+
+def test_the_clis_own_settings_have_defaults_that_a_request_may_change() -> None:
+    assert environment().env["CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"] == "1"
+    changed = environment({"CLAUDE_CODE_ENABLE_TODO_TOOLS": "0"})
+    assert changed.env["CLAUDE_CODE_ENABLE_TODO_TOOLS"] == "0"

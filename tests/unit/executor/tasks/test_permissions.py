@@ -1,0 +1,178 @@
+"""The policy for tools, on a real folder with real links."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.tasks.permissions import Limits, decide, limits_for, policy_for, stronger_mode
+from tests.fakes.agent_jobs import make_request
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Limits:
+    home = tmp_path / "home"
+    cwd = home / "workspace" / "1" / "repo"
+    cwd.mkdir(parents=True)
+    (home / "config.env").write_text("secret", encoding="utf-8")
+    (tmp_path / "outside").mkdir()
+    (cwd / "link").symlink_to(tmp_path / "outside")
+    (cwd / "a" / "b" / "c").mkdir(parents=True)
+    (cwd / "deep").symlink_to(cwd / "a" / "b" / "c")
+    (cwd / "loop").symlink_to(cwd / "loop")
+    return limits_for(
+        make_request(),
+        cwd=cwd,
+        session_dir=cwd.parent,
+        mode=None,
+        claude_dirs=(home / "claude",),
+    )
+
+
+INSIDE = [
+    ("Write", {"file_path": "{cwd}/a.txt"}),
+    ("Write", {"file_path": "a/b/c.txt"}),
+    ("Read", {"file_path": "../attachments/x.pdf"}),
+    ("Edit", {"file_path": "{cwd}/src/../a.txt"}),
+    ("Glob", {"pattern": "**/*.py"}),
+    ("Glob", {"pattern": "{cwd}/src/*.py"}),
+    ("Glob", {"pattern": "*.py", "path": "src"}),
+    ("Grep", {"pattern": "/etc/../passwd|..", "glob": "*.py"}),
+    ("LS", {"path": "{cwd}"}),
+    ("NotebookEdit", {"notebook_path": "n.ipynb"}),
+    ("Bash", {"command": "cat /etc/hostname"}),
+    ("mcp__server__tool", {"file_path": "/etc/hostname"}),
+]
+
+OUTSIDE = [
+    ("Write", {"file_path": "/etc/hostname"}),
+    ("Write", {"file_path": "{cwd}/link/a.txt"}),
+    ("Write", {"file_path": "{cwd}/link/../a.txt"}),
+    ("Write", {"file_path": "{cwd}/deep/../../../a.txt"}),
+    ("Write", {"file_path": "../../1-other/a.txt"}),
+    ("Write", {"file_path": "../../2/a.txt"}),
+    ("Write", {"file_path": "~/a.txt"}),
+    ("Write", {"file_path": "~nobody-of-this-name/a.txt"}),
+    ("Write", {"file_path": "{cwd}/a\0.txt"}),
+    ("Write", {"file_path": "{cwd}/loop/a.txt"}),
+    ("Write", {"file_path": 7}),
+    ("Read", {"file_path": "{home}/config.env"}),
+    ("Read", {"file_path": "../../../config.env"}),
+    ("MultiEdit", {"file_path": "/etc/hostname"}),
+    ("NotebookEdit", {"notebook_path": "/n.ipynb"}),
+    ("LS", {"path": "/"}),
+    ("Glob", {"pattern": "/etc/*"}),
+    ("Glob", {"pattern": "../../*"}),
+    ("Glob", {"pattern": "*/../../../*"}),
+    ("Glob", {"pattern": "*", "path": "../.."}),
+    ("Glob", {"pattern": "../../../*", "path": "src"}),
+    ("Grep", {"pattern": "x", "path": "{home}"}),
+    ("Grep", {"pattern": "x", "glob": "/etc/*"}),
+]
+
+
+def fill(arguments: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    home = limits.root.parent.parent
+    return {
+        name: value.replace("{cwd}", str(limits.cwd)).replace("{home}", str(home))
+        if isinstance(value, str)
+        else value
+        for name, value in arguments.items()
+    }
+
+
+@pytest.mark.parametrize(("tool", "arguments"), INSIDE)
+def test_inside_the_session_everything_is_allowed(
+    tool: str, arguments: dict[str, Any], limits: Limits
+) -> None:
+    assert decide(tool, fill(arguments, limits), limits).allowed
+    assert decide(tool, fill(arguments, limits), limits, asked=True).allowed
+
+
+@pytest.mark.parametrize(("tool", "arguments"), OUTSIDE)
+@pytest.mark.parametrize("mode", [None, "acceptEdits"])
+def test_file_tools_do_not_leave_the_session(
+    tool: str, arguments: dict[str, Any], mode: str | None, limits: Limits
+) -> None:
+    decision = decide(tool, fill(arguments, limits), replace(limits, mode=mode))
+    assert not decision.allowed
+    assert str(limits.root) in decision.message
+
+
+def test_claudes_long_tool_results_of_this_session_may_be_read_and_not_written(
+    limits: Limits,
+) -> None:
+    (state,) = limits.claude_dirs
+    own = "".join(c if c.isalnum() else "-" for c in str(limits.cwd.resolve()))
+    kept = {"file_path": f"{state}/projects/{own}/0000/tool-results/x.txt"}
+    others = {"file_path": f"{state}/projects/-another/0000/tool-results/x.txt"}
+    assert decide("Read", kept, limits).allowed
+    assert not decide("Write", kept, limits).allowed
+    assert not decide("Read", others, limits).allowed
+
+
+def test_a_question_to_the_user_is_denied_with_advice_and_a_plan_goes_ahead(
+    limits: Limits,
+) -> None:
+    assert decide("AskUserQuestion", {}, limits).allowed
+    decision = decide("AskUserQuestion", {}, limits, asked=True)
+    assert not decision.allowed
+    assert "Decide yourself" in decision.message
+    assert decide("ExitPlanMode", {}, limits, asked=True).allowed
+
+
+@pytest.mark.parametrize("mode", ["auto", "acceptEdits", "default", "plan", "dontAsk"])
+def test_in_claudes_own_modes_nobody_approves_what_it_would_ask(mode: str, limits: Limits) -> None:
+    limits = replace(limits, mode=mode)
+    assert decide("Bash", {"command": "make"}, limits).allowed
+    assert not decide("Bash", {"command": "make"}, limits, asked=True).allowed
+    assert not decide("ExitPlanMode", {}, limits, asked=True).allowed
+    assert decide("Read", {"file_path": "../attachments/a"}, limits, asked=True).allowed
+
+
+def test_only_listed_tools_may_be_used(limits: Limits) -> None:
+    request = make_request(allowed_tools=["Read", "Task", "mcp__srv"])
+    listed = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dirs=())
+    assert decide("Read", {"file_path": "a"}, listed).allowed
+    assert decide("Agent", {}, listed).allowed
+    assert decide("mcp__srv__tool", {}, listed).allowed
+    refused = decide("Bash", {"command": "ls"}, listed)
+    assert not refused.allowed
+    assert "Read, Task, mcp__srv" in refused.message
+    assert not decide("Read", {"file_path": "/etc/hostname"}, listed).allowed
+
+
+def test_the_requests_list_counts_before_the_bots(limits: Limits) -> None:
+    request = make_request(allowed_tools=[], bot=[{"allowed_tools": ["Read"]}])
+    none = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dirs=())
+    assert not decide("Read", {"file_path": "a"}, none).allowed
+
+
+async def test_the_policy_looks_at_the_disk_off_the_event_loop(limits: Limits) -> None:
+    policy = policy_for(limits)
+    assert (await policy("Read", {"file_path": "a"})).allowed
+    assert not (await policy("AskUserQuestion", {}, asked=True)).allowed
+
+
+@pytest.mark.parametrize(
+    ("operator", "requested", "result"),
+    [
+        (None, None, None),
+        (None, "bypassPermissions", None),
+        (None, "plan", "plan"),
+        ("plan", None, "plan"),
+        ("plan", "bypassPermissions", "plan"),
+        ("default", "acceptEdits", "default"),
+        ("acceptEdits", "default", "default"),
+        ("auto", "acceptEdits", "acceptEdits"),
+        ("default", "dontAsk", "dontAsk"),
+        ("bypassPermissions", None, None),
+    ],
+)
+def test_a_request_strengthens_the_mode_and_never_weakens_it(
+    operator: str | None, requested: str | None, result: str | None
+) -> None:
+    assert stronger_mode(operator, requested) == result

@@ -532,12 +532,14 @@ async def test_programs_that_a_submodule_configures_are_not_run_for_the_changes(
     nested = make_repository(workspace.cwd / "nested", {"x": "x\n"})
     git(workspace.cwd, "add", "nested")
     git(workspace.cwd, "commit", "--quiet", "-m", "Add nested")
+    again = await workspaces.prepare(of(source), workspace.cwd)
     (nested / "x").write_text("changed\n")
     set_traps(nested, tmp_path / "trap")
 
-    description = await workspaces.describe(workspace)
+    before, since = await workspaces.describe(workspace), await workspaces.describe(again)
 
-    assert {f["path"] for f in description["files"]} == {"nested"}
+    assert {f["path"] for f in before["files"]} == {"nested"}
+    assert since["files"] == []
     assert names_in(tmp_path / "trap") == []
 
 

@@ -59,7 +59,7 @@ class Limits:
     """What relative paths start from."""
     root: Path
     """The session's folder: file tools stay inside it."""
-    claude_dirs: tuple[Path, ...] = ()
+    claude_dir: Path | None = None
     """Claude's own state: what it keeps of this session's long tool results may be read there."""
     mode: str | None = None
     """One of Claude's own modes, or ``None`` for unattended."""
@@ -73,19 +73,16 @@ def limits_for(
     cwd: Path,
     session_dir: Path,
     mode: str | None,
-    claude_dirs: tuple[Path, ...],
+    config_dir: Path | None,
 ) -> Limits:
-    """The limits of a run.
-
-    *claude_dirs* are the folders that may be the run's ``CLAUDE_CONFIG_DIR``.
-    """
+    """The limits of a run. *config_dir* is Claude's; ``None``: the user's own."""
     allowed = request.allowed_tools
     if allowed is None:
         allowed = request.first_bot.allowed_tools
     return Limits(
         cwd=cwd,
         root=session_dir,
-        claude_dirs=claude_dirs,
+        claude_dir=config_dir if config_dir is not None else Path.home() / ".claude",
         mode=mode,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
     )
@@ -164,10 +161,12 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
     )
 
 
-def _tool_results(limits: Limits) -> list[Path]:
+def _tool_results(limits: Limits) -> tuple[Path, ...]:
+    if limits.claude_dir is None:
+        return ()
     # The CLI keeps them in a folder named after the working directory, which is this session's.
     name = re.sub(r"[^A-Za-z0-9]", "-", str(limits.cwd.resolve()))
-    return [folder / "projects" / name for folder in limits.claude_dirs]
+    return (limits.claude_dir / "projects" / name,)
 
 
 def _targets(

@@ -48,7 +48,7 @@ async def test_file_tools_stay_inside_the_session(tmp_path: Path) -> None:
 async def test_a_mention_of_a_file_in_the_prompt_does_not_read_it(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("TOP SECRET", encoding="utf-8")
-    scenarios = [scenario(text_step("leaked"), history="TOP SECRET"), scenario(text_step("clean"))]
+    scenarios = [scenario(text_step("leaked"), history=secret.name), scenario(text_step("clean"))]
     async with (
         ScriptedModel(scenarios) as model,
         opened(JobMaker(tmp_path, model.url).job()) as session,

@@ -28,7 +28,7 @@ def limits(tmp_path: Path) -> Limits:
         cwd=cwd,
         session_dir=cwd.parent,
         mode=None,
-        claude_dirs=(home / "claude",),
+        config_dir=home / "claude",
     )
 
 
@@ -105,7 +105,7 @@ def test_file_tools_do_not_leave_the_session(
 def test_claudes_long_tool_results_of_this_session_may_be_read_and_not_written(
     limits: Limits,
 ) -> None:
-    (state,) = limits.claude_dirs
+    state = limits.claude_dir
     own = "".join(c if c.isalnum() else "-" for c in str(limits.cwd.resolve()))
     kept = {"file_path": f"{state}/projects/{own}/0000/tool-results/x.txt"}
     others = {"file_path": f"{state}/projects/-another/0000/tool-results/x.txt"}
@@ -135,7 +135,9 @@ def test_in_claudes_own_modes_nobody_approves_what_it_would_ask(mode: str, limit
 
 def test_only_listed_tools_may_be_used(limits: Limits) -> None:
     request = make_request(allowed_tools=["Read", "Task", "mcp__srv"])
-    listed = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dirs=())
+    listed = limits_for(
+        request, cwd=limits.cwd, session_dir=limits.root, mode=None, config_dir=None
+    )
     assert decide("Read", {"file_path": "a"}, listed).allowed
     assert decide("Agent", {}, listed).allowed
     assert decide("mcp__srv__tool", {}, listed).allowed
@@ -147,7 +149,7 @@ def test_only_listed_tools_may_be_used(limits: Limits) -> None:
 
 def test_the_requests_list_counts_before_the_bots(limits: Limits) -> None:
     request = make_request(allowed_tools=[], bot=[{"allowed_tools": ["Read"]}])
-    none = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dirs=())
+    none = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, config_dir=None)
     assert not decide("Read", {"file_path": "a"}, none).allowed
 
 

@@ -20,7 +20,7 @@ from executor.tasks.agent_rules import AgentRules
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
-from shared.errors import Refusal
+from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest, Isolation
@@ -116,6 +116,7 @@ class _InProcessRun:
         request, handler = self._request, self._handler
         workspace: Workspace | None = None
         end: TurnEnd | None = None
+        failure: RunError | None = None
         try:
             name, agent = handler.agents.resolve(request.requested_agent)
             environment = handler.rules.environment(request)
@@ -173,6 +174,8 @@ class _InProcessRun:
                     yield item
         except _Cancelled:
             pass
+        except RunError as exc:
+            failure = exc
         summary = None
         if workspace is not None:
             summary = await handler.workspaces.describe(workspace)
@@ -180,7 +183,7 @@ class _InProcessRun:
                 shown = ("files", "truncated", "full_length")
                 changed = {name: summary[name] for name in shown if name in summary}
                 yield AgentEvent(EventType.WORKSPACE_CHANGED, changed)
-        yield self._verdict(end, summary)
+        yield self._verdict(end, failure, summary)
 
     def _conversation(self, known: SessionRecord | None) -> str | None:
         """The conversation to continue, or ``None`` to begin one."""
@@ -238,8 +241,16 @@ class _InProcessRun:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    def _verdict(self, end: TurnEnd | None, workspace: dict[str, Any] | None) -> AgentEvent:
+    def _verdict(
+        self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
+    ) -> AgentEvent:
         common = {"workspace": workspace, "statistics": dict(end.statistics) if end else {}}
+        if not self._cancel.is_set() and failure is not None:
+            details = {"details": failure.details} if failure.details else {}
+            return AgentEvent(
+                EventType.FAILED,
+                {"error": str(failure), "error_code": str(failure.error_code), **details, **common},
+            )
         if self._cancel.is_set() or end is None:
             reason = {"reason": self._reason} if self._reason else {}
             return AgentEvent(EventType.CANCELLED, {**reason, **common})

@@ -311,7 +311,7 @@ class Supervisor:
                     async for event in events:
                         if event.type == EventType.SESSION:
                             entry.sdk_session_id = event.data["sdk_session_id"]
-                        self._reporter.report(entry.ref, event)
+                        self._tell(entry, event)
                         if event.terminal:
                             entry.finished = True
                             logger.info(
@@ -328,17 +328,22 @@ class Supervisor:
                 logger.exception("the run crashed")
                 self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
 
+    def _tell(self, entry: _Entry, event: AgentEvent) -> None:
+        # A run that was superseded tells nothing: its key may already be its successor's.
+        if self._entries.get(entry.key) is entry:
+            self._reporter.report(entry.ref, event)
+
     def _fail(self, entry: _Entry, code: ErrorCode, error: str, details: str | None = None) -> None:
         if entry.finished:
             return
         if entry.cancelled:
-            self._reporter.report(entry.ref, _cancelled_event(entry.reason))
+            self._tell(entry, _cancelled_event(entry.reason))
         else:
             logger.warning("run failed: %s: %s", code, error)
             data = {"error": error, "error_code": str(code)}
             if details:
                 data["details"] = details
-            self._reporter.report(entry.ref, AgentEvent(EventType.FAILED, data))
+            self._tell(entry, AgentEvent(EventType.FAILED, data))
         entry.finished = True
 
     def _ended(self, entry: _Entry, task: asyncio.Task[None]) -> None:
@@ -362,7 +367,7 @@ class Supervisor:
         if entry in self._queue:
             self._queue.remove(entry)
         entry.finished = True
-        self._reporter.report(entry.ref, verdict)
+        self._tell(entry, verdict)
         self._retire(entry)
 
     def _retire(self, entry: _Entry) -> None:

@@ -9,6 +9,13 @@ from scripts.scripted_scenario import Scenario, parse_scenarios
 
 Step = dict[str, Any]
 
+KEY = "sk-key-of-the-request-4711"
+
+
+def reaching(url: str, key: str = KEY, **env: Any) -> dict[str, Any]:
+    """The part of a task's config that sends its agent to the API at *url*; nothing is retried."""
+    return {"env": {"base_url": url, "api_key": key, "CLAUDE_CODE_MAX_RETRIES": "0", **env}}
+
 
 def step(*content: Mapping[str, Any], **settings: Any) -> Step:
     """A step of these timeline items, with ``usage``, ``delta_pause_s`` and so on as *settings*."""

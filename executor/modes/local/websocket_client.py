@@ -22,10 +22,11 @@ import socketio
 from pydantic import SecretStr
 
 from executor.agents.shielding import finish
-from executor.modes.local import dialect, wire_json
+from executor.modes.local import dialect
 from executor.modes.local.backend_url import BackendUrl, explain
 from shared.errors import LinkLost, LinkRejected
 from shared.logging import get_logger
+from shared.protocol import wire_json
 from shared.protocol.events import NumberedEvent
 from shared.protocol.local import MAX_MESSAGE_BYTES, NAMESPACE, Failure, RunAck, read_ack, to_wire
 

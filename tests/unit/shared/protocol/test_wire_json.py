@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from executor.modes.local import wire_json
+from shared.protocol import wire_json
 
 
 def test_text_is_compact_and_not_escaped() -> None:

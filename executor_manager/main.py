@@ -28,9 +28,6 @@ EXIT_USAGE: Final = 2
 LOG_MAX_BYTES: Final = 10 * 1024 * 1024
 LOG_BACKUPS: Final = 5
 
-TELLTALES: Final = ("aiosqlite", "sse_starlette.sse")
-"""Loggers of libraries that write whole prompts and events at DEBUG."""
-
 logger = logging.getLogger("executor_manager.main")  # also when it runs as __main__
 
 
@@ -85,8 +82,6 @@ def _run(settings: ManagerSettings) -> int:
             ]
         ),
     )
-    for name in TELLTALES:
-        logging.getLogger(name).setLevel(logging.INFO)
     try:
         with bind(settings.host, settings.port) as listener:
             if not settings.loopback_only:

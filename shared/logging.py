@@ -31,14 +31,19 @@ LogFormat = Literal["text", "json"]
 
 CHATTY: Final = (
     "socketio", "socketio.client", "socketio.server",
-    "engineio", "engineio.client", "engineio.server",
-    "aiohttp.access", "aiosqlite", "alembic.runtime.migration", "mcp", "uvicorn.access",
-    "uvicorn.error",
+    "aiohttp.access", "alembic.runtime.migration", "mcp", "uvicorn.access",
 )  # fmt: skip
-"""Loggers of libraries whose INFO is noise.
+"""Loggers of libraries whose INFO is noise."""
+
+TELLTALE: Final = (
+    "engineio", "engineio.client", "engineio.server",
+    "aiosqlite", "sse_starlette.sse", "uvicorn.error",
+)  # fmt: skip
+"""Loggers of libraries whose INFO or DEBUG shows whole messages: prompts, and secrets of requests
+that no redactor has been told. Their warnings are all that is ever heard of them.
 
 socketio and engineio add a handler of their own, past the redaction, to each of their loggers that
-has no level when the first client is made: that is why these are named one by one.
+has no level when the first client or server is made: that is why these are named one by one.
 """
 
 _PASSED_ON: Final = ("exc_info", "stack_info", "stacklevel")
@@ -117,9 +122,11 @@ def configure_logging(
             traces = handler is handlers[0] or level == "DEBUG"
             handler.setFormatter(TextFormatter(redactor, traces=traces))
 
-    levels = {name: logging.getLogger(name).level for name in ("", *CHATTY)}
+    levels = {name: logging.getLogger(name).level for name in ("", *CHATTY, *TELLTALE)}
     for name in CHATTY:
         logging.getLogger(name).setLevel("WARNING" if level == "INFO" else level)
+    for name in TELLTALE:
+        logging.getLogger(name).setLevel("WARNING" if level in ("DEBUG", "INFO") else level)
     root = logging.getLogger()
     root.setLevel(level)
     records: queue.Queue[Any] = queue.Queue(QUEUE_LIMIT)

@@ -17,8 +17,9 @@ import aiohttp
 import pytest
 import socketio
 
-from shared.protocol.local import NAMESPACE
+from shared.protocol.local import NAMESPACE, LocalEvent
 from shared.version import __version__
+from tests.fakes.executor_client import ExecutorClient
 from tests.fakes.sse import read_stream
 
 LIMIT_SECONDS = 40.0
@@ -120,6 +121,29 @@ async def test_a_signal_ends_it_with_a_stream_and_an_executor_open(
     assert "executor manager stopped" in err
     assert "graceful shutdown exceeded" not in err
     assert "Traceback" not in err
+
+
+async def test_at_debug_no_prompt_and_no_secret_of_a_request_is_in_the_log(tmp_path: Path) -> None:
+    async with manager_program(tmp_path, MANAGER_LOG_LEVEL="DEBUG") as program:
+        url = await program.listening()
+        headers = {"Authorization": f"Bearer {read_token(tmp_path, 'api-token')}"}
+        executor = ExecutorClient()
+        await executor.connect(url, read_token(tmp_path, "executor-token"))
+        await executor.register()
+        body = {"user_id": "u", "prompt": "Zq8-prompt", "config": {"git_token": "Zq8-token"}}
+        async with aiohttp.ClientSession(url, headers=headers) as client:
+            async with client.post("/api/v1/tasks", json=body) as response:
+                task_id = (await response.json())["task_id"]
+            request = await executor.expect(LocalEvent.DISPATCH)
+            assert request["git_token"] == "Zq8-token"
+            await executor.result(request, 1, value="Zq8-answer")
+            async with client.get(f"/api/v1/tasks/{task_id}/events") as response:
+                assert "Zq8-answer" in await response.text()
+        await executor.close()
+        program.process.terminate()
+        _, _, err = await program.ended()
+    assert "DEBUG" in err
+    assert "Zq8" not in err + (tmp_path / "logs" / "manager.log").read_text(encoding="utf-8")
 
 
 async def test_a_task_outlives_the_process_that_took_it(tmp_path: Path) -> None:

@@ -162,28 +162,42 @@ def test_the_socket_library_cannot_print_past_the_redaction(
     try:
         socketio.AsyncClient()
         assert library.handlers == []
-        library.info("Sending packet CONNECT data %s", {"token": SECRET})
+        library.info("connecting with %s", {"token": SECRET})
     finally:
         logs.close()
         library.setLevel(level)
         library.handlers[:] = handlers
 
-    assert "CONNECT data {'token': '***'}" in capsys.readouterr().err
+    assert "connecting with {'token': '***'}" in capsys.readouterr().err
 
 
 def test_chatty_libraries_are_heard_at_debug_only(
     open_logs: Callable[..., Logs], file: Path
 ) -> None:
     logs = open_logs()
-    logging.getLogger("engineio.client").info("packet")
-    logging.getLogger("engineio.client").warning("trouble")
+    logging.getLogger("socketio.client").info("event")
+    logging.getLogger("socketio.client").warning("trouble")
     logs.close()
     logs = open_logs(level="DEBUG")
-    logging.getLogger("engineio.client").info("packet at debug")
+    logging.getLogger("socketio.client").info("event at debug")
     logs.close()
 
     messages = [row.rsplit(" - ", 1)[1] for row in file.read_text().splitlines()]
-    assert messages == ["trouble", "packet at debug"]
+    assert messages == ["trouble", "event at debug"]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO"])
+def test_libraries_that_write_whole_messages_are_heard_when_they_warn_only(
+    open_logs: Callable[..., Logs], file: Path, level: str
+) -> None:
+    logs = open_logs(level=level)
+    for name in ("engineio.client", "engineio.server", "aiosqlite", "sse_starlette.sse"):
+        logging.getLogger(name).info("a whole message")
+        logging.getLogger(name).warning("trouble")
+    logs.close()
+
+    messages = [row.rsplit(" - ", 1)[1] for row in file.read_text().splitlines()]
+    assert messages == ["trouble"] * 4
 
 
 def test_warnings_of_python_reach_the_log(open_logs: Callable[..., Logs], file: Path) -> None:

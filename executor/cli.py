@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run() -> int:
     import asyncio
+    import gc
 
     from executor.config import load_settings
     from shared.logging import get_logger
@@ -76,6 +77,9 @@ def _run() -> int:
     try:
         from executor.bootstrap import run_local  # heavy, so only now that the settings are right
 
+        # What is imported stays: a full collection that looked at it would stop everything for
+        # some 50 ms, again and again.
+        gc.freeze()
         return asyncio.run(_serve(lambda stop: run_local(settings, stop, redactor)))
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
         cause = _cause(exc)

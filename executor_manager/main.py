@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -89,7 +90,7 @@ def _run(settings: ManagerSettings) -> int:
                     "other machines can connect (MANAGER_HOST), without encryption: "
                     "put a proxy with TLS in front, and bind to 127.0.0.1"
                 )
-            return asyncio.run(_serve(settings, tokens, listener))
+            return asyncio.run(serve(settings, tokens, listener))
     except WegentError:
         raise
     except Exception as exc:
@@ -102,7 +103,8 @@ def _run(settings: ManagerSettings) -> int:
         logs.close()
 
 
-async def _serve(settings: ManagerSettings, tokens: Tokens, listener: socket.socket) -> int:
+async def serve(settings: ManagerSettings, tokens: Tokens, listener: socket.socket) -> int:
+    """Run the manager in this process until a signal ends it; returns the exit status."""
     from executor_manager.app import open_manager
     from executor_manager.server import ManagerServer, url_of
 
@@ -111,6 +113,8 @@ async def _serve(settings: ManagerSettings, tokens: Tokens, listener: socket.soc
         _stop_on_signals(server.stop)
         group.create_task(server.serve([listener]), name="server")
         await server.listening.wait()
+        # What is loaded stays: a full collection that looked at it would stop everything for 80 ms.
+        gc.freeze()
         url = url_of(listener)
         logger.info("executor manager %s listening on %s", __version__, url)
         # Programs wait for the first line; it comes when requests are answered.

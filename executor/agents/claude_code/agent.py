@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import shutil
@@ -69,6 +70,12 @@ class ClaudeCodeAgent:
 
 
 def _import_session() -> ModuleType:
-    from executor.agents.claude_code import session
-
+    # Collections on the way would stop the event loop, too, for 60 ms; and they would be in vain,
+    # here and later, since what is imported stays.
+    gc.disable()
+    try:
+        from executor.agents.claude_code import session
+    finally:
+        gc.freeze()
+        gc.enable()
     return session

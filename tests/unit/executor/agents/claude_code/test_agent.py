@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import gc
+
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+
+
+async def test_the_loaded_sdk_is_left_out_of_garbage_collections() -> None:
+    try:
+        gc.unfreeze()
+        await ClaudeCodeAgent().load()
+        assert gc.get_freeze_count() > 0
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

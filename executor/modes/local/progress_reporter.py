@@ -68,6 +68,7 @@ class ProgressReporter:
     """Turns a run's AgentEvents into numbered ones; every call is synchronous and cannot fail."""
 
     def __init__(self, outbox: Outbox, *, merge_for_s: float = MERGE_FOR_S) -> None:
+        """*merge_for_s* 0: every delta becomes a chunk of its own while connected."""
         self._outbox = outbox
         self._merge_for_s = merge_for_s
         self._runs: dict[RunKey, _Told] = {}
@@ -126,7 +127,7 @@ class ProgressReporter:
             )
         text.parts.append(content)
         text.length += len(content)
-        if message_id not in told.streamed:
+        if message_id not in told.streamed or (not self._merge_for_s and self._outbox.connected):
             told.streamed.add(message_id)
             self._flush(told)
         elif text.length >= MERGED_CHARS_OFFLINE:

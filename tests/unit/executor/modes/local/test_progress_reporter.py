@@ -97,6 +97,19 @@ async def test_the_first_delta_goes_at_once_and_later_ones_are_merged(told: Told
     assert [e.event.data.get("offset") for e in events] == [0, 1, None]
 
 
+async def test_without_merging_every_delta_goes_at_once() -> None:
+    told = Told(merge_for_s=0)
+    pump = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
+    told.delta("a", 0)
+    await told.backend.expect(EventType.LLM_STREAM)
+    told.delta("b", 1)
+    told.delta("c", 2)
+    async with asyncio.timeout(5):
+        await told.outbox.wait_empty()
+    pump.cancel()
+    assert [event.event.data["content"] for event in told.backend.events] == ["a", "b", "c"]
+
+
 async def test_merged_text_arrives_without_anything_after_it() -> None:
     told = Told(merge_for_s=0.001)
     pump = asyncio.create_task(told.outbox.pump(told.backend, acks=True))

@@ -1,0 +1,137 @@
+"""The programs under measurement, each as the process it is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.1
+
+LISTENING = "executor manager listening on"
+
+KEY = "scripted-model-key"
+ANSWER = {"name": "short answer", "steps": [{"content": [{"text": "Hello."}]}]}
+"""What the model says at once to every prompt."""
+
+_OURS = ("EXECUTOR_", "WEGENT_", "LOCAL_", "LOG_", "ANTHROPIC_", "CLAUDE", "MANAGER_", "GIT_")
+
+
+class ProgramError(Exception):
+    """A program did not do what a measurement needs; the text has its last words."""
+
+
+async def until(happened: Callable[[], Awaitable[bool]]) -> None:
+    """Ask another process again and again, since it has no way to tell; bounded by the caller."""
+    while not await happened():  # noqa: ASYNC110 - nothing in this process could set an event
+        await asyncio.sleep(POLL_S)
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """The environment without anything that changes what our programs or the CLI do."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**kept, "HOME": str(home)}
+
+
+def executor_environment(home: Path, backend_url: str, token: str) -> dict[str, str]:
+    """What the executor is started with; its home is ``{home}/executor``."""
+    return {
+        **clean_environment(home),
+        "EXECUTOR_MODE": "local",
+        "WEGENT_EXECUTOR_HOME": str(home / "executor"),
+        "WEGENT_BACKEND_URL": backend_url,
+        "WEGENT_AUTH_TOKEN": token,
+    }
+
+
+@asynccontextmanager
+async def program(
+    arguments: Sequence[str], env: Mapping[str, str], log: Path
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A Python program with *arguments*; its stderr goes to *log*; told to stop at the end."""
+    with log.open("ab") as stderr:
+        running = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            cwd=ROOT,
+            env=dict(env),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            limit=2**24,
+        )
+    try:
+        yield running
+    finally:
+        await stop(running)
+
+
+async def stop(running: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL when that does not end it."""
+    if running.returncode is None:
+        running.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await running.wait()
+    except TimeoutError:
+        running.kill()
+        await running.wait()
+
+
+async def announced(running: asyncio.subprocess.Process, beginning: str, log: Path) -> str:
+    """The rest of the first line of its stdout that begins like this."""
+    assert running.stdout is not None
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            async for raw in running.stdout:
+                if (line := raw.decode().strip()).startswith(beginning):
+                    return line.removeprefix(beginning).strip()
+    except TimeoutError:
+        pass
+    raise ProgramError(f"no {beginning!r} was announced; {log.name} ends:\n{last_words(log)}")
+
+
+def last_words(log: Path) -> str:
+    """The end of what a program wrote to its stderr."""
+    return log.read_text(errors="replace")[-2000:] if log.exists() else ""
+
+
+@asynccontextmanager
+async def scripted_model(place: Path) -> AsyncGenerator[str]:
+    """The stand-in for the Messages API; gives its address. It answers :data:`ANSWER`."""
+    scenario = place / "scenario.json"
+    scenario.write_text(json.dumps(ANSWER))
+    log = place / "model.stderr"
+    arguments = [str(ROOT / "scripts" / "scripted_model.py"), "--scenario", str(scenario)]
+    async with program(arguments, clean_environment(place), log) as running:
+        yield await announced(running, "scripted model listening on", log)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a manager has made at its first start."""
+
+    api: str
+    executor: str
+
+
+def manager_tokens(home: Path) -> Tokens:
+    """The tokens of the manager that has this home."""
+    return Tokens(*((home / name).read_text().strip() for name in ("api-token", "executor-token")))
+
+
+@asynccontextmanager
+async def manager(home: Path) -> AsyncGenerator[tuple[str, Tokens]]:
+    """The executor manager; gives its address and its tokens."""
+    log = home.with_suffix(".stderr")
+    env = {**clean_environment(home.parent), "MANAGER_HOME": str(home), "MANAGER_PORT": "0"}
+    async with program(["-m", "executor_manager.main"], env, log) as running:
+        yield await announced(running, LISTENING, log), manager_tokens(home)

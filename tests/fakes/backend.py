@@ -72,6 +72,9 @@ class FakeBackend:
         """What was sent instead of the token by those turned away."""
         self.answer_events = True
         """Set to ``False`` to leave the events of runs without an ack, and uncommitted."""
+        self.acks_flow = asyncio.Event()
+        """Clear to hold acks for the events of runs back until it is set again."""
+        self.acks_flow.set()
         self.disconnected = asyncio.Event()
         """Set when a connection has ended."""
         self.sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=MAX_MESSAGE_BYTES)
@@ -151,6 +154,8 @@ class FakeBackend:
         if event in RUN_EVENTS and not self.answer_events:
             return self.sio.not_handled
         answer = self._answer(event, payload)
+        if event in RUN_EVENTS:
+            await self.acks_flow.wait()
         return answer if self.acknowledges else self.sio.not_handled
 
     def _answer(self, event: str, payload: Any) -> object:

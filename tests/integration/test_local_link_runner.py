@@ -499,6 +499,25 @@ async def test_a_stop_ends_what_does_not_finish_and_delivers_its_verdict() -> No
         await backend.expect(LocalEvent.UNREGISTER)
 
 
+async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged() -> None:
+    backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
+    backend.acks_flow.clear()
+    async with asyncio.timeout(10), open_backend(backend):
+        harness = Harness(backend.port)
+        async with harness.running():
+            await backend.expect(LocalEvent.HEARTBEAT)
+            await backend.send(LocalEvent.DISPATCH, DISPATCH)
+            await result(backend)
+            harness.stop.set()
+            for _ in range(3):
+                while (await backend.expect(LocalEvent.HEARTBEAT))["status"] != "draining":
+                    pass
+            assert not backend.payloads(LocalEvent.UNREGISTER)
+            backend.acks_flow.set()
+            goodbye = await backend.expect(LocalEvent.UNREGISTER)
+        assert (goodbye["runs"], harness.outbox.depth) == ([], 0)
+
+
 async def test_a_stop_without_a_connection_works_at_once() -> None:
     async with asyncio.timeout(10), open_wire(0) as wire:
         await wire.refuse()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from executor.tasks.shielding import finish
+from executor.shielding import finish
 from shared.errors import WegentError
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024

@@ -28,7 +28,7 @@ from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, TurnEnd
-from executor.agents.shielding import finish
+from executor.shielding import finish
 from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, Source

@@ -29,7 +29,7 @@ from claude_agent_sdk import (
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
 from executor.agents import process_tree
-from executor.agents.shielding import finish
+from executor.shielding import finish
 
 EOF_GRACE_S: Final = 3.0
 """How long an idle CLI may take to end by itself: it flushes its conversation file."""

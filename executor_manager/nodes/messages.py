@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from executor_manager.nodes.connections import Connection, Connections
 from executor_manager.nodes.translate import read_event, unusable
-from executor_manager.store.events import StoreError
+from executor_manager.store.database import StoreError
 from executor_manager.store.nodes import NodeHello, ReportedRun, Standing
 from executor_manager.store.records import Superseded
 from executor_manager.store.store import Store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 from fastapi.routing import iter_route_contexts
+from sqlalchemy.event import listen
+from sqlalchemy.exc import OperationalError
 from yarl import URL
 
 from executor_manager.app import MAX_BODY_BYTES
@@ -363,6 +366,20 @@ async def test_a_failure_inside_says_only_where_to_look(
     assert MARK not in json.dumps(error)
     assert "r-1" in error["hint"]
     assert any(record.exc_info and "GET /broken" in record.message for record in caplog.records)
+
+
+async def test_a_database_that_cannot_be_used_is_told_as_unavailable(
+    manager: RunningManager,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk is full"))
+
+    listen(manager.store.runs._database._engine.sync_engine, "before_cursor_execute", refuse)
+    status, error = await post_task(manager, {"user_id": "u", "prompt": "p"})
+    assert (status, error["code"]) == (503, "store_unavailable")
+    assert "disk is full" in error["message"]
+    async with manager.anonymous.get("/api/v1/health") as response:
+        assert response.status == 503
 
 
 # --- Reading and cancelling ---------------------------------------------------------------------

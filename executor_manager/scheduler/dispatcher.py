@@ -131,7 +131,9 @@ class Dispatcher:
             errand.node_id, LocalEvent.DISPATCH, request, timeout_s=self._call_timeout_s
         )
         ack = read_ack(DispatchAck, raw)
-        if ack is None:
+        if raw is None:
+            logger.warning("executor %s acknowledged a dispatch without a word", errand.node_id)
+        elif ack is None:
             # Asking again would get the same answer, for ever.
             failure = read_ack(Failure, raw)
             why = failure.error if failure else "the answer to the dispatch was unusable"

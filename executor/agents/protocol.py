@@ -122,6 +122,11 @@ class AgentSession(Protocol):
         """The agent's process, or ``None`` when it has none."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a turn; ``False`` once its process has died or it was closed."""
+        ...
+
     def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`."""
         ...
@@ -133,8 +138,8 @@ class AgentSession(Protocol):
     async def close(self) -> None:
         """End the process and everything it started, also while being cancelled.
 
-        Bounded in time, and harmless when called again. An error means "not graceful", never
-        "not closed".
+        Bounded in time, and harmless when called again. What was not graceful is logged, never
+        raised.
         """
         ...
 

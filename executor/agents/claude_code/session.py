@@ -125,6 +125,11 @@ class ClaudeSession:
         """The CLI's process while it lives."""
         return self._transport.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the CLI's process lives."""
+        return self._transport.pid is not None
+
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
         try:
@@ -196,12 +201,13 @@ class ClaudeSession:
     async def _close(self) -> None:
         if self._stopping is not None:
             self._stopping.cancel()
-        try:
-            await self._client.disconnect()
-        finally:
-            # Again, since a client that never connected does not know its transport.
-            await self._transport.close()
-            await asyncio.to_thread(self._files.remove)
+        # The transport again, since a client that never connected does not know it.
+        for step in (self._client.disconnect, self._transport.close):
+            try:
+                await step()
+            except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions
+                logger.warning("claude was not ended gracefully: %s: %s", type(exc).__name__, exc)
+        await asyncio.to_thread(self._files.remove)
 
     async def _answers(self, prompt: dict[str, Any]) -> AsyncGenerator[Message]:
         async def only_prompt() -> AsyncIterator[dict[str, Any]]:

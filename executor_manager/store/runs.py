@@ -178,8 +178,9 @@ class Runs:
     async def cancel(self, run_id: str, reason: str | None = None) -> RunRecord | None:
         """Ask for the end of a run.
 
-        A queued run is cancelled when this returns; one on a node becomes ``cancelling``, and the
-        node is told; a run with a verdict stays as it is.
+        A queued run is cancelled when this returns, and so is an unreachable one, whose node learns
+        it should it come back; one on a node becomes ``cancelling``, and the node is told; a run
+        with a verdict stays as it is.
 
         Returns:
             The run as it is now, or ``None`` when there is none of this id.
@@ -188,7 +189,7 @@ class Runs:
             run = await _read_one(transaction.connection, runs.c.id == run_id)
             if run is None:
                 return None
-            if run.state is RunState.QUEUED:
+            if run.state is RunState.QUEUED or run.unreachable:
                 await append_own(transaction, run_id, EventType.CANCELLED, cancelled_data(reason))
             elif can_become(run.state, RunState.CANCELLING):
                 await transaction.connection.execute(

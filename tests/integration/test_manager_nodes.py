@@ -360,10 +360,14 @@ async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
 ) -> None:
     async with (
         asyncio.timeout(10),
-        run_manager(tmp_path, poll_s=0.05) as manager,
+        run_manager(tmp_path, call_timeout_s=0.05, poll_s=0.05) as manager,
         manager.executor() as executor,
     ):
-        executor.answers[LocalEvent.DISPATCH] = {}
+
+        async def stay_silent(_: dict[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        executor.answers[LocalEvent.DISPATCH] = stay_silent
         request = await dispatched(manager, executor)
         executor.answers[LocalEvent.DISPATCH] = {"accepted": True, "duplicate": True}
         assert await executor.expect(LocalEvent.DISPATCH) == request

@@ -95,6 +95,7 @@ async def demo(console: Console, environ: Mapping[str, str]) -> int:
             "WEGENT_BACKEND_URL": url,
             "WEGENT_AUTH_TOKEN": read_token(place / "manager" / "executor-token"),
             "LOCAL_ALLOW_LOCAL_REPOSITORIES": "true" if task.local else "false",
+            "LOCAL_SHUTDOWN_GRACE_SECONDS": "0",  # whoever interrupts the demo is done with it
         }
         console.print(f"manager    {url}  (API at {url}/docs)")
         stderr_path = place / "executor.stderr"
@@ -117,6 +118,8 @@ def choose_task(place: Path, environ: Mapping[str, str]) -> Task:
     prompt, repo = environ.get("PROMPT") or "", environ.get("REPO") or ""
     if repo and "://" not in repo and Path(repo).expanduser().is_dir():
         return Task(prompt or PROMPT, Path(repo).expanduser().resolve().as_uri(), local=True)
+    if repo and ":" not in repo:
+        raise DemoError(f"REPO is {repo!r}, which is neither a folder of this machine nor a URL")
     if repo:
         return Task(prompt or PROMPT, repo, local=repo.startswith("file:"))
     if prompt:

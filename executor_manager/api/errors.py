@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from executor_manager.store.database import StoreError
-from executor_manager.store.runs import SessionConflict
+from executor_manager.store.runs import KeyConflict, SessionConflict
 from shared.errors import ProtocolError, WegentError
 
 
@@ -53,6 +53,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = MappingProxyType(
         ProtocolError.code: 422,
         NotFound.code: 404,
         SessionConflict.code: 404,  # like one that does not exist: it is none of the caller's
+        KeyConflict.code: 409,
         BadRequest.code: 400,
         StoreError.code: 503,
     }

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from executor_manager.store.records import NodeRecord, NodeStatus, RunRecord, SessionRecord
+from shared.protocol import wire_json
 from shared.status import RunState
 
 
@@ -155,7 +156,7 @@ class TaskView(BaseModel):
             started_at=_utc_or_none(run.started_at),
             finished_at=_utc_or_none(run.finished_at),
             result=verdict.get("result"),
-            error=verdict.get("error") or verdict.get("reason"),
+            error=_text(verdict.get("error") or verdict.get("reason")),
             error_code=run.error_code,
             statistics=verdict.get("statistics"),
             workspace=verdict.get("workspace"),
@@ -266,6 +267,11 @@ class Health(BaseModel):
     nodes_online: int
     tasks_queued: int
     tasks_running: int
+
+
+def _text(told: object) -> str | None:
+    # A node's own words: nothing says that they are text.
+    return told if told is None or isinstance(told, str) else wire_json.dumps(told)
 
 
 def _utc(seconds: float) -> str:

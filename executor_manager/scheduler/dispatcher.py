@@ -117,11 +117,12 @@ class Dispatcher:
         ):
             return  # cancelled, lost or taken away meanwhile
         try:
+            public = await self._store.runs.request_of(run.id)
             secrets = await self._store.runs.secrets_of(run.id)
         except ConfigError as exc:
             await self._store.queue.refused(errand, ErrorCode.INTERNAL, str(exc))
             return
-        request = merge(run.request, secrets) | {
+        request = merge(public, secrets) | {
             "task_id": run.session_id,
             "subtask_id": run.id,
             "attempt": run.attempt,

@@ -144,14 +144,15 @@ def _failures() -> Iterator[None]:
 def create_engine(url: str) -> AsyncEngine:
     """The engine for *url*, e.g. ``sqlite+aiosqlite:////var/lib/x/manager.db``."""
     # Errors would repeat parameters, and with them prompts, in tracebacks.
-    engine = create_async_engine(url, json_serializer=_to_json, hide_parameters=True)
+    engine = create_async_engine(url, json_serializer=to_json, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """The form in which JSON is stored."""
     # Half of a surrogate pair is valid JSON on the wire but cannot be stored as UTF-8.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from executor_manager.store.database import Database, Transaction
+from executor_manager.store.database import Database, Transaction, to_json
 from executor_manager.store.log import append_own
 from executor_manager.store.records import OnNodeLoss, RunRecord
 from executor_manager.store.tables import runs, sessions
@@ -22,6 +22,7 @@ from shared.status import RunState, can_become
 _NOT_SHOWN = {
     "ordinal",
     "idempotency_key",
+    "request",  # up to 32 MiB
     "schedule_mode",
     "scheduled_at",
     "dispatch_due",
@@ -35,6 +36,12 @@ class SessionConflict(WegentError):
     """The session belongs to another user."""
 
     code = "session_conflict"
+
+
+class KeyConflict(WegentError):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_conflict"
 
 
 class Runs:
@@ -62,10 +69,12 @@ class Runs:
             secrets: What :func:`executor_manager.request_secrets.split` took out of it; kept
                 encrypted until the verdict.
             session_id: ``None``: a new session. One that does not exist yet is made.
-            idempotency_key: A second call of the same user with the same key gives the first
-                call's run and makes nothing.
+            idempotency_key: A second call of the same user with the same key and request gives
+                the first call's run and makes nothing. Secrets are not compared: they may have
+                been renewed, and are gone with the verdict.
 
         Raises:
+            KeyConflict: The key was used for another request.
             SessionConflict: The session belongs to another user.
         """
         async with self._database.write() as transaction:
@@ -76,6 +85,13 @@ class Runs:
                     runs.c.idempotency_key == idempotency_key,
                 )
             ):
+                stored = await _request_of(transaction.connection, known.id)
+                same_session = session_id in (None, known.session_id)
+                if not same_session or to_json(stored) != to_json(request):
+                    raise KeyConflict(
+                        "the idempotency key was used for another task",
+                        hint="take a new key for each task, the same one only to repeat a call",
+                    )
                 return known
             now = await transaction.now()
             session_id = await _ensure_session(transaction, session_id, user_id, now)
@@ -118,6 +134,11 @@ class Runs:
         """One run, or ``None`` when there is none of this id."""
         async with self._database.read() as connection:
             return await _read_one(connection, runs.c.id == run_id)
+
+    async def request_of(self, run_id: str) -> dict[str, Any]:
+        """The request of a run that exists, without its secrets, ids and attempt."""
+        async with self._database.read() as connection:
+            return await _request_of(connection, run_id)
 
     async def by_key(self, user_id: str, idempotency_key: str) -> RunRecord | None:
         """The run that this user made with this key, or ``None``."""
@@ -229,6 +250,12 @@ async def _read_one(
     rows = await connection.execute(select(*RECORD_COLUMNS).where(*conditions))
     row = rows.mappings().one_or_none()
     return None if row is None else run_record(row)
+
+
+async def _request_of(connection: AsyncConnection, run_id: str) -> dict[str, Any]:
+    rows = await connection.execute(select(runs.c.request).where(runs.c.id == run_id))
+    request: dict[str, Any] = rows.scalar_one()
+    return request
 
 
 async def _ensure_session(

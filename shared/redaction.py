@@ -88,12 +88,13 @@ class Redactor:
 
 def _forms(secret: str) -> Iterator[str]:
     """The secret as it stands, in URLs, in JSON and inside Base64."""
+    # A request may carry half a surrogate pair, which must not end the redaction of the rest.
+    raw = secret.encode("utf-8", "surrogatepass")
     yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
+    yield quote(raw, safe="")
+    yield quote_plus(raw)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    raw = secret.encode()
     for offset in range(3):
         # What precedes the secret ("user:") decides where its bits fall; the characters at the
         # two ends also carry bits of the neighbours and are left out.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from executor.agents.protocol import AgentJob
-from shared.private_files import make_private_directory
+from shared.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 
 MAX_INSTRUCTIONS_BYTES: Final = 100_000
 """How much of a repository's CLAUDE.md is read."""
@@ -20,7 +20,7 @@ MAX_INSTRUCTIONS_BYTES: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class PrivateFiles:
-    """A 0700 folder of one session, with 0600 files in it. All methods block."""
+    """A 0700 folder of one session, with 0600 files in it. Everything here blocks."""
 
     folder: Path
     system_prompt: Path | None
@@ -29,10 +29,10 @@ class PrivateFiles:
     """``{"mcpServers": …}``; ``None``: no servers."""
 
     @classmethod
-    def write(cls, job: AgentJob) -> PrivateFiles:
-        """Make the folder below ``job.private_dir`` and write what *job* needs."""
-        make_private_directory(job.private_dir)
-        folder = Path(tempfile.mkdtemp(prefix="claude-", dir=job.private_dir))
+    def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
+        """Make *folder* and write what *job* needs; what fails half-way is left to the caller."""
+        make_private_directory(folder.parent)
+        folder.mkdir(mode=PRIVATE_DIRECTORY)
         appended = appended_prompt(job, read_instructions(job.cwd, job.session_dir))
         servers = job.request.first_bot.mcp_servers
         return cls(
@@ -41,9 +41,15 @@ class PrivateFiles:
             _write(folder / "mcp.json", json.dumps({"mcpServers": servers})) if servers else None,
         )
 
-    def remove(self) -> None:
-        """Delete the folder; harmless when called again."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def folder_in(private_dir: Path) -> Path:
+    """A folder for one session's files that is not there yet."""
+    return private_dir / f"claude-{secrets.token_hex(8)}"
+
+
+def remove(folder: Path) -> None:
+    """Delete a session's folder; harmless when it is gone or was never made."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:
@@ -70,7 +76,7 @@ def read_instructions(cwd: Path, session_dir: Path) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     return path

@@ -22,13 +22,14 @@ from claude_agent_sdk import (
 from claude_agent_sdk._errors import MessageParseError
 from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 
+from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, TurnEnd
-from executor.shielding import finish
+from executor.shielding import finish, in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, Source
@@ -70,8 +71,13 @@ async def open_session(job: AgentJob, cli: Path) -> ClaudeSession:
 
 
 async def _start(job: AgentJob, cli: Path, notice: str | None = None) -> ClaudeSession:
-    files = await asyncio.to_thread(PrivateFiles.write, job)
-    session = ClaudeSession(job, cli, files, notice)
+    folder = private_files.folder_in(job.private_dir)
+    try:
+        files = await in_thread(PrivateFiles.write, job, folder)
+        session = ClaudeSession(job, cli, files, notice)
+    except BaseException:
+        await in_thread(private_files.remove, folder)
+        raise
     try:
         await session.connect()
     except BaseException:
@@ -201,13 +207,16 @@ class ClaudeSession:
     async def _close(self) -> None:
         if self._stopping is not None:
             self._stopping.cancel()
-        # The transport again, since a client that never connected does not know it.
-        for step in (self._client.disconnect, self._transport.close):
-            try:
-                await step()
-            except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions
-                logger.warning("claude was not ended gracefully: %s: %s", type(exc).__name__, exc)
-        await asyncio.to_thread(self._files.remove)
+        try:
+            # The transport again, since a client that never connected does not know it.
+            for step in (self._client.disconnect, self._transport.close):
+                try:
+                    await step()
+                except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions
+                    name = type(exc).__name__
+                    logger.warning("claude was not ended gracefully: %s: %s", name, exc)
+        finally:
+            await asyncio.to_thread(private_files.remove, self._files.folder)
 
     async def _answers(self, prompt: dict[str, Any]) -> AsyncGenerator[Message]:
         async def only_prompt() -> AsyncIterator[dict[str, Any]]:

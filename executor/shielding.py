@@ -45,7 +45,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 async def stop(task: asyncio.Task[Any]) -> None:
-    """Cancel *task* and wait for its end; what it raises no longer matters to anybody."""
+    """Cancel *task*, unless it is done, and wait for its end; what it raises matters to nobody."""
     task.cancel()
     cancellation = await _ended(task)
     if not task.cancelled():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
+from executor.shielding import stop
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
@@ -236,10 +237,7 @@ class _InProcessRun:
             return task.result()
         finally:
             cancelled.cancel()
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await stop(task)
 
     def _verdict(
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None

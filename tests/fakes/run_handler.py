@@ -59,6 +59,8 @@ class ScriptedRunHandler:
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         """Subtask ids, as runs have told everything or were ended."""
         self.answers: list[Input] = []
+        self.questions = {"q"}
+        """Request ids that somebody waits for."""
         self.closed_sessions: list[int | str] = []
         self.closed = False
 
@@ -119,6 +121,8 @@ class _ScriptedRun:
         self._cancelled.set()
 
     async def answer(self, answer: Input) -> bool:
+        if answer.request_id not in self._handler.questions:
+            return False
         self._handler.answers.append(answer)
         return True
 

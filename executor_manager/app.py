@@ -113,7 +113,7 @@ async def open_manager(
                 loops = [
                     group.create_task(dispatcher.run(), name="dispatcher"),
                     group.create_task(
-                        expire_forever(store.leases, first_after_s=settings.heartbeat_timeout),
+                        expire_forever(store.leases, grace_s=settings.heartbeat_timeout),
                         name="lease watch",
                     ),
                 ]

@@ -6,6 +6,7 @@ Rules about a run's values (prompt, address, branch, limits) are those of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -195,9 +196,9 @@ class SessionView(BaseModel):
     """Oldest first."""
 
     @classmethod
-    def of(cls, session: SessionRecord, runs: list[RunRecord]) -> Self:
-        """What the API shows of *session*, whose runs are *runs*."""
-        live = [run.state for run in runs if not run.state.terminal]
+    def of(cls, session: SessionRecord, runs: Mapping[str, RunState]) -> Self:
+        """What the API shows of *session*, whose runs, oldest first, are in these states."""
+        live = [state for state in runs.values() if not state.terminal]
         waiting = all(state is RunState.QUEUED for state in live)
         return cls(
             session_id=session.id,
@@ -207,7 +208,7 @@ class SessionView(BaseModel):
             node_id=session.node_id,
             created_at=_utc(session.created_at),
             updated_at=_utc(session.updated_at),
-            task_ids=[run.id for run in runs],
+            task_ids=list(runs),
         )
 
 

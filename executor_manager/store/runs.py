@@ -29,7 +29,7 @@ _NOT_SHOWN = {
     "accepted",
     "cancel_due",
 }
-RECORD_COLUMNS = tuple(column for column in runs.c if column.name not in _NOT_SHOWN)
+_RECORD_COLUMNS = tuple(column for column in runs.c if column.name not in _NOT_SHOWN)
 
 
 class SessionConflict(WegentError):
@@ -156,7 +156,7 @@ class Runs:
         before: str | None = None,
     ) -> list[RunRecord]:
         """The newest runs first, at most *limit*; only those older than the run *before*."""
-        query = select(*RECORD_COLUMNS).order_by(runs.c.ordinal.desc()).limit(limit)
+        query = select(*_RECORD_COLUMNS).order_by(runs.c.ordinal.desc()).limit(limit)
         if state is not None:
             query = query.where(runs.c.state == state.value)
         if session_id is not None:
@@ -165,15 +165,17 @@ class Runs:
             older = select(runs.c.ordinal).where(runs.c.id == before).scalar_subquery()
             query = query.where(runs.c.ordinal < older)
         async with self._database.read() as connection:
-            return [run_record(row) for row in (await connection.execute(query)).mappings()]
+            return [_run_record(row) for row in (await connection.execute(query)).mappings()]
 
-    async def of_session(self, session_id: str) -> list[RunRecord]:
-        """The session's runs in order of arrival."""
+    async def of_session(self, session_id: str) -> dict[str, RunState]:
+        """The states of the session's runs by their ids, in order of arrival."""
         query = (
-            select(*RECORD_COLUMNS).where(runs.c.session_id == session_id).order_by(runs.c.ordinal)
+            select(runs.c.id, runs.c.state)
+            .where(runs.c.session_id == session_id)
+            .order_by(runs.c.ordinal)
         )
         async with self._database.read() as connection:
-            return [run_record(row) for row in (await connection.execute(query)).mappings()]
+            return {id_: RunState(state) for id_, state in await connection.execute(query)}
 
     async def counts(self) -> dict[RunState, int]:
         """How many live runs are in each state; states without runs are absent."""
@@ -239,17 +241,17 @@ def failed_data(error: str, error_code: str) -> dict[str, Any]:
     return {"error": error, "error_code": error_code, "workspace": None, "statistics": {}}
 
 
-def run_record(row: RowMapping) -> RunRecord:
-    """A row of :data:`RECORD_COLUMNS` as a record."""
+def _run_record(row: RowMapping) -> RunRecord:
+    """A row of :data:`_RECORD_COLUMNS` as a record."""
     return RunRecord(**{**row, "state": RunState(row["state"])})
 
 
 async def _read_one(
     connection: AsyncConnection, *conditions: ColumnElement[bool]
 ) -> RunRecord | None:
-    rows = await connection.execute(select(*RECORD_COLUMNS).where(*conditions))
+    rows = await connection.execute(select(*_RECORD_COLUMNS).where(*conditions))
     row = rows.mappings().one_or_none()
-    return None if row is None else run_record(row)
+    return None if row is None else _run_record(row)
 
 
 async def _request_of(connection: AsyncConnection, run_id: str) -> dict[str, Any]:

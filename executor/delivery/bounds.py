@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, Final
 
+from shared.protocol.events import Source
 from shared.protocol.local import MAX_EVENT_BYTES
 
 MAX_DATA_BYTES: Final = MAX_EVENT_BYTES - 16 * 1024
@@ -25,6 +26,9 @@ MAX_PARTS: Final = 10_000
 MAX_DEPTH: Final = 64
 """How deep an event may be nested; JSON libraries give up at some hundred."""
 
+MAX_NAME_CHARS: Final = 300
+"""Characters of a title, or of a name of an agent: six of them fit beside the data."""
+
 _MARKS_BYTES: Final = len('"truncated":true,"full_length":1234567890,')
 _LEAST_ROOM: Final = 64
 """Bytes in which anything can be told to have been cut."""
@@ -35,6 +39,23 @@ def split_text(text: str) -> Iterator[tuple[int, str]]:
     """``(offset, piece)`` of *text*, each piece small enough for an event; at least one piece."""
     for start in range(0, len(text) or 1, MAX_CHUNK_CHARS):
         yield start, text[start : start + MAX_CHUNK_CHARS]
+
+
+def bound_name(name: str | None) -> str | None:
+    """A title or name as it may stand beside an event's data."""
+    return None if name is None else _valid(name[:MAX_NAME_CHARS])
+
+
+def bound_source(source: Source | None) -> Source | None:
+    """*source* with its names bounded."""
+    if source is None:
+        return None
+    return Source(
+        agent_id=bound_name(source.agent_id) or "",
+        agent_type=bound_name(source.agent_type) or "",
+        agent_name=bound_name(source.agent_name) or "",
+        team_name=bound_name(source.team_name),
+    )
 
 
 def bound(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from executor.delivery.bounds import bound, split_text
+from executor.delivery.bounds import bound, bound_name, bound_source, split_text
 from executor.delivery.outbox import Outbox
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
@@ -76,7 +76,9 @@ class ProgressReporter:
 
     def open(self, request: ExecutionRequest) -> None:
         """Begin to number a run's events at 1."""
-        self._runs[request.run.key] = _Told(request.run, request.task_title, request.subtask_title)
+        self._runs[request.run.key] = _Told(
+            request.run, bound_name(request.task_title), bound_name(request.subtask_title)
+        )
 
     def report(self, run: RunRef, event: AgentEvent) -> None:
         """Take one event of an opened run; after its verdict, or when unknown, it is dropped."""
@@ -174,7 +176,7 @@ class ProgressReporter:
         numbered = NumberedEvent(
             run=told.run,
             seq=told.seq,
-            event=replace(event, data=bound(event.data)),
+            event=replace(event, data=bound(event.data), source=bound_source(event.source)),
             progress=told.progress,
             task_title=told.task_title,
             subtask_title=told.subtask_title,

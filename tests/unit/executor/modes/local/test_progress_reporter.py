@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from executor.delivery.outbox import Outbox
+from executor.modes.local.dialect import encode
 from executor.modes.local.progress_reporter import ProgressReporter
-from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from shared.protocol import wire_json
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
-from shared.protocol.local import RunAck
+from shared.protocol.local import MAX_EVENT_BYTES, RunAck
 from shared.status import ErrorCode
 
 REQUEST = ExecutionRequest.model_validate(
@@ -222,3 +224,21 @@ async def test_large_results_are_bounded_before_they_are_numbered(told: Told) ->
     (event,) = await told.out()
     assert event.event.data["truncated"] is True
     assert event.event.data["full_length"] == 2_000_000
+
+
+async def test_titles_and_names_of_any_length_leave_an_event_within_its_bound() -> None:
+    long = ExecutionRequest.model_validate(
+        {"task_id": 7, "subtask_id": 9, "prompt": "hi", "task_title": "\x01" * 10**6}
+        | {"subtask_title": "s" * 10**6}
+    )
+    told = Told()
+    told.reporter.open(long)
+    source = Source("a" * 10**6, agent_name="n" * 10**6, team_name="t" * 10**6)
+    data = {"tool_id": "t", "tool_name": "x", "result": "y" * 10**6, "is_error": False}
+    told.reporter.report(RUN, AgentEvent(EventType.TOOL_RESULT, data, source))
+    pumping = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
+    event = await told.backend.expect(EventType.TOOL_RESULT)
+    pumping.cancel()
+    _, payload = encode(event)
+    assert len(wire_json.dumps(payload).encode()) <= MAX_EVENT_BYTES
+    assert payload["subtask_title"].startswith("sss")

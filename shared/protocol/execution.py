@@ -317,7 +317,7 @@ def read_execution_request(raw: object) -> ExecutionRequest:
     if not isinstance(raw, dict):
         raise ProtocolError("the request must be an object")
     for name, value in raw.items():
-        if _depth_exceeds(value, MAX_DEPTH):
+        if nests_deeper(value, MAX_DEPTH):
             place = name if _FIELD.fullmatch(str(name)) else "request"
             raise ProtocolError(f"{place}: must not nest deeper than {MAX_DEPTH}", fields=(place,))
     try:
@@ -326,7 +326,8 @@ def read_execution_request(raw: object) -> ExecutionRequest:
         raise protocol_error(exc) from None
 
 
-def _depth_exceeds(value: object, limit: int) -> bool:
+def nests_deeper(value: object, limit: int) -> bool:
+    """Whether lists and objects lie in one another more than *limit* levels deep."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,19 @@ async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: Runn
         assert ack["acked"] == 1
         await executor.result(request, 2, "failed", error=half, error_code=half)
         await manager.wait_for(request["subtask_id"], "failed")
+
+
+async def test_a_result_that_nests_too_deep_to_be_shown_fails_the_run(
+    manager: RunningManager,
+) -> None:
+    deep = json.loads("[" * 300 + "]" * 300)
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        told = await executor.progress(request, 1, "llm.tool_call", {"arguments": deep})
+        assert (told["code"], told["acked"]) == ("invalid", 1)
+        assert (await executor.result(request, 2, value=deep))["acked"] == 2
+        [task] = (await manager.get("/api/v1/tasks"))["tasks"]
+        assert (task["status"], task["error_code"]) == ("failed", "internal")
 
 
 async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: RunningManager) -> None:

@@ -107,6 +107,11 @@ _LOGIN: Final = ("CLAUDE_CONFIG_DIR", "CLAUDE_CODE_OAUTH_TOKEN")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def claude_state(home: Path) -> Path:
+    """Where Claude keeps its own state when a key is given, instead of the user's login."""
+    return home / "claude"
+
+
 def agent_environment(
     request: ExecutionRequest,
     *,
@@ -122,7 +127,7 @@ def agent_environment(
     Args:
         environ: The executor's own variables, of which an allow-list is passed on.
         executor: The executor's own key; it goes to the executor's own base URL only.
-        home: The executor's home; with a key, Claude's state is in ``{home}/claude``.
+        home: The executor's home; with a key, Claude's state is in there.
 
     Raises:
         RunError: ``credentials_missing``: another base URL than the executor's, without a key.
@@ -152,7 +157,7 @@ def agent_environment(
     if model:
         env["ANTHROPIC_MODEL"] = model
     if has_key:
-        return AgentEnvironment(env, model, home / "claude")
+        return AgentEnvironment(env, model, claude_state(home))
     env |= {name: environ[name] for name in _LOGIN if environ.get(name)}
     return AgentEnvironment(env, model, None)
 

@@ -76,7 +76,7 @@ class AgentJob:
     @property
     def fingerprint(self) -> str:
         """A digest of everything that a live process cannot change between two turns."""
-        asked = self.request.model_dump_json(
+        asked = self.request.model_dump(
             include={
                 "bot",
                 "system_prompt",
@@ -87,7 +87,7 @@ class AgentJob:
             }
         )
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
-        text = json.dumps([asked, given, sorted(self.env.items())])
+        text = json.dumps([asked, given, sorted(self.env.items())], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

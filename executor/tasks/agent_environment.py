@@ -195,7 +195,13 @@ def _text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    return value if isinstance(value, str) and "\0" not in value else None
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character, which no environment can hold
+        return None
+    return value
 
 
 def _origin(base_url: str | None) -> str:

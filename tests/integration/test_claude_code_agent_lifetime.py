@@ -17,6 +17,7 @@ from executor.agents.claude_code.session import ClaudeSession
 from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.protocol import AgentSession, TurnEnd
 from scripts.scripted_model import ScriptedModel
+from shared.errors import RunError
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, Turn, make_request, opened, take_turn
@@ -203,6 +204,19 @@ async def test_a_start_that_cannot_write_its_files_leaves_none(tmp_path: Path) -
     with pytest.raises(TypeError):
         await ClaudeCodeAgent(Path("/bin/true")).open(job)
     assert list(job.private_dir.iterdir()) == []
+
+
+async def test_a_model_that_no_command_line_can_carry_is_a_failed_start(tmp_path: Path) -> None:
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
+    with pytest.raises(RunError) as failed:
+        await ClaudeCodeAgent().open(maker.job(model="claude\0"))
+    assert failed.value.error_code == ErrorCode.AGENT_ERROR
+    assert list((tmp_path / "home" / "private").iterdir()) == []
+
+
+async def test_a_folder_is_not_taken_for_the_cli(tmp_path: Path) -> None:
+    agent = ClaudeCodeAgent(tmp_path)
+    assert not await asyncio.to_thread(agent.available)
 
 
 async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_path: Path) -> None:

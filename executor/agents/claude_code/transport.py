@@ -107,6 +107,8 @@ class ProcessTransport(Transport):
             )
         except OSError as exc:
             raise CLIConnectionError(f"it cannot be started: {exc.strerror}") from exc
+        except ValueError as exc:  # an argument that no command line can carry
+            raise CLIConnectionError(f"it cannot be started: {exc}") from exc
         self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
 
     async def write(self, data: str) -> None:

@@ -179,3 +179,11 @@ async def test_a_failed_start_is_the_runs_verdict_with_its_workspace(runs: Runs)
     assert told[-1].data["error_code"] == "agent_crashed"
     assert told[-1].data["details"] == "more"
     assert told[-1].data["workspace"]["path"] == str(runs.root / "workspace" / "1")
+
+
+async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -> None:
+    env = {"api_key": "half \ud800", "HALF": "\udfff"}
+    bot = {"agent_config": {"env": env}, "mcp_servers": {"s": {"headers": {"a": "\ud800"}}}}
+    told = await runs.carry_out(prompt="half \ud800", bot=bot)
+    assert verdicts(told) == [EventType.COMPLETED]
+    assert "".join(runs.agent.jobs[0].env.values()).encode()

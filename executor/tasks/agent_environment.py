@@ -112,6 +112,14 @@ def claude_state(home: Path) -> Path:
     return home / "claude"
 
 
+def users_claude_state(environ: Mapping[str, str]) -> Path | None:
+    """Where Claude keeps the state of the user whose variables these are, if that can be told."""
+    if named := environ.get("CLAUDE_CONFIG_DIR"):
+        return Path(named)
+    home = environ.get("USERPROFILE" if sys.platform == "win32" else "HOME")
+    return Path(home) / ".claude" if home else None
+
+
 def agent_environment(
     request: ExecutionRequest,
     *,

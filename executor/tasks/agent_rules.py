@@ -11,6 +11,7 @@ from executor.tasks.agent_environment import (
     AgentEnvironment,
     ExecutorApi,
     agent_environment,
+    users_claude_state,
 )
 from executor.tasks.permissions import limits_for, policy_for, stronger_mode
 from executor.tasks.workspace import Workspace
@@ -46,13 +47,17 @@ class AgentRules:
     def policy(
         self, request: ExecutionRequest, workspace: Workspace, config_dir: Path | None
     ) -> ToolPolicy:
-        """What the agent's tools may do; *config_dir* is the agent's own state."""
+        """What the agent's tools may do.
+
+        *config_dir* is the agent's own state; ``None``: the user's own.
+        """
+        claude_dir = config_dir if config_dir is not None else users_claude_state(self.environ)
         return policy_for(
             limits_for(
                 request,
                 cwd=workspace.cwd,
                 session_dir=workspace.session_dir,
                 mode=self.mode(request),
-                config_dir=config_dir,
+                claude_dir=claude_dir,
             )
         )

@@ -73,16 +73,16 @@ def limits_for(
     cwd: Path,
     session_dir: Path,
     mode: str | None,
-    config_dir: Path | None,
+    claude_dir: Path | None,
 ) -> Limits:
-    """The limits of a run. *config_dir* is Claude's; ``None``: the user's own."""
+    """The limits of a run; *claude_dir* is where Claude keeps its state, if that is known."""
     allowed = request.allowed_tools
     if allowed is None:
         allowed = request.first_bot.allowed_tools
     return Limits(
         cwd=cwd,
         root=session_dir,
-        claude_dir=config_dir if config_dir is not None else Path.home() / ".claude",
+        claude_dir=claude_dir,
         mode=mode,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
     )
@@ -185,7 +185,7 @@ def _targets(
     if name in _PATTERNS:
         start = start / Path(arguments.get("path") or "").expanduser()
         value, rest = re.fullmatch(r"([^*?\[{]*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr] # matches everything
-        if ".." in Path(rest).parts:
+        if ".." in re.split(r"[/\\{},]", rest):
             raise ValueError
     path = start / Path(value).expanduser()
     return path.resolve(), Path(os.path.normpath(path)).resolve()

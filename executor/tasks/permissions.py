@@ -34,12 +34,16 @@ _FILE_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LS": ("path",),
     "Glob": ("path", "pattern"),
     "Grep": ("path", "glob"),
+    "LSP": ("filePath",),
+    "Workflow": ("scriptPath",),
+    # What relative paths start from afterwards.
+    "EnterWorktree": ("path",),
 }
 """Arguments that name files, by tool."""
 
 _PATTERNS: Final = frozenset({"pattern", "glob"})
 
-_READING: Final = frozenset({"Read", "NotebookRead", "LS", "Glob", "Grep"})
+_READING: Final = frozenset({"Read", "NotebookRead", "LS", "LSP", "Glob", "Grep"})
 
 _NO_USER: Final = (
     "Nobody is there to answer questions in this run. Decide yourself, choose what is safest and "

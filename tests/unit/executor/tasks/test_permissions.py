@@ -43,6 +43,7 @@ INSIDE = [
     ("Grep", {"pattern": "/etc/../passwd|..", "glob": "*.py"}),
     ("LS", {"path": "{cwd}"}),
     ("NotebookEdit", {"notebook_path": "n.ipynb"}),
+    ("EnterWorktree", {"name": "side"}),
     ("Bash", {"command": "cat /etc/hostname"}),
     ("mcp__server__tool", {"file_path": "/etc/hostname"}),
 ]
@@ -64,6 +65,9 @@ OUTSIDE = [
     ("MultiEdit", {"file_path": "/etc/hostname"}),
     ("NotebookEdit", {"notebook_path": "/n.ipynb"}),
     ("LS", {"path": "/"}),
+    ("LSP", {"operation": "hover", "filePath": "/etc/hostname", "line": 1, "character": 1}),
+    ("EnterWorktree", {"path": "/elsewhere"}),
+    ("Workflow", {"scriptPath": "{home}/config.env"}),
     ("Glob", {"pattern": "/etc/*"}),
     ("Glob", {"pattern": "../../*"}),
     ("Glob", {"pattern": "*/../../../*"}),

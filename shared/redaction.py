@@ -56,6 +56,11 @@ class Redactor:
         self._forms: tuple[str, ...] = ()
         self._compile()
 
+    @property
+    def permanent(self) -> frozenset[str]:
+        """The secrets of this process."""
+        return self._permanent
+
     def add(self, secret: str) -> None:
         """Mask *secret* from now on; see :data:`MIN_SECRET_LENGTH` and :data:`MAX_RUN_SECRETS`."""
         self.add_many((secret,))
@@ -81,12 +86,12 @@ class Redactor:
         return _SHAPES.sub(MASK, text)
 
     def _compile(self) -> None:
-        forms = {form for secret in (*self._permanent, *self._of_runs) for form in _forms(secret)}
+        forms = {form for secret in (*self._permanent, *self._of_runs) for form in forms_of(secret)}
         # Longest first: a secret that contains another one must not leave its rest behind.
         self._forms = tuple(sorted(forms, key=len, reverse=True))
 
 
-def _forms(secret: str) -> Iterator[str]:
+def forms_of(secret: str) -> Iterator[str]:
     """The secret as it stands, in URLs, in JSON and inside Base64."""
     # A request may carry half a surrogate pair, which must not end the redaction of the rest.
     raw = secret.encode("utf-8", "surrogatepass")

@@ -18,6 +18,7 @@ from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
 from executor.shielding import stop
 from executor.tasks.agent_rules import AgentRules
+from executor.tasks.event_mask import EventMask
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
@@ -56,7 +57,7 @@ class InProcessRunHandler:
             rules: What the operator allows.
             state: Remembers conversations between runs.
             warm: Keeps live sessions between runs.
-            redactor: Learns the secrets that requests bring.
+            redactor: Knows the secrets of this process, and learns those that requests bring.
             private_dir: 0700 and outside every workspace.
         """
         self.agents = agents
@@ -114,6 +115,13 @@ class _InProcessRun:
         return False
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
+        mask = EventMask([*self._request.secrets, *self._handler.redactor.permanent])
+        async with aclosing(self._carry_out()) as events:
+            async for event in events:
+                for masked in mask.mask(event):
+                    yield masked
+
+    async def _carry_out(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
         workspace: Workspace | None = None
         end: TurnEnd | None = None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from executor.tasks.run_handler import Run
+from shared.errors import RunError
 from shared.protocol.events import RunKey, RunRef
-from shared.status import ErrorCode
 
 
 @dataclass(slots=True, eq=False)
@@ -25,10 +25,10 @@ class AcceptedRun:
     finished: bool = False
     """Whether its verdict has been told; its task may still have a last step to take."""
     sdk_session_id: str | None = None
-    ended_as: ErrorCode | None = None
+    ended_as: RunError | None = None
     """Why the supervisor itself ended the run, if it did."""
     stopping: asyncio.Task[None] | None = field(default=None, repr=False)
-    """The escalation of a cancel."""
+    """The escalation of an interrupt."""
 
     @property
     def key(self) -> RunKey:

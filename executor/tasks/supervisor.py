@@ -20,6 +20,7 @@ import structlog
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
 from executor.tasks.run_handler import Run, RunHandler
+from executor.tasks.verdicts import as_ended, cancelled, failed, internal
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -220,19 +221,15 @@ class Supervisor:
         await self._handler.close()
 
     async def _end_all(self) -> None:
+        unstarted = RunError(
+            ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run began"
+        )
         for entry in list(self._queue):
-            self._end_unstarted(
-                entry,
-                AgentEvent(
-                    EventType.FAILED,
-                    {
-                        "error": "the executor stopped before the run began",
-                        "error_code": str(ErrorCode.EXECUTOR_RESTARTED),
-                    },
-                ),
-            )
+            self._end_unstarted(entry, failed(unstarted))
         for entry in list(self._running.values()):
-            entry.ended_as = ErrorCode.EXECUTOR_RESTARTED
+            entry.ended_as = RunError(
+                ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run had finished"
+            )
             if entry.task is not None:
                 entry.task.cancel()
         await self._idle.wait()
@@ -246,7 +243,7 @@ class Supervisor:
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
         if early is not None:
-            self._end_unstarted(entry, _cancelled_event(early.reason))
+            self._end_unstarted(entry, cancelled(early.reason))
             return
         self._queue[entry] = request
         self._start_next()
@@ -268,7 +265,7 @@ class Supervisor:
             run = entry.run = self._handler.start(request)
         except Exception as exc:
             logger.exception("the run cannot be started", **entry.names)
-            self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+            self._fail(entry, internal(exc))
             self._retire(entry)
             return
         self._running[entry.ref.session] = entry
@@ -284,62 +281,57 @@ class Supervisor:
         with structlog.contextvars.bound_contextvars(**entry.names):
             began = _now()
             logger.info("run started")
-            deadline = asyncio.timeout(limit_s)
+            limit = asyncio.get_running_loop().call_later(limit_s, self._time_out, entry, limit_s)
             try:
-                async with deadline, aclosing(run.events()) as events:
-                    async for event in events:
+                async with aclosing(run.events()) as events:
+                    async for told in events:
+                        event = told if entry.cancelled else as_ended(told, entry.ended_as)
                         if event.type == EventType.SESSION:
                             entry.sdk_session_id = event.data["sdk_session_id"]
                         self._tell(entry, event)
                         if event.terminal:
                             entry.finished = True
-                            seconds = _now() - began
-                            logger.info("run ended: %s after %.1f s", _summary(event), seconds)
+                            logger.info("run ended: %s after %.1f s", event.action, _now() - began)
             except RunError as exc:
-                self._fail(entry, exc.error_code, str(exc), exc.details)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                error = f"the run did not finish within {limit_s:g} s"
-                self._fail(entry, ErrorCode.TIMED_OUT, error)
+                self._fail(entry, exc)
             except Exception as exc:
                 logger.exception("the run crashed")
-                self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+                self._fail(entry, internal(exc))
+            finally:
+                limit.cancel()
+
+    def _time_out(self, entry: AcceptedRun, limit_s: float) -> None:
+        """Interrupt the run, so that it still tells what it has done."""
+        if entry.run is None or entry.finished or entry.cancelled or entry.ended_as is not None:
+            return
+        entry.ended_as = RunError(
+            ErrorCode.TIMED_OUT, f"the run did not finish within {limit_s:g} s"
+        )
+        entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="time out")
 
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
         # A run that was superseded tells nothing: its key may already be its successor's.
         if entry in self._known:
             self._reporter.report(entry.ref, event)
 
-    def _fail(
-        self, entry: AcceptedRun, code: ErrorCode, error: str, details: str | None = None
-    ) -> None:
+    def _fail(self, entry: AcceptedRun, error: RunError) -> None:
         if entry.finished:
             return
         if entry.cancelled:
-            self._tell(entry, _cancelled_event(entry.reason))
+            self._tell(entry, cancelled(entry.reason))
         else:
-            logger.warning("run failed: %s: %s", code, error)
-            data = {"error": error, "error_code": str(code)}
-            if details:
-                data["details"] = details
-            self._tell(entry, AgentEvent(EventType.FAILED, data))
+            logger.warning("run failed: %s: %s", error.error_code, error)
+            self._tell(entry, failed(error))
         entry.finished = True
 
     def _ended(self, entry: AcceptedRun, task: asyncio.Task[None]) -> None:
         """The last word on every started run, however its task ended."""
         if entry.stopping is not None:
             entry.stopping.cancel()
-        if not entry.finished:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("the run crashed", exc_info=error, **entry.names)
-            code = entry.ended_as or ErrorCode.INTERNAL
-            error_text = (
-                "the executor stopped before the run had finished"
-                if entry.ended_as
-                else "the run ended without a verdict"
-            )
-            self._fail(entry, code, error_text)
+        self._fail(
+            entry,
+            entry.ended_as or RunError(ErrorCode.INTERNAL, "the run ended without a verdict"),
+        )
         del self._running[entry.ref.session]
         self._retire(entry)
         self._start_next()
@@ -365,9 +357,11 @@ class Supervisor:
             return
         entry.cancelled, entry.reason = True, reason
         if entry.run is None:
-            self._end_unstarted(entry, _cancelled_event(reason))
+            self._end_unstarted(entry, cancelled(reason))
         else:
-            entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="cancel")
+            entry.stopping = entry.stopping or asyncio.create_task(
+                self._stop(entry, entry.run), name="cancel"
+            )
 
     async def _stop(self, entry: AcceptedRun, run: Run) -> None:
         """Interrupt; when the run has not ended after the grace, end its processes."""
@@ -391,10 +385,6 @@ def _summary(verdict: AgentEvent) -> str:
     if verdict.type != EventType.FAILED:
         return verdict.action
     return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"
-
-
-def _cancelled_event(reason: str | None) -> AgentEvent:
-    return AgentEvent(EventType.CANCELLED, {"reason": reason} if reason else {})
 
 
 def _state(entry: AcceptedRun) -> Literal["queued", "running", "finished"]:

@@ -21,9 +21,9 @@ def failed(error: RunError) -> AgentEvent:
 
 
 def as_ended(event: AgentEvent, ended_as: RunError | None) -> AgentEvent:
-    """*event*; for ``lifecycle.cancelled`` of a run interrupted because of *ended_as*, that failure.
+    """*event*, or *ended_as* in the place of the cancel that it has led to.
 
-    It keeps what the run tells of its workspace.
+    The failure keeps what the run tells of its workspace.
     """
     if ended_as is None or event.type != EventType.CANCELLED:
         return event

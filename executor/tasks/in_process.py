@@ -20,6 +20,7 @@ from executor.shielding import stop
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.event_mask import EventMask
 from executor.tasks.run_handler import Run
+from executor.tasks.verdicts import cancelled, failed
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
 from shared.errors import Refusal, RunError
@@ -251,18 +252,14 @@ class _InProcessRun:
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
     ) -> AgentEvent:
         common = {"workspace": workspace, "statistics": dict(end.statistics) if end else {}}
-        if not self._cancel.is_set() and failure is not None:
-            details = {"details": failure.details} if failure.details else {}
-            return AgentEvent(
-                EventType.FAILED,
-                {"error": str(failure), "error_code": str(failure.error_code), **details, **common},
-            )
-        if self._cancel.is_set() or end is None:
-            reason = {"reason": self._reason} if self._reason else {}
-            return AgentEvent(EventType.CANCELLED, {**reason, **common})
-        if end.error_code is None:
-            return AgentEvent(EventType.COMPLETED, {"result": end.result, **common})
-        return AgentEvent(
-            EventType.FAILED,
-            {"error": end.error or "", "error_code": str(end.error_code), **common},
-        )
+        if self._cancel.is_set():
+            verdict = cancelled(self._reason)
+        elif failure is not None:
+            verdict = failed(failure)
+        elif end is None:
+            verdict = failed(RunError(ErrorCode.INTERNAL, "the agent's turn had no end"))
+        elif end.error_code is not None:
+            verdict = failed(RunError(end.error_code, end.error or ""))
+        else:
+            verdict = AgentEvent(EventType.COMPLETED, {"result": end.result})
+        return replace(verdict, data={**verdict.data, **common})

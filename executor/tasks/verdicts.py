@@ -1,4 +1,4 @@
-"""Verdicts that a run gets from the supervisor, when its own handler gives none or another one."""
+"""Verdicts of runs that did not complete."""
 
 from __future__ import annotations
 

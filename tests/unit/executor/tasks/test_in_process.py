@@ -196,3 +196,11 @@ async def test_a_key_that_the_agent_prints_is_in_no_event(runs: Runs) -> None:
     assert told[-1].data["result"] == "it is ***"
     assert "*** ***" in [event.data.get("result") for event in told]
     assert runs.agent.jobs[0].env["ANTHROPIC_API_KEY"] == key
+
+
+async def test_a_turn_without_an_end_is_not_taken_for_a_cancel(runs: Runs) -> None:
+    runs.agent.script = [AgentEvent(EventType.WARNING, {"message": "that is all"})]
+    told = await runs.carry_out()
+    assert told[-1].type == EventType.FAILED
+    assert told[-1].data["error_code"] == "internal"
+    assert [session.alive for session in runs.agent.sessions] == [False]

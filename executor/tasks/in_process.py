@@ -238,14 +238,14 @@ class _InProcessRun:
     async def _unless_cancelled(self, step: Coroutine[Any, Any, T]) -> T:
         """The result of *step*, which is cancelled when the run is."""
         task = asyncio.create_task(step)
-        cancelled = asyncio.create_task(self._cancel.wait())
+        asked = asyncio.create_task(self._cancel.wait())
         try:
-            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise _Cancelled
             return task.result()
         finally:
-            cancelled.cancel()
+            asked.cancel()
             await stop(task)
 
     def _verdict(

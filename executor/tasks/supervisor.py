@@ -291,7 +291,8 @@ class Supervisor:
                         self._tell(entry, event)
                         if event.terminal:
                             entry.finished = True
-                            logger.info("run ended: %s after %.1f s", event.action, _now() - began)
+                            seconds = _now() - began
+                            logger.info("run ended: %s after %.1f s", _summary(event), seconds)
             except RunError as exc:
                 self._fail(entry, exc)
             except Exception as exc:

@@ -24,7 +24,10 @@ from executor.modes.local.websocket_client import WebSocketClient
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
+from executor.tasks.allowed_hosts import read_hosts
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.isolation import IsolationRules
+from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
@@ -66,6 +69,7 @@ async def _run(
     memory: BackendMemory,
 ) -> None:
     environ = dict(os.environ)
+    isolation = await asyncio.to_thread(_isolation, settings, environ)
     claude = ClaudeCodeAgent(settings.claude_path)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
@@ -77,7 +81,7 @@ async def _run(
             environ=environ,
             backend_url=settings.backend_url,
         ),
-        rules=_rules(settings, environ),
+        rules=_rules(settings, environ, isolation),
         state=state,
         warm=WarmSessions(
             limit=settings.claude_max_warm_sessions, idle_s=settings.claude_session_idle_s
@@ -111,7 +115,7 @@ async def _run(
         WebSocketClient(settings.backend_url, settings.auth_token),
         Registrar(
             settings.backend_url,
-            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else []),
+            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else [], isolation.available),
             supervisor,
             outbox,
             memory,
@@ -150,7 +154,34 @@ def _private_dir(settings: ExecutorSettings) -> Path:
     return settings.home / "private"
 
 
-def _rules(settings: ExecutorSettings, environ: dict[str, str]) -> AgentRules:
+def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> IsolationRules:
+    """What the operator wants and this machine can do; says so when these are not the same."""
+    problem = probe_sandbox(environ)
+    reason = problem.reason if problem is not None else None
+    if settings.isolation == "auto":
+        if problem is None:
+            return IsolationRules(Isolation.SANDBOX, None)
+        logger.warning(
+            "no sandbox (%s): shell commands of agents may do what this user may do; to have "
+            "one: %s (or LOCAL_ISOLATION=none to accept this)",
+            problem.reason,
+            problem.remedy,
+        )
+        return IsolationRules(Isolation.NONE, reason)
+    if settings.isolation == "sandbox" and problem is not None:
+        logger.error(
+            "LOCAL_ISOLATION=sandbox, but there is none (%s): tasks are refused until it works; "
+            "to have one: %s",
+            problem.reason,
+            problem.remedy,
+        )
+    return IsolationRules(Isolation(settings.isolation), reason)
+
+
+def _rules(
+    settings: ExecutorSettings, environ: dict[str, str], isolation: IsolationRules
+) -> AgentRules:
+    hosts = settings.sandbox_allowed_hosts
     key, token = settings.anthropic_api_key, settings.anthropic_auth_token
     mode = settings.permission_mode
     return AgentRules(
@@ -163,10 +194,19 @@ def _rules(settings: ExecutorSettings, environ: dict[str, str]) -> AgentRules:
             model=settings.anthropic_model,
         ),
         permission_mode=None if mode == "unattended" else mode,
+        isolation=isolation,
+        hidden=(settings.workspace_root, settings.log_dir),
+        allowed_hosts=None if hosts is None else read_hosts(hosts),
+        trust_repositories=settings.trust_repo_settings,
     )
 
 
-def _hello(settings: ExecutorSettings, executor_id: str, capabilities: list[str]) -> Register:
+def _hello(
+    settings: ExecutorSettings,
+    executor_id: str,
+    capabilities: list[str],
+    isolation: list[Isolation],
+) -> Register:
     host = describe_host()
     return Register(
         executor_id=executor_id,
@@ -176,7 +216,7 @@ def _hello(settings: ExecutorSettings, executor_id: str, capabilities: list[str]
         arch=host.arch,
         version=__version__,
         capabilities=capabilities,
-        isolation=[Isolation.NONE],
+        isolation=isolation,
         max_concurrent_tasks=settings.max_concurrent_tasks,
         workspace_root=str(settings.workspace_root),
     )

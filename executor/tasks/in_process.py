@@ -20,13 +20,12 @@ from executor.tasks.agent_rules import AgentRules
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
-from shared.errors import Refusal, RunError
+from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
-from shared.protocol.execution import ExecutionRequest, Isolation
+from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
 from shared.redaction import Redactor
-from shared.status import ErrorCode
 
 logger = get_logger("in_process")
 
@@ -70,12 +69,7 @@ class InProcessRunHandler:
         """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
         self.agents.resolve(request.requested_agent)
         self.workspaces.check(request)
-        if request.isolation not in (None, Isolation.NONE):
-            raise Refusal(
-                ErrorCode.ISOLATION_UNAVAILABLE,
-                f"this executor cannot run tasks with isolation {request.isolation.value!r}",
-                hint="it offers: none",
-            )
+        self.rules.isolation.level(request)
 
     def start(self, request: ExecutionRequest) -> Run:
         """Prepare a run; from here on the logs know its secrets."""
@@ -149,6 +143,7 @@ class _InProcessRun:
                 },
             )
             config_dir = known.config_dir if known else environment.config_dir
+            sandbox = await handler.rules.sandbox(request, workspace, environment)
             job = AgentJob(
                 request=request,
                 cwd=workspace.cwd,
@@ -158,7 +153,9 @@ class _InProcessRun:
                 env=environment.env,
                 model=environment.model,
                 permission_mode=handler.rules.mode(request),
-                policy=handler.rules.policy(request, workspace, config_dir),
+                policy=handler.rules.policy(request, workspace, config_dir, sandbox),
+                sandbox=sandbox,
+                trust_repository=handler.rules.trust_repositories,
                 resume=resume,
             )
             record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)

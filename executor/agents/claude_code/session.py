@@ -25,6 +25,7 @@ from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.private_files import PrivateFiles
+from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, TurnEnd
@@ -106,6 +107,8 @@ class ClaudeSession:
         env = dict(job.env)
         if job.config_dir is not None:
             env["CLAUDE_CONFIG_DIR"] = str(job.config_dir)
+        if files.temporary is not None and files.git_excludes is not None:
+            env |= sandbox_environment(files.temporary, files.git_excludes)
         self._transport = ProcessTransport(options, env)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0

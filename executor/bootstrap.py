@@ -8,8 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
+from executor.agents import subreaper
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.factory import AgentFactory
+from executor.agents.orphans import end_left_behind
 from executor.config import ExecutorSettings
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
@@ -26,7 +28,7 @@ from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.allowed_hosts import read_hosts
 from executor.tasks.in_process import InProcessRunHandler
-from executor.tasks.isolation import IsolationRules
+from executor.tasks.isolation import IsolationRules, temporary_folder
 from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
@@ -53,10 +55,14 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
         LinkRejected: The backend refused this executor before it was ever registered.
     """
     executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
+    subreaper.adopt()
+    await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
     state = await StateStore.open(settings.home / "state.db")
+    reaping = asyncio.create_task(subreaper.reap_forever(), name="reap")
     try:
         await _run(settings, stop, redactor, state, executor_id, memory)
     finally:
+        reaping.cancel()
         await state.close()
 
 
@@ -94,7 +100,7 @@ async def _run(
         supervisor.supersede(key)
 
     outbox = Outbox(on_superseded=superseded)
-    reporter = ProgressReporter(outbox)
+    reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(
         handler,
         reporter,

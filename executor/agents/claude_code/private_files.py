@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.claude_code.sandbox import excluded_masks
+from executor.agents.orphans import FOLDERS
 from executor.agents.protocol import AgentJob
 from shared.errors import RunError
 from shared.private_files import make_private_directory
@@ -44,7 +45,7 @@ class PrivateFiles:
     def write(cls, job: AgentJob) -> PrivateFiles:
         """Make the folder below ``job.private_dir`` and write what *job* needs."""
         make_private_directory(job.private_dir)
-        folder = Path(tempfile.mkdtemp(prefix="claude-", dir=job.private_dir))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDERS.removesuffix("*"), dir=job.private_dir))
         # Trusted, the CLI reads them by itself.
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)

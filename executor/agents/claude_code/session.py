@@ -109,7 +109,7 @@ class ClaudeSession:
             env["CLAUDE_CONFIG_DIR"] = str(job.config_dir)
         if files.temporary is not None and files.git_excludes is not None:
             env |= sandbox_environment(files.temporary, files.git_excludes)
-        self._transport = ProcessTransport(options, env)
+        self._transport = ProcessTransport(options, env, files.folder)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
         self._interrupted = False

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from subprocess import PIPE
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from claude_agent_sdk import (
     ClaudeAgentOptions,
@@ -28,7 +29,8 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
-from executor.agents import process_tree
+from executor.agents import process_tree, subreaper
+from executor.agents.orphans import AgentRecord
 from executor.agents.shielding import finish
 
 EOF_GRACE_S: Final = 3.0
@@ -50,10 +52,15 @@ class ProcessTransport(Transport):
     Args:
         options: Only what becomes the command line is used.
         env: The environment of the process; nothing else is in it but what the SDK itself sets.
+        folder: Where the process is written down, for an executor that comes after a killed one.
     """
 
-    def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str]) -> None:
+    live: ClassVar[set[str]] = set()
+    """The marks of all processes that are not known to have ended."""
+
+    def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str], folder: Path) -> None:
         self._options = options
+        self._folder = folder
         self._mark = secrets.token_hex(16)
         self._env = {
             **env,
@@ -94,6 +101,8 @@ class ProcessTransport(Transport):
         """
         if self._process is not None:
             return
+        self.live.add(self._mark)
+        await asyncio.to_thread(self._write_down, None)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command(),
@@ -108,6 +117,10 @@ class ProcessTransport(Transport):
         except OSError as exc:
             raise CLIConnectionError(f"it cannot be started: {exc.strerror}") from exc
         self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
+        await asyncio.to_thread(self._write_down, self._process.pid)
+
+    def _write_down(self, pid: int | None) -> None:
+        AgentRecord.of(self._mark, pid).write(self._folder)
 
     async def write(self, data: str) -> None:
         """Send one line.
@@ -197,6 +210,7 @@ class ProcessTransport(Transport):
     async def _end(self) -> None:
         process = self._process
         if process is None:
+            self.live.discard(self._mark)
             return
         tree = await asyncio.to_thread(process_tree.descendants, process.pid)
         await self.end_input()
@@ -208,6 +222,11 @@ class ProcessTransport(Transport):
                     process.kill()
                 await _ended(process, KILL_GRACE_S)
         await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+        self.live.discard(self._mark)
+        strays = await asyncio.to_thread(
+            subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
+        )
+        await process_tree.end(strays, self._mark, grace_s=TERM_GRACE_S)
         if self._stderr_reader is not None:
             self._stderr_reader.cancel()
             await asyncio.wait({self._stderr_reader})

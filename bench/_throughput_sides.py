@@ -40,6 +40,7 @@ from executor_manager.tokens import load_tokens, prepare_home
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input, Register
+from shared.redaction import Redactor
 
 TICK_S = 0.001
 MESSAGE = "m"
@@ -119,7 +120,8 @@ async def executor(options: dict[str, Any], stop: asyncio.Event) -> dict[str, An
     """Local mode as it is composed in use, around a :class:`DeltaHandler`."""
     handler = DeltaHandler(options["per_second"], options["seconds"])
     outbox = Outbox(on_superseded=lambda key: supervisor.supersede(key))
-    reporter = ProgressReporter(outbox, merge_for_s=MERGE_FOR_S if options["merged"] else 0)
+    merge_for_s = MERGE_FOR_S if options["merged"] else 0
+    reporter = ProgressReporter(outbox, Redactor(), merge_for_s=merge_for_s)
     supervisor = Supervisor(handler, reporter, max_concurrent=1, queue_limit=1, timeout_s=3600)
     hello = Register(executor_id=EXECUTOR, name=EXECUTOR, capabilities=["claude_code"])
     rhythm = Rhythm(30, 90)

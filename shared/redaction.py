@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from shared.redaction_stream import StreamRedactor
-from shared.secret_patterns import MASK, MIN_SECRET_LENGTH, SecretPatterns
+from shared.secret_patterns import MASK, MIN_SECRET_LENGTH, SecretPatterns, forms_of
 
 __all__ = ["MASK", "MIN_SECRET_LENGTH", "Redactor", "RunRedactor"]
 
@@ -67,44 +67,44 @@ class Redactor:
         self._of_runs: Counter[str] = Counter()
         self._kept: dict[str, float] = {}
         """Secrets of ended runs, and when they are forgotten; the oldest first."""
-        self._compile()
+        self._forms: dict[str, tuple[str, ...]] = {}
+        self._patterns = SecretPatterns()
+        self._renew_at = -math.inf
+        """When what is known has to be made ready for searching anew."""
 
     def redact(self, text: str) -> str:
         """Return *text* without any known secret and without what looks like one: for logs."""
-        if self._clock() >= self._forget_next_at:
+        if self._clock() >= self._renew_at:
             with self._lock:
-                self._forget()
-                self._compile()
+                self._renew()
         return _IN_LOGS.sub(MASK, self._patterns.redact(text))
 
     def add_many(self, secrets: Iterable[str]) -> None:
         """Mask *secrets* in logs for the next :data:`KEPT_FOR_S` seconds."""
         with self._lock:
             self._keep(secrets)
-            self._compile()
 
     def open_run(self, secrets: Iterable[str]) -> RunRedactor:
         """Know a run's *secrets* until it is closed, and in logs for some time after that."""
         held = frozenset(secrets)
         with self._lock:
             self._of_runs.update(held)
-            self._forget()
-            self._compile()
-        return RunRedactor(SecretPatterns(self._permanent | held), lambda: self._close_run(held))
+            self._renew_at = -math.inf
+            patterns = SecretPatterns(self._permanent | held, find_forms=self._forms_of)
+        return RunRedactor(patterns, lambda: self._close_run(held))
 
     def _close_run(self, secrets: frozenset[str]) -> None:
         with self._lock:
             self._of_runs.subtract(secrets)
             self._of_runs = +self._of_runs
             self._keep(secrets)
-            self._compile()
 
     def _keep(self, secrets: Iterable[str]) -> None:
         forget_at = self._clock() + KEPT_FOR_S
         for secret in secrets:
-            if len(secret) >= MIN_SECRET_LENGTH:
-                self._kept.pop(secret, None)  # the newest comes last
-                self._kept[secret] = forget_at
+            self._kept.pop(secret, None)  # the newest comes last
+            self._kept[secret] = forget_at
+        self._renew_at = -math.inf
         self._forget()
 
     def _forget(self) -> None:
@@ -114,10 +114,19 @@ class Redactor:
                 break
             del self._kept[secret]
 
-    def _compile(self) -> None:
+    def _renew(self) -> None:
+        """Done by whoever logs next, which is the log's own thread, and not where a run begins."""
+        self._forget()
         known = self._permanent.union(self._of_runs, self._kept)
-        self._patterns = SecretPatterns(known, shapes=False)
-        self._forget_next_at = next(iter(self._kept.values()), math.inf)
+        self._forms = {secret: self._forms_of(secret) for secret in known}
+        self._patterns = SecretPatterns(known, shapes=False, find_forms=self._forms_of)
+        self._renew_at = next(iter(self._kept.values()), math.inf)
+
+    def _forms_of(self, secret: str) -> tuple[str, ...]:
+        forms = self._forms.get(secret)
+        if forms is None:
+            forms = self._forms[secret] = tuple(dict.fromkeys(forms_of(secret)))
+        return forms
 
 
 class RunRedactor:
@@ -149,8 +158,9 @@ class RunRedactor:
         return StreamRedactor(self._patterns)
 
     def close(self) -> None:
-        """The run has ended. What it knows can still be masked here; harmless when repeated."""
+        """The run has ended: forget its secrets here. Harmless when repeated."""
         on_close, self._on_close = self._on_close, None
+        self._patterns = SecretPatterns()
         if on_close is not None:
             on_close()
 

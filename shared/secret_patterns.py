@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -43,10 +43,18 @@ class SecretPatterns:
     Args:
         secrets: Values to be masked in every form; see :func:`forms_of`.
         shapes: Whether to mask also what looks like a token of a well-known kind.
+        find_forms: :func:`forms_of`, or a cache of it.
     """
 
-    def __init__(self, secrets: Iterable[str] = (), *, shapes: bool = True) -> None:
-        self._forms = sorted({form for secret in secrets for form in forms_of(secret)}, key=len)
+    def __init__(
+        self,
+        secrets: Iterable[str] = (),
+        *,
+        shapes: bool = True,
+        find_forms: Callable[[str], Iterable[str]] | None = None,
+    ) -> None:
+        find_forms = find_forms or forms_of
+        self._forms = sorted({form for secret in secrets for form in find_forms(secret)}, key=len)
         self._shapes = _SHAPES if shapes else ()
         self._forms_by_first: dict[str, list[str]] = {}
         for form in self._forms:

@@ -22,6 +22,7 @@ from executor.modes.local.websocket_client import WebSocketClient
 from executor.tasks.supervisor import Supervisor
 from shared.errors import LinkRejected
 from shared.protocol.local import LocalEvent, Register
+from shared.redaction import Redactor
 from tests.fakes.backend import ALL_FEATURES, TOKEN, FakeBackend, open_backend
 from tests.fakes.run_handler import ScriptedRunHandler, completed, text, tool_call
 from tests.fakes.wire import open_wire
@@ -68,7 +69,7 @@ class Harness:
             stuck_after_s=stuck_after_s,
             assume_delivered_after_s=assume_delivered_after_s,
         )
-        reporter = ProgressReporter(self.outbox, merge_for_s=0.001)
+        reporter = ProgressReporter(self.outbox, Redactor(), merge_for_s=0.001)
         self.supervisor = Supervisor(
             self.agent, reporter, max_concurrent=2, queue_limit=4, timeout_s=60
         )

@@ -14,6 +14,7 @@ from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import RunKey, RunRef
 from shared.protocol.local import LocalEvent
+from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.run_handler import ScriptedRunHandler
 
@@ -24,7 +25,7 @@ class Reporter(ProgressReporter):
     """The real one, remembering which refusals it was asked to report."""
 
     def __init__(self, outbox: Outbox) -> None:
-        super().__init__(outbox)
+        super().__init__(outbox, Redactor())
         self.refusals: list[tuple[RunRef, ErrorCode]] = []
 
     def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:

@@ -55,14 +55,15 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
         LinkRejected: The backend refused this executor before it was ever registered.
     """
     executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
-    subreaper.adopt()
+    adopting = await asyncio.to_thread(subreaper.adopt)
     await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
     state = await StateStore.open(settings.home / "state.db")
-    reaping = asyncio.create_task(subreaper.reap_forever(), name="reap")
+    reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
     try:
         await _run(settings, stop, redactor, state, executor_id, memory)
     finally:
-        reaping.cancel()
+        if reaping is not None:
+            reaping.cancel()
         await state.close()
 
 
@@ -99,15 +100,18 @@ async def _run(
     def superseded(key: RunKey) -> None:
         supervisor.supersede(key)
 
-    outbox = Outbox(on_superseded=superseded)
+    outbox = await Outbox.open(state, on_superseded=superseded)
     reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(
         handler,
         reporter,
+        state,
         max_concurrent=settings.max_concurrent_tasks,
         queue_limit=settings.queue_limit,
         timeout_s=settings.task_timeout_s,
     )
+    supervisor.restore(await state.runs())
+    state.on_disk_trouble(supervisor.disk_trouble)
     has_claude = await asyncio.to_thread(claude.available)
     if not has_claude:
         logger.warning("Claude Code was not found: tasks that need it will fail")
@@ -138,7 +142,10 @@ async def _run(
         drain_grace_s=settings.shutdown_grace_s,
         on_registered=load_agent,
     )
-    await runner.run(stop.first)
+    try:
+        await runner.run(stop.first)
+    finally:
+        await outbox.close()
 
 
 def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ import psutil
 
 from executor.agents import process_tree
 from shared.logging import get_logger
+from shared.private_files import PRIVATE_FILE
 
 logger = get_logger("orphans")
 
@@ -52,7 +54,9 @@ class AgentRecord:
         Not flushed to the disk: what ends the machine ends the process, too.
         """
         temporary = folder / f".{RECORD}"
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
         temporary.replace(folder / RECORD)
 
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Collection
 from contextlib import suppress
@@ -20,7 +21,7 @@ import psutil
 
 from executor.agents.process_tree import MARK_VARIABLE
 
-REAP_INTERVAL_S: Final = 5.0
+REAP_AFTER_S: Final = 1.0
 """How long a dead child stays before it counts as nobody's: its starter asks within moments."""
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -78,12 +79,25 @@ def _works_in(child: psutil.Process, cwd: Path) -> bool:
         return False
 
 
-async def reap_forever(interval_s: float = REAP_INTERVAL_S) -> NoReturn:
-    """Reap adopted children that have died, without touching those that somebody waits for."""
-    before: Collection[int] = ()
-    while True:
-        before = await asyncio.to_thread(_reap, before)
-        await asyncio.sleep(interval_s)
+async def reap_forever(after_s: float = REAP_AFTER_S) -> NoReturn:
+    """Reap adopted children that have died, without touching those that somebody waits for.
+
+    Does nothing while no child dies. Asyncio does not use the signal itself.
+    """
+    died = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, died.set)
+    try:
+        died.set()
+        while True:
+            await died.wait()
+            died.clear()
+            dead = await asyncio.to_thread(_reap, ())
+            while dead:
+                await asyncio.sleep(after_s)
+                dead = await asyncio.to_thread(_reap, dead)
+    finally:
+        loop.remove_signal_handler(signal.SIGCHLD)
 
 
 def _reap(dead_before: Collection[int]) -> set[int]:

@@ -151,7 +151,7 @@ async def manager(options: dict[str, Any], _stop: asyncio.Event) -> dict[str, An
     settings = ManagerSettings(home=Path(options["home"]), port=0)
     prepare_home(settings.home)
     with bind(settings.host, settings.port) as listener:
-        await serve(settings, load_tokens(settings), listener)
+        await serve(settings, load_tokens(settings), Redactor(), listener)
     return {}
 
 

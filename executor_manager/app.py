@@ -33,6 +33,7 @@ from executor_manager.streams.sse import KEEPALIVE_SECONDS, Streams
 from executor_manager.tokens import Tokens
 from shared.protocol import wire_json
 from shared.protocol.local import MAX_MESSAGE_BYTES, SOCKETIO_PATH
+from shared.redaction import Redactor
 from shared.version import __version__
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -58,7 +59,11 @@ class Manager:
 
 @asynccontextmanager
 async def open_manager(
-    settings: ManagerSettings, tokens: Tokens, *, keepalive_seconds: float = KEEPALIVE_SECONDS
+    settings: ManagerSettings,
+    tokens: Tokens,
+    redactor: Redactor,
+    *,
+    keepalive_seconds: float = KEEPALIVE_SECONDS,
 ) -> AsyncIterator[Manager]:
     """Open the store and run the loops for as long as the context lasts.
 
@@ -66,6 +71,7 @@ async def open_manager(
     ``ExceptionGroup``: a manager that has silently stopped to dispatch would look alive.
 
     Args:
+        redactor: Learns the secrets that requests bring, for the logs.
         keepalive_seconds: After this long without traffic a stream gets a comment.
     """
     hub = Hub()
@@ -77,7 +83,7 @@ async def open_manager(
         lost_after_seconds=settings.lost_after_seconds,
     ) as store:
         streams = Streams(hub, keepalive_seconds=keepalive_seconds)
-        api = create_api(Services(store, streams), tokens.api)
+        api = create_api(Services(store, streams, redactor), tokens.api)
         connections = Connections()
         executors = LocalExecutorNamespace(
             token=tokens.executor.get_secret_value(),
@@ -102,7 +108,7 @@ async def open_manager(
             async with asyncio.TaskGroup() as group:
                 loops = [
                     group.create_task(
-                        Dispatcher(store, executors, hub.queue).run(), name="dispatcher"
+                        Dispatcher(store, executors, hub.queue, redactor).run(), name="dispatcher"
                     ),
                     group.create_task(
                         expire_forever(store.leases, first_after_s=settings.heartbeat_timeout),

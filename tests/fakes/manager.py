@@ -17,6 +17,7 @@ from executor_manager.config import ManagerSettings
 from executor_manager.server import ManagerServer, bind, url_of
 from executor_manager.store.store import Store
 from executor_manager.tokens import load_tokens, prepare_home
+from shared.redaction import Redactor
 
 START_AND_STOP_SECONDS = 20.0
 """Bound for either; each takes a fraction of a second."""
@@ -118,7 +119,7 @@ async def _run(
     await asyncio.to_thread(prepare_home, settings.home)
     tokens = await asyncio.to_thread(load_tokens, settings)
     async with (
-        open_manager(settings, tokens, keepalive_seconds=keepalive_seconds) as manager,
+        open_manager(settings, tokens, Redactor(), keepalive_seconds=keepalive_seconds) as manager,
         asyncio.TaskGroup() as group,
     ):
         server = ManagerServer(manager)

@@ -22,6 +22,7 @@ from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
 from shared.protocol.local import MAX_MESSAGE_BYTES, SOCKETIO_PATH
+from shared.redaction import Redactor
 from tests.fakes.executor_client import ExecutorClient
 
 TOKEN = "right-token"
@@ -106,7 +107,7 @@ async def run_manager(
         )
         sio.register_namespace(namespace)
         dispatcher = Dispatcher(
-            store, namespace, hub.queue, call_timeout_s=call_timeout_s, poll_s=poll_s
+            store, namespace, hub.queue, Redactor(), call_timeout_s=call_timeout_s, poll_s=poll_s
         )
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve([listener]))

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
+from executor.agents.shielding import finish
 from executor.delivery.state import SessionRecord, StateStore
 from executor.tasks.agent_rules import AgentRules
+from executor.tasks.pausing import resume_tree, suspend_tree
 from executor.tasks.run_handler import Run
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
@@ -96,12 +98,25 @@ class _InProcessRun:
         self._cancel = asyncio.Event()
         self._reason: str | None = None
         self._session: AgentSession | None = None
+        self._suspended: int | None = None
 
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancel.set()
+        await self.resume()  # what stands still does not hear an interrupt
         if self._session is not None:
             await self._session.interrupt()
+
+    async def pause(self) -> None:
+        pid = self._session.pid if self._session is not None else None
+        if pid is not None and not self._cancel.is_set():
+            self._suspended = pid
+            await asyncio.to_thread(suspend_tree, pid)
+
+    async def resume(self) -> None:
+        pid, self._suspended = self._suspended, None
+        if pid is not None:
+            await asyncio.to_thread(resume_tree, pid)
 
     async def answer(self, answer: Input) -> bool:
         return False
@@ -212,6 +227,9 @@ class _InProcessRun:
                     yield item
         finally:
             session, self._session = self._session, None
+            await finish(
+                asyncio.create_task(self.resume())
+            )  # it could not end gracefully otherwise
             if session is not None and reusable:
                 await warm.park(task_id, session, job.fingerprint)
             elif session is not None:

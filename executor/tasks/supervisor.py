@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
+from collections.abc import Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 import structlog
 
+from executor.delivery.state import FINISHED_KEPT_S, RunRecord
+from executor.tasks import redispatch
+from executor.tasks.early_cancels import EarlyCancels
+from executor.tasks.known_runs import AcceptedRun, KnownRuns
+from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.run_handler import Run, RunHandler
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
@@ -31,12 +36,6 @@ logger = get_logger("supervisor")
 INTERRUPT_GRACE_S: Final = 3.0
 """How long an interrupted agent may take to end by itself. Source: the design's control rules."""
 
-EARLY_CANCEL_KEPT_S: Final = 600.0
-"""How long a cancel is remembered whose run has not come yet. Source: Delivery 5."""
-
-FINISHED_KEPT: Final = 1000
-"""Finished runs remembered, so that a repeated dispatch gets its result instead of a second run."""
-
 CancelState = Literal["cancelling", "finished", "unknown"]
 
 
@@ -47,16 +46,27 @@ class Reporter(Protocol):
         """Begin a run."""
         ...
 
-    def report(self, run: RunRef, event: AgentEvent) -> None:
-        """Tell one event; what comes after a run's terminal event is dropped."""
+    def reopen(self, record: RunRecord) -> None:
+        """Know an unfinished run of an earlier process."""
+        ...
+
+    def resume(self, request: ExecutionRequest) -> None:
+        """Go on with a reopened run."""
+        ...
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
+        """Tell one event; returns the number of the run's last one so far.
+
+        What comes after a run's terminal event is dropped.
+        """
         ...
 
     def last_seq(self, key: RunKey) -> int:
-        """How many events the run has told."""
+        """How many events the run has told; 0 after its verdict."""
         ...
 
-    def repeat_verdict(self, key: RunKey) -> None:
-        """Tell a finished run's verdict once more."""
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        """Tell a finished run's verdict, its event number *seq*, once more."""
         ...
 
     def delivered(self, key: RunKey) -> bool:
@@ -68,36 +78,33 @@ class Reporter(Protocol):
         ...
 
 
+class Records(Protocol):
+    """What is written down of runs, so that a restart knows them; the state store."""
+
+    def accept(self, run: RunRef) -> asyncio.Future[None]:
+        """Write down that a run was accepted; done when that survives the loss of power."""
+        ...
+
+    def forget_run(self, key: RunKey) -> None:
+        """Delete what is written of a run."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Answer to an accepted request; ``duplicate``: it was known already and started nothing."""
+    """Answer to a request that will be accepted, as soon as :meth:`written` returns."""
 
     duplicate: bool = False
+    """It was known already and started nothing."""
+    resumed: bool = False
+    """A run that a restart had interrupted goes on."""
+    acceptance: asyncio.Future[None] | None = None
 
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One accepted run."""
-
-    request: ExecutionRequest
-    run: Run | None = None
-    task: asyncio.Task[None] | None = None
-    cancelled: bool = False
-    reason: str | None = None
-    finished: bool = False
-    sdk_session_id: str | None = None
-    ended_as: ErrorCode | None = None
-    """Why the supervisor itself ended the run, if it did."""
-    sequel: asyncio.Task[None] | None = field(default=None, repr=False)
-    """The escalation of a cancel."""
-
-    @property
-    def ref(self) -> RunRef:
-        return self.request.run
-
-    @property
-    def key(self) -> RunKey:
-        return self.request.run.key
+    async def written(self) -> None:
+        """Wait until the acceptance is safe on the disk."""
+        if self.acceptance is not None:
+            # Shielded: others may wait for the same one.
+            await asyncio.shield(self.acceptance)
 
 
 class Supervisor:
@@ -107,25 +114,43 @@ class Supervisor:
         self,
         handler: RunHandler,
         reporter: Reporter,
+        records: Records,
         *,
         max_concurrent: int,
         queue_limit: int,
         timeout_s: float,
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
+        redispatch_wait_s: float = redispatch.WAIT_S,
     ) -> None:
-        """*timeout_s* bounds a run that names no limit of its own, from its start."""
+        """Take the parts.
+
+        Args:
+            handler: Carries runs out.
+            reporter: Hears what they tell.
+            records: Outlives this process.
+            max_concurrent: How many runs go on at once.
+            queue_limit: How many more may wait.
+            timeout_s: Bounds a run that names no limit of its own, from its start.
+            interrupt_grace_s: See :data:`INTERRUPT_GRACE_S`.
+            redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
+        """
         self._handler = handler
         self._reporter = reporter
+        self._records = records
         self._max_concurrent = max_concurrent
         self._queue_limit = queue_limit
         self._timeout_s = timeout_s
         self._interrupt_grace_s = interrupt_grace_s
-        self._entries: dict[RunKey, _Entry] = {}
-        self._queue: deque[_Entry] = deque()
-        self._running: dict[str, _Entry] = {}
-        """By session: at most one run each."""
-        self._finished: deque[RunKey] = deque()
-        self._early_cancels: dict[str, tuple[float, str | None]] = {}
+        self._known = KnownRuns()
+        self._queue: dict[AcceptedRun, ExecutionRequest] = {}
+        """Who waits, in order. Nothing else keeps requests: they hold secrets and attachments."""
+        self._running: dict[str, AcceptedRun] = {}
+        """By session: at most one run each, superseded ones that are still ending included."""
+        self._early_cancels = EarlyCancels()
+        self._redispatch = RedispatchClock(self._give_up_left, wait_s=redispatch_wait_s)
+        self._disk_trouble: str | None = None
+        self._pausing = asyncio.Lock()
+        self._pauses: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -138,31 +163,33 @@ class Supervisor:
         Raises:
             Refusal: It is not accepted, and nothing was created.
         """
-        known = self._entries.get(request.run.key)
+        known = self._known.get(request.run.key)
+        if known is not None and known.left is not None:
+            return self._take_up(known, request)
         if known is not None:
             if known.finished:
-                self._reporter.repeat_verdict(known.key)
-            return Submission(duplicate=True)
-        older = self._other_attempts(request.run)
+                self._reporter.repeat_verdict(known.ref, known.last_seq)
+            return Submission(duplicate=True, acceptance=known.written)
+        older = self._known.of_subtask(request.subtask_id)
         if any(entry.ref.attempt > request.attempt for entry in older):
             raise Refusal(ErrorCode.SUPERSEDED, "a later attempt of this run is known")
-        if self.draining:
-            raise Refusal(ErrorCode.DRAINING, "the executor is stopping")
+        self._refuse_while_draining()
+        if self._disk_trouble is not None:
+            raise Refusal(ErrorCode.BUSY, self._disk_trouble, reason="disk")
         self._handler.check(request)
-        if len(self._running) >= self._max_concurrent and len(self._queue) >= self._queue_limit:
-            raise Refusal(ErrorCode.BUSY, "all slots and the queue are full", reason="slots")
+        waits = self.free_slots == 0 or request.run.session in self._running
+        if waits and len(self._queue) >= self._queue_limit:
+            raise Refusal(ErrorCode.BUSY, "the queue is full", reason="slots")
         for entry in older:
             self.supersede(entry.key)
-        self._admit(request)
-        return Submission()
+        return self._admit(request)
 
     def cancel(self, cancel: Cancel) -> CancelState:
         """Cancel a run, or every unfinished run of a session; returns before it has ended."""
         if cancel.subtask_id is None:
-            entries = [e for e in self._entries.values() if e.ref.session == str(cancel.task_id)]
+            entries = self._known.of_session(cancel.task_id)
         else:
-            wanted = str(cancel.subtask_id)
-            entries = [e for e in self._entries.values() if e.key[0] == wanted]
+            entries = self._known.of_subtask(cancel.subtask_id)
         live = [entry for entry in entries if not entry.finished]
         for entry in live:
             self._cancel(entry, cancel.reason)
@@ -171,13 +198,12 @@ class Supervisor:
         if entries:
             return "finished"
         if cancel.subtask_id is not None:
-            self._remember_cancel(str(cancel.subtask_id), cancel.reason)
+            self._early_cancels.remember(cancel.subtask_id, cancel.reason, now=_now())
         return "unknown"
 
     async def answer(self, answer: Input) -> InputAck:
         """Pass the user's answer on to the run that asked."""
-        asked = [e for e in self._entries.values() if e.key[0] == str(answer.subtask_id)]
-        for entry in asked:
+        for entry in self._known.of_subtask(answer.subtask_id):
             if entry.run is not None and await entry.run.answer(answer):
                 return InputAck(success=True)
         return InputAck(success=False, code="unknown_request")
@@ -188,18 +214,18 @@ class Supervisor:
 
     def supersede(self, key: RunKey) -> None:
         """Stop a run that the backend does not want any more, and forget what it told."""
-        self._reporter.forget(key)
-        entry = self._entries.pop(key, None)
+        self._forget(key)
+        entry = self._known.remove(key)
         if entry is None or entry.finished:
             return
-        logger.warning("superseded: the run stops here", **_names(entry))
+        logger.warning("superseded: the run stops here", **entry.names)
         self._cancel(entry, "superseded")
 
     # --- What the wire tells --------------------------------------------------------------------
 
     def unfinished(self) -> list[RunRef]:
         """Every accepted run without a verdict, queued ones too."""
-        return [entry.ref for entry in self._entries.values() if not entry.finished]
+        return [entry.ref for entry in self._known.unfinished]
 
     def running_task_ids(self) -> list[int | str]:
         """The sessions that have a run in progress."""
@@ -208,7 +234,10 @@ class Supervisor:
     @property
     def free_slots(self) -> int:
         """How many more runs could start at once."""
-        return max(0, self._max_concurrent - len(self._running) - len(self._queue))
+        if self._disk_trouble is not None:
+            return 0
+        # Whoever waits while there is a free slot waits for its own session.
+        return max(0, self._max_concurrent - len(self._running))
 
     def reports(self) -> list[RunReport]:
         """Every run that the backend may not have heard the end of."""
@@ -218,12 +247,81 @@ class Supervisor:
                 subtask_id=entry.ref.subtask_id,
                 attempt=entry.ref.attempt,
                 state=_state(entry),
-                last_seq=self._reporter.last_seq(key),
+                last_seq=entry.last_seq or self._reporter.last_seq(entry.key),
                 sdk_session_id=entry.sdk_session_id,
             )
-            for key, entry in self._entries.items()
-            if not entry.finished or not self._reporter.delivered(key)
+            for entry in self._known
+            if not entry.finished or not self._reporter.delivered(entry.key)
         ]
+
+    # --- Restart --------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[RunRecord]) -> None:
+        """Know the runs of an earlier process, before anything else happens.
+
+        The unfinished ones wait to be dispatched again.
+        """
+        for record in records:
+            entry = AcceptedRun(record.run, sdk_session_id=record.sdk_session_id)
+            self._known.add(entry)
+            if record.state == "finished":
+                entry.finished, entry.last_seq = True, record.last_seq
+                self._known.retire(entry, now=_now())
+            else:
+                entry.left = "interrupted" if record.state == "running" else "queued"
+                self._reporter.reopen(record)
+
+    def connected(self, *, redispatches: bool) -> None:
+        """A backend has registered this executor; *redispatches*: it continues its runs."""
+        self._redispatch.connected(redispatches=redispatches)
+
+    def disconnected(self) -> None:
+        """The connection has ended."""
+        self._redispatch.disconnected()
+
+    def _take_up(self, entry: AcceptedRun, request: ExecutionRequest) -> Submission:
+        """Go on with a run that an earlier process left."""
+        self._refuse_while_draining()
+        self._handler.check(request)
+        resumed = entry.left == "interrupted"
+        entry.left = None
+        self._reporter.resume(request)
+        self._idle.clear()
+        self._queue[entry] = redispatch.continued(request, entry.sdk_session_id)
+        self._start_next()
+        return Submission(resumed=resumed)
+
+    def _give_up_left(self, why: str) -> None:
+        """Fail the runs that wait in vain to be dispatched again."""
+        for entry in self._known.unfinished:
+            if entry.left is not None:
+                logger.warning("the run cannot go on: %s", why, **entry.names)
+                error = f"the executor was restarted, and {why}"
+                self._end_unstarted(entry, _failed_event(ErrorCode.EXECUTOR_RESTARTED, error))
+
+    # --- A full disk ----------------------------------------------------------------------------
+
+    def disk_trouble(self, reason: str | None) -> None:
+        """Stand still while what runs tell cannot be written down; ``None``: go on."""
+        self._disk_trouble = reason
+        if reason is not None:
+            logger.error("%s: agents are paused, and new tasks are refused", reason)
+        else:
+            logger.info("the disk takes writes again; agents go on")
+        task = asyncio.create_task(self._pause_or_resume(), name="pause")
+        self._pauses.add(task)
+        task.add_done_callback(self._pauses.discard)
+        self._start_next()
+
+    async def _pause_or_resume(self) -> None:
+        async with self._pausing:
+            for entry in list(self._running.values()):
+                if entry.run is None:
+                    continue
+                try:
+                    await (entry.run.pause() if self._disk_trouble else entry.run.resume())
+                except Exception:
+                    logger.exception("the agent could not be paused", **entry.names)
 
     # --- Stopping -------------------------------------------------------------------------------
 
@@ -248,16 +346,8 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         for entry in list(self._queue):
-            self._end_unstarted(
-                entry,
-                AgentEvent(
-                    EventType.FAILED,
-                    {
-                        "error": "the executor stopped before the run began",
-                        "error_code": str(ErrorCode.EXECUTOR_RESTARTED),
-                    },
-                ),
-            )
+            error = "the executor stopped before the run began"
+            self._end_unstarted(entry, _failed_event(ErrorCode.EXECUTOR_RESTARTED, error))
         for entry in list(self._running.values()):
             entry.ended_as = ErrorCode.EXECUTOR_RESTARTED
             if entry.task is not None:
@@ -266,46 +356,57 @@ class Supervisor:
 
     # --- Inside ---------------------------------------------------------------------------------
 
-    def _other_attempts(self, run: RunRef) -> list[_Entry]:
-        subtask = str(run.subtask_id)
-        return [entry for key, entry in self._entries.items() if key[0] == subtask]
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Refusal(ErrorCode.DRAINING, "the executor is stopping")
 
-    def _admit(self, request: ExecutionRequest) -> None:
-        entry = _Entry(request)
-        self._entries[entry.key] = entry
+    def _admit(self, request: ExecutionRequest) -> Submission:
+        entry = AcceptedRun(request.run, written=self._records.accept(request.run))
+        self._known.add(entry)
         self._idle.clear()
         self._reporter.open(request)
-        early = self._early_cancels.pop(entry.key[0], None)
-        if early is not None and early[0] > asyncio.get_running_loop().time():
-            self._end_unstarted(entry, _cancelled_event(early[1]))
-            return
-        self._queue.append(entry)
-        self._start_next()
+        early = self._early_cancels.take(request.subtask_id, now=_now())
+        if early is not None:
+            self._end_unstarted(entry, _cancelled_event(early.reason))
+        else:
+            self._queue[entry] = request
+            self._start_next()
+        return Submission(acceptance=entry.written)
 
     def _start_next(self) -> None:
         """Start what may start: first come first served, one run of a session at a time."""
-        for entry in list(self._queue):
-            if len(self._running) >= self._max_concurrent:
-                return
-            if entry.ref.session in self._running:
-                continue
-            self._queue.remove(entry)
-            self._running[entry.ref.session] = entry
-            entry.run = self._handler.start(entry.request)
-            entry.task = asyncio.create_task(
-                self._carry_out(entry, entry.run), name=f"run {entry.key}"
-            )
-            # A task that is cancelled before its first step never enters its own code.
-            entry.task.add_done_callback(functools.partial(self._ended, entry))
+        while (entry := self._next()) is not None:
+            self._start(entry, self._queue.pop(entry))
+        if not self._running and not self._queue:
+            self._idle.set()
 
-    async def _carry_out(self, entry: _Entry, run: Run) -> None:
+    def _next(self) -> AcceptedRun | None:
+        if self._disk_trouble is not None or len(self._running) >= self._max_concurrent:
+            return None
+        return next((e for e in self._queue if e.ref.session not in self._running), None)
+
+    def _start(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
+        try:
+            run = entry.run = self._handler.start(request)
+        except Exception as exc:
+            logger.exception("the run cannot be started", **entry.names)
+            self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+            self._retire(entry)
+            return
+        self._running[entry.ref.session] = entry
+        limit_s = request.timeout_seconds or self._timeout_s
+        entry.task = asyncio.create_task(
+            self._carry_out(entry, run, limit_s), name=f"run {entry.key}"
+        )
+        # A task that is cancelled before its first step never enters its own code.
+        entry.task.add_done_callback(functools.partial(self._ended, entry))
+
+    async def _carry_out(self, entry: AcceptedRun, run: Run, limit_s: float) -> None:
         """Run to the verdict; whatever goes wrong becomes one."""
-        with structlog.contextvars.bound_contextvars(**_names(entry)):
-            loop = asyncio.get_running_loop()
-            began = loop.time()
+        with structlog.contextvars.bound_contextvars(**entry.names):
+            began = _now()
             logger.info("run started")
-            limit = entry.request.timeout_seconds or self._timeout_s
-            deadline = asyncio.timeout(limit)
+            deadline = asyncio.timeout(limit_s)
             try:
                 async with deadline, aclosing(run.events()) as events:
                     async for event in events:
@@ -314,45 +415,44 @@ class Supervisor:
                         self._tell(entry, event)
                         if event.terminal:
                             entry.finished = True
-                            logger.info(
-                                "run ended: %s after %.1f s", event.action, loop.time() - began
-                            )
+                            logger.info("run ended: %s after %.1f s", event.action, _now() - began)
             except RunError as exc:
                 self._fail(entry, exc.error_code, str(exc), exc.details)
             except TimeoutError:
                 if not deadline.expired():
                     raise
-                error = f"the run did not finish within {limit:g} s"
+                error = f"the run did not finish within {limit_s:g} s"
                 self._fail(entry, ErrorCode.TIMED_OUT, error)
             except Exception as exc:
                 logger.exception("the run crashed")
                 self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
 
-    def _tell(self, entry: _Entry, event: AgentEvent) -> None:
+    def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
         # A run that was superseded tells nothing: its key may already be its successor's.
-        if self._entries.get(entry.key) is entry:
-            self._reporter.report(entry.ref, event)
+        if entry in self._known:
+            seq = self._reporter.report(entry.ref, event)
+            if event.terminal:
+                entry.last_seq = seq
 
-    def _fail(self, entry: _Entry, code: ErrorCode, error: str, details: str | None = None) -> None:
+    def _fail(
+        self, entry: AcceptedRun, code: ErrorCode, error: str, details: str | None = None
+    ) -> None:
         if entry.finished:
             return
         if entry.cancelled:
             self._tell(entry, _cancelled_event(entry.reason))
         else:
             logger.warning("run failed: %s: %s", code, error)
-            data = {"error": error, "error_code": str(code)}
-            if details:
-                data["details"] = details
-            self._tell(entry, AgentEvent(EventType.FAILED, data))
+            self._tell(entry, _failed_event(code, error, details))
         entry.finished = True
 
-    def _ended(self, entry: _Entry, task: asyncio.Task[None]) -> None:
+    def _ended(self, entry: AcceptedRun, task: asyncio.Task[None]) -> None:
         """The last word on every started run, however its task ended."""
-        if entry.sequel is not None:
-            entry.sequel.cancel()
+        if entry.stopping is not None:
+            entry.stopping.cancel()
         if not entry.finished:
             if not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("the run crashed", exc_info=error, **_names(entry))
+                logger.error("the run crashed", exc_info=error, **entry.names)
             code = entry.ended_as or ErrorCode.INTERNAL
             error_text = (
                 "the executor stopped before the run had finished"
@@ -362,40 +462,37 @@ class Supervisor:
             self._fail(entry, code, error_text)
         del self._running[entry.ref.session]
         self._retire(entry)
+        self._start_next()
 
-    def _end_unstarted(self, entry: _Entry, verdict: AgentEvent) -> None:
-        if entry in self._queue:
-            self._queue.remove(entry)
+    def _end_unstarted(self, entry: AcceptedRun, verdict: AgentEvent) -> None:
+        self._queue.pop(entry, None)
         entry.finished = True
         self._tell(entry, verdict)
         self._retire(entry)
-
-    def _retire(self, entry: _Entry) -> None:
-        """Make room: remember the run for repeats, forget the oldest, start the next."""
-        entry.run = entry.task = None
-        if self._entries.get(entry.key) is entry:
-            self._finished.append(entry.key)
-        while len(self._finished) > FINISHED_KEPT:
-            oldest = self._finished[0]
-            if not self._reporter.delivered(oldest):
-                break
-            self._finished.popleft()
-            self._entries.pop(oldest, None)
-            self._reporter.forget(oldest)
         self._start_next()
-        if not self._running and not self._queue:
-            self._idle.set()
 
-    def _cancel(self, entry: _Entry, reason: str | None) -> None:
+    def _retire(self, entry: AcceptedRun) -> None:
+        """Remember the run for repeats, and forget those of long ago."""
+        self._known.retire(entry, now=_now())
+        for key in self._known.ended_before(_now() - FINISHED_KEPT_S):
+            if self._reporter.delivered(key):
+                self._known.remove(key)
+                self._forget(key)
+
+    def _forget(self, key: RunKey) -> None:
+        self._reporter.forget(key)
+        self._records.forget_run(key)
+
+    def _cancel(self, entry: AcceptedRun, reason: str | None) -> None:
         if entry.cancelled:
             return
         entry.cancelled, entry.reason = True, reason
         if entry.run is None:
             self._end_unstarted(entry, _cancelled_event(reason))
         else:
-            entry.sequel = asyncio.create_task(self._stop(entry, entry.run), name="cancel")
+            entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="cancel")
 
-    async def _stop(self, entry: _Entry, run: Run) -> None:
+    async def _stop(self, entry: AcceptedRun, run: Run) -> None:
         """Interrupt; when the run has not ended after the grace, end its processes."""
         task = entry.task
         if task is None:
@@ -405,27 +502,29 @@ class Supervisor:
                 await run.cancel(entry.reason)
                 await asyncio.wait({task})
         except TimeoutError:
-            logger.warning("the agent did not stop when interrupted, ending it", **_names(entry))
+            logger.warning("the agent did not stop when interrupted, ending it", **entry.names)
         except Exception:
-            logger.exception("the interrupt failed, ending the agent", **_names(entry))
+            logger.exception("the interrupt failed, ending the agent", **entry.names)
         finally:
             task.cancel()
 
-    def _remember_cancel(self, subtask_id: str, reason: str | None) -> None:
-        now = asyncio.get_running_loop().time()
-        self._early_cancels = {k: v for k, v in self._early_cancels.items() if v[0] > now}
-        self._early_cancels[subtask_id] = (now + EARLY_CANCEL_KEPT_S, reason)
+
+def _failed_event(code: ErrorCode, error: str, details: str | None = None) -> AgentEvent:
+    data = {"error": error, "error_code": str(code)}
+    return AgentEvent(EventType.FAILED, data | ({"details": details} if details else {}))
 
 
 def _cancelled_event(reason: str | None) -> AgentEvent:
     return AgentEvent(EventType.CANCELLED, {"reason": reason} if reason else {})
 
 
-def _state(entry: _Entry) -> Literal["queued", "running", "finished"]:
+def _state(entry: AcceptedRun) -> Literal["queued", "running", "interrupted", "finished"]:
     if entry.finished:
         return "finished"
+    if entry.left is not None:
+        return entry.left
     return "queued" if entry.run is None else "running"
 
 
-def _names(entry: _Entry) -> dict[str, int | str]:
-    return {"task_id": entry.ref.task_id, "subtask_id": entry.ref.subtask_id}
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from executor.delivery.bounds import bound
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import RunRecord
 from executor.modes.local.message_text import MessageText
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
@@ -25,6 +26,9 @@ MERGE_FOR_S: Final = 0.05
 MERGED_CHARS_OFFLINE: Final = 64 * 1024 // 4
 """Characters gathered into one chunk while disconnected: at most 64 KiB of UTF-8 (Delivery 3)."""
 
+INTERRUPTED: Final = "interrupted"
+"""The code of a message that nobody will complete. Source: Delivery 4."""
+
 _MILESTONES: Final[Mapping[str, int]] = {
     EventType.STARTED: 10,
     EventType.WORKSPACE_PREPARED: 20,
@@ -35,6 +39,7 @@ _WORKING_TO: Final = 90
 _TODOS_SPAN: Final = 65
 _APPROACH: Final = 0.9
 """Each tool result leaves this share of the way to 90 when the agent keeps no todo list."""
+
 
 _INTACT: Final = frozenset(
     {"message_id", "tool_id", "request_id", "sdk_session_id", "session_id", "code", "error_code"}
@@ -57,7 +62,6 @@ class _Told:
     open_messages: dict[str, Source | None] = field(default_factory=dict)
     texts: dict[str, MessageText] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
-    verdict: NumberedEvent | None = None
 
 
 class ProgressReporter:
@@ -77,6 +81,7 @@ class ProgressReporter:
         self._redactor = redactor
         self._merge_for_s = merge_for_s
         self._runs: dict[RunKey, _Told] = {}
+        """The unfinished ones."""
         outbox.on_connected = self._flush_all
 
     def open(self, request: ExecutionRequest) -> None:
@@ -89,23 +94,49 @@ class ProgressReporter:
             subtask_title=request.subtask_title and redactor.redact(request.subtask_title),
         )
 
-    def report(self, run: RunRef, event: AgentEvent) -> None:
-        """Take one event of an opened run; after its verdict, or when unknown, it is dropped."""
+    def reopen(self, record: RunRecord) -> None:
+        """Go on with an unfinished run of an earlier process, after its last number."""
+        told = _Told(record.run, self._redactor.open_run([]), task_title=None, subtask_title=None)
+        told.seq, told.progress = record.last_seq, record.progress
+        told.open_messages.update(record.open_messages)
+        self._runs[record.run.key] = told
+        self._outbox.know(record.run, record.last_seq)
+
+    def resume(self, request: ExecutionRequest) -> None:
+        """A reopened run goes on: its old messages end, what follows opens new ones."""
+        reopened = self._runs.pop(request.run.key)
+        reopened.redactor.close()
+        self.open(request)
+        told = self._runs[request.run.key]
+        told.seq, told.progress = reopened.seq, reopened.progress
+        told.open_messages = reopened.open_messages
+        error = "the executor was restarted before this message was complete"
+        self._close_messages(told, error, INTERRUPTED)
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
+        """Take one event of an opened run; after its verdict, or when unknown, it is dropped.
+
+        Returns:
+            The number of the run's last event so far; 0 when it is not known.
+        """
         told = self._runs.get(run.key)
-        if told is None or told.verdict is not None:
-            return
+        if told is None:
+            return 0
         if event.type == EventType.LLM_STREAM:
             self._stream(told, event)
-            return
+            return told.seq
         event = replace(event, data=told.redactor.redact_data(event.data, intact=_INTACT))
         event = self._end_texts(told, event)
         self._flush(told)
         if event.terminal:
-            self._close_messages(told, event)
+            error = event.data.get("error") or "the run ended before this message did"
+            self._close_messages(told, error, event.data.get("error_code") or INTERRUPTED)
+            del self._runs[run.key]
         self._put(told, event)
         if event.terminal:
             told.texts.clear()
             told.redactor.close()
+        return told.seq
 
     def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:
         """Report a dispatch that was refused as a failed run, for a backend that sees no acks."""
@@ -114,15 +145,13 @@ class ProgressReporter:
         self._outbox.put(NumberedEvent(request_run, 1, event, progress=100))
 
     def last_seq(self, key: RunKey) -> int:
-        """The last number given to an event of this run; 0 when none was."""
+        """The last number given to an event of this unfinished run; 0 when none was."""
         told = self._runs.get(key)
         return told.seq if told is not None else 0
 
-    def repeat_verdict(self, key: RunKey) -> None:
-        """Send a finished run's result once more."""
-        told = self._runs.get(key)
-        if told is not None and told.verdict is not None:
-            self._outbox.put(told.verdict)
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        """Send a finished run's result, its event number *seq*, once more."""
+        self._outbox.repeat_verdict(run, seq)
 
     def delivered(self, key: RunKey) -> bool:
         """Whether everything told of this run has been acknowledged."""
@@ -191,16 +220,15 @@ class ProgressReporter:
             for chunk in text.chunks():
                 self._put(told, chunk)
 
-    def _close_messages(self, told: _Told, verdict: AgentEvent) -> None:
-        """A message that was begun and not ended ends with an error, before the verdict."""
-        code = verdict.data.get("error_code") or "interrupted"
-        error = verdict.data.get("error") or "the run ended before this message did"
+    def _close_messages(self, told: _Told, error: str, code: str) -> None:
+        """A message that was begun and not ended ends with an error."""
         for message_id, source in list(told.open_messages.items()):
             data = {"message_id": message_id, "error": error, "code": code}
             self._put(told, AgentEvent(EventType.LLM_ERROR, data, source))
 
     def _put(self, told: _Told, event: AgentEvent) -> None:
-        told.seq += 1
+        # After a loss of power the backend may have more than this disk.
+        told.seq = max(told.seq, self._outbox.committed(told.run.key)) + 1
         self._advance(told, event)
         numbered = NumberedEvent(
             run=told.run,
@@ -210,8 +238,6 @@ class ProgressReporter:
             task_title=told.task_title,
             subtask_title=told.subtask_title,
         )
-        if event.terminal:
-            told.verdict = numbered
         self._outbox.put(numbered)
 
     def _advance(self, told: _Told, event: AgentEvent) -> None:

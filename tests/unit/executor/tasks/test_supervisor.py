@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from executor.delivery.state import RunRecord
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal, RunError
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -31,6 +34,8 @@ class Run:
         self.begun = asyncio.Event()
         self.cleaned_up = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.paused = asyncio.Event()
+        self.resumed = asyncio.Event()
         self._script = script
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
@@ -43,6 +48,12 @@ class Run:
 
     async def cancel(self, reason: str | None) -> None:
         self.cancelled.set()
+
+    async def pause(self) -> None:
+        self.paused.set()
+
+    async def resume(self) -> None:
+        self.resumed.set()
 
     async def answer(self, answer: Input) -> bool:
         return answer.request_id == "known"
@@ -111,7 +122,9 @@ class Reports:
 
     def __init__(self) -> None:
         self.events: dict[RunKey, list[AgentEvent]] = {}
-        self.repeated: list[RunKey] = []
+        self.repeated: list[tuple[RunKey, int]] = []
+        self.reopened: list[RunKey] = []
+        self.resumed: list[RunKey] = []
         self.forgotten: list[RunKey] = []
         self.undelivered: set[RunKey] = set()
         self._told = asyncio.Event()
@@ -119,15 +132,22 @@ class Reports:
     def open(self, request: ExecutionRequest) -> None:
         self.events[request.run.key] = []
 
-    def report(self, run: RunRef, event: AgentEvent) -> None:
+    def reopen(self, record: RunRecord) -> None:
+        self.reopened.append(record.run.key)
+
+    def resume(self, request: ExecutionRequest) -> None:
+        self.resumed.append(request.run.key)
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
         self.events.setdefault(run.key, []).append(event)
         self._told.set()
+        return len(self.events[run.key])
 
     def last_seq(self, key: RunKey) -> int:
         return len(self.events.get(key, ()))
 
-    def repeat_verdict(self, key: RunKey) -> None:
-        self.repeated.append(key)
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        self.repeated.append((run.key, seq))
 
     def delivered(self, key: RunKey) -> bool:
         return key not in self.undelivered
@@ -153,18 +173,38 @@ class Reports:
         }
 
 
+class Records:
+    """What the supervisor has written down; the test decides when it is on the disk."""
+
+    def __init__(self) -> None:
+        self.accepted: dict[RunKey, asyncio.Future[None]] = {}
+        self.forgotten: list[RunKey] = []
+
+    def accept(self, run: RunRef) -> asyncio.Future[None]:
+        self.accepted[run.key] = asyncio.get_running_loop().create_future()
+        return self.accepted[run.key]
+
+    def forget_run(self, key: RunKey) -> None:
+        self.forgotten.append(key)
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
 @pytest.fixture
 def reports() -> Reports:
     return Reports()
 
 
 @pytest.fixture
-async def make(reports: Reports) -> AsyncIterator[Callable[..., Supervisor]]:
+async def make(reports: Reports, records: Records) -> AsyncIterator[Callable[..., Supervisor]]:
     made: list[Supervisor] = []
 
     def make(handler: Handler, **options: Any) -> Supervisor:
         defaults = {"max_concurrent": 2, "queue_limit": 2, "timeout_s": 3600}
-        made.append(Supervisor(handler, reports, **{**defaults, **options}))
+        made.append(Supervisor(handler, reports, records, **{**defaults, **options}))
         return made[-1]
 
     yield make
@@ -173,6 +213,13 @@ async def make(reports: Reports) -> AsyncIterator[Callable[..., Supervisor]]:
 
 
 Make = Callable[..., Supervisor]
+
+
+async def idle(supervisor: Supervisor, *, but: int = 0) -> None:
+    """Wait until at most *but* runs are carried out; a run's task ends after its verdict."""
+    async with asyncio.timeout(5):
+        while len(supervisor.running_task_ids()) > but:  # noqa: ASYNC110 - nothing else tells
+            await asyncio.sleep(0)
 
 
 async def test_an_accepted_run_ends_with_its_handlers_verdict(make: Make, reports: Reports) -> None:
@@ -200,7 +247,7 @@ async def test_a_repeat_of_a_finished_run_sends_its_result_again(
     (await handler.started.get()).gate.set()
     await reports.verdict()
     assert supervisor.submit(request()).duplicate
-    assert reports.repeated == [("10", 1)]
+    assert reports.repeated == [(("10", 1), 2)]
     assert len(handler.runs) == 1
 
 
@@ -244,6 +291,18 @@ async def test_beyond_the_queue_a_run_is_refused_as_busy(make: Make) -> None:
     assert (refused.value.error_code, refused.value.reason) == (ErrorCode.BUSY, "slots")
 
 
+async def test_one_sessions_messages_cannot_fill_the_queue_without_end(make: Make) -> None:
+    supervisor = make(Handler(), max_concurrent=3, queue_limit=1)
+    supervisor.submit(request(1, 10))
+    supervisor.submit(request(1, 11))
+    assert supervisor.free_slots == 2
+    with pytest.raises(Refusal) as refused:
+        supervisor.submit(request(1, 12))
+    assert refused.value.error_code == ErrorCode.BUSY
+    supervisor.submit(request(2, 20))  # it need not wait
+    assert supervisor.running_task_ids() == [1, 2]
+
+
 async def test_what_the_handler_refuses_leaves_no_trace(make: Make, reports: Reports) -> None:
     handler = Handler()
     handler.refusal = Refusal(ErrorCode.UNSUPPORTED_AGENT, "no such agent")
@@ -274,6 +333,63 @@ async def test_whatever_goes_wrong_becomes_one_verdict(
     supervisor.submit(request(1, 11))
     await reports.verdict(11)
     assert reports.verdicts() == {"10": ["failed"], "11": ["failed"]}
+
+
+async def test_a_run_that_cannot_be_started_fails_and_the_next_one_is_carried_out(
+    make: Make, reports: Reports
+) -> None:
+    class Refusing(Handler):
+        def start(self, request: ExecutionRequest) -> Run:
+            if request.subtask_id != 11:
+                raise UnicodeEncodeError("utf-8", "secret", 0, 1, "surrogates not allowed")
+            return super().start(request)
+
+    handler = Refusing()
+    supervisor = make(handler, max_concurrent=1)
+    supervisor.submit(request(1, 10))
+    assert reports.verdicts() == {"10": ["failed"]}
+    assert "secret" not in (await reports.verdict()).data["error"]
+    supervisor.submit(request(1, 11))
+    (await handler.started.get()).gate.set()
+    await reports.verdict(11)
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+
+
+async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: Reports) -> None:
+    handler = Handler()
+    supervisor = make(handler)
+    told = request()
+    watched = weakref.ref(told)
+    supervisor.submit(told)
+    (await handler.started.get()).gate.set()
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+    handler.runs.clear()
+    del told
+    gc.collect()
+    assert watched() is None
+    assert supervisor.submit(request()).duplicate
+
+
+async def test_a_dispatch_again_of_what_was_superseded_is_not_forgotten_with_it(
+    make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT_S", -1.0)
+    handler = Handler()
+    supervisor = make(handler)
+    reports.undelivered.add(("10", 1))
+    supervisor.submit(request(1, 10))
+    (await handler.started.get()).gate.set()
+    await idle(supervisor)
+    supervisor.supersede(("10", 1))
+    reports.undelivered.clear()
+    assert not supervisor.submit(request(1, 10)).duplicate
+    supervisor.submit(request(2, 20))
+    again, other = await handler.started.get(), await handler.started.get()
+    await again.begun.wait()
+    other.gate.set()
+    await idle(supervisor, but=1)
+    assert [ref.subtask_id for ref in supervisor.unfinished()] == [10]
+    again.gate.set()
 
 
 async def test_a_run_beyond_its_time_is_ended_and_fails(make: Make, reports: Reports) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
@@ -36,13 +37,20 @@ class Reporter(ProgressReporter):
 class Desk:
     """A handler with what is behind it."""
 
-    def __init__(self, *, queue_limit: int = 4, base: bool | None = False) -> None:
+    def __init__(
+        self, store: StateStore, *, queue_limit: int = 4, base: bool | None = False
+    ) -> None:
         self.agent = ScriptedRunHandler([asyncio.Event()])
         self.superseded: list[RunKey] = []
-        self.outbox = Outbox(on_superseded=self.superseded.append)
+        self.outbox = Outbox(store, Outstanding([], 0), on_superseded=self.superseded.append)
         self.reporter = Reporter(self.outbox)
         self.supervisor = Supervisor(
-            self.agent, self.reporter, max_concurrent=1, queue_limit=queue_limit, timeout_s=60
+            self.agent,
+            self.reporter,
+            store,
+            max_concurrent=1,
+            queue_limit=queue_limit,
+            timeout_s=60,
         )
         self.handler = TaskHandler(self.supervisor, self.reporter)
         if base is not None:
@@ -57,8 +65,8 @@ class Desk:
 
 
 @pytest.mark.parametrize("event", [LocalEvent.DISPATCH, LocalEvent.MESSAGE])
-async def test_a_good_request_is_accepted_and_begun(event: str) -> None:
-    desk = Desk()
+async def test_a_good_request_is_accepted_and_begun(event: str, store: StateStore) -> None:
+    desk = Desk(store)
     assert await desk.ask(event, DISPATCH) == {"accepted": True}
     assert await desk.agent.started.get() == "2"
     assert await desk.ask(event, DISPATCH) == {"accepted": True, "duplicate": True}
@@ -87,9 +95,9 @@ async def test_a_good_request_is_accepted_and_begun(event: str) -> None:
     ],
 )
 async def test_an_unusable_dispatch_is_refused_by_name_and_leaves_nothing(
-    raw: object, names: str
+    raw: object, names: str, store: StateStore
 ) -> None:
-    desk = Desk()
+    desk = Desk(store)
     answer = await desk.ask(LocalEvent.DISPATCH, raw)
     assert (answer["accepted"], answer["code"]) == (False, "invalid_request")
     assert names in answer["error"]
@@ -98,8 +106,8 @@ async def test_an_unusable_dispatch_is_refused_by_name_and_leaves_nothing(
     assert not desk.outbox.depth
 
 
-async def test_refusals_carry_their_code_and_reason() -> None:
-    desk = Desk(queue_limit=0)
+async def test_refusals_carry_their_code_and_reason(store: StateStore) -> None:
+    desk = Desk(store, queue_limit=0)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     busy = await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"subtask_id": 3})
     assert (busy["accepted"], busy["code"], busy["reason"]) == (False, "busy", "slots")
@@ -112,8 +120,8 @@ async def test_refusals_carry_their_code_and_reason() -> None:
     await desk.supervisor.close()
 
 
-async def test_to_a_base_backend_a_refusal_is_a_failed_result_too() -> None:
-    desk = Desk(base=True)
+async def test_to_a_base_backend_a_refusal_is_a_failed_result_too(store: StateStore) -> None:
+    desk = Desk(store, base=True)
     await desk.ask(LocalEvent.DISPATCH, {"task_id": "t", "subtask_id": 0, "attempt": 3})
     assert desk.refusals == [(RunRef("t", 0, 3), ErrorCode.INVALID_REQUEST)]
     assert desk.outbox.depth == 1
@@ -123,14 +131,16 @@ async def test_to_a_base_backend_a_refusal_is_a_failed_result_too() -> None:
     "raw",
     [None, [], {}, {"task_id": 1}, {"task_id": 1, "subtask_id": "../x"}, {"subtask_id": 1}],
 )
-async def test_a_refusal_without_readable_ids_has_nobody_to_be_told_of(raw: object) -> None:
-    desk = Desk(base=True)
+async def test_a_refusal_without_readable_ids_has_nobody_to_be_told_of(
+    raw: object, store: StateStore
+) -> None:
+    desk = Desk(store, base=True)
     assert (await desk.ask(LocalEvent.DISPATCH, raw))["accepted"] is False
     assert not desk.refusals
 
 
-async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on() -> None:
-    desk = Desk(base=True)
+async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on(store: StateStore) -> None:
+    desk = Desk(store, base=True)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     answer = await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"subtask_id": "2", "prompt": ""})
     assert answer["accepted"] is False
@@ -140,9 +150,9 @@ async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on() -> None:
 
 @pytest.mark.parametrize(("base", "reported"), [(True, 1), (False, 0)])
 async def test_refusals_before_the_first_registration_wait_for_it(
-    base: bool, reported: int
+    base: bool, reported: int, store: StateStore
 ) -> None:
-    desk = Desk(base=None)
+    desk = Desk(store, base=None)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"prompt": ""})
     assert not desk.refusals
     desk.handler.registered(base=base)
@@ -150,8 +160,8 @@ async def test_refusals_before_the_first_registration_wait_for_it(
     assert len(desk.refusals) == reported
 
 
-async def test_a_cancel_finds_a_run_accepted_just_before() -> None:
-    desk = Desk()
+async def test_a_cancel_finds_a_run_accepted_just_before(store: StateStore) -> None:
+    desk = Desk(store)
     dispatch = desk.ask(LocalEvent.DISPATCH, DISPATCH)
     cancel = desk.ask(LocalEvent.CANCEL, {"task_id": "1", "subtask_id": "2", "reason": "user"})
     accepted, cancelled = await asyncio.gather(dispatch, cancel)
@@ -160,13 +170,13 @@ async def test_a_cancel_finds_a_run_accepted_just_before() -> None:
     await desk.supervisor.close()
 
 
-async def test_a_cancel_of_an_unknown_run_says_so() -> None:
-    answer = await Desk().ask(LocalEvent.CANCEL, {"task_id": 1, "subtask_id": 0})
+async def test_a_cancel_of_an_unknown_run_says_so(store: StateStore) -> None:
+    answer = await Desk(store).ask(LocalEvent.CANCEL, {"task_id": 1, "subtask_id": 0})
     assert answer == {"success": True, "state": "unknown"}
 
 
-async def test_an_answer_reaches_the_run_that_asked() -> None:
-    desk = Desk()
+async def test_an_answer_reaches_the_run_that_asked(store: StateStore) -> None:
+    desk = Desk(store)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     raw = {"task_id": 1, "subtask_id": 2, "request_id": "q", "decision": "allow"}
     assert await desk.ask(LocalEvent.INPUT, raw) == {"success": True}
@@ -176,27 +186,31 @@ async def test_an_answer_reaches_the_run_that_asked() -> None:
     await desk.supervisor.close()
 
 
-async def test_a_close_ends_the_sessions_warm_process() -> None:
-    desk = Desk()
+async def test_a_close_ends_the_sessions_warm_process(store: StateStore) -> None:
+    desk = Desk(store)
     assert await desk.ask(LocalEvent.CLOSE, {"task_id": 0}) == {"success": True}
     assert desk.agent.closed_sessions == [0]
 
 
 @pytest.mark.parametrize("event", [LocalEvent.CANCEL, LocalEvent.INPUT, LocalEvent.CLOSE])
 @pytest.mark.parametrize("raw", [None, [], "x", {}, {"task_id": []}])
-async def test_other_unusable_messages_are_answered_as_failures(event: str, raw: object) -> None:
-    answer = await Desk().ask(event, raw)
+async def test_other_unusable_messages_are_answered_as_failures(
+    event: str, raw: object, store: StateStore
+) -> None:
+    answer = await Desk(store).ask(event, raw)
     assert (answer["success"], answer["code"]) == (False, "invalid_request")
 
 
-async def test_an_unknown_event_is_answered_as_a_failure() -> None:
-    answer = await Desk().ask("local:task:explode", {"task_id": 1})
+async def test_an_unknown_event_is_answered_as_a_failure(store: StateStore) -> None:
+    answer = await Desk(store).ask("local:task:explode", {"task_id": 1})
     assert (answer["success"], answer["code"]) == (False, "unknown_event")
 
 
-async def test_log_lines_name_runs_and_never_contents(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_name_runs_and_never_contents(
+    caplog: pytest.LogCaptureFixture, store: StateStore
+) -> None:
     caplog.set_level(logging.DEBUG)
-    desk = Desk()
+    desk = Desk(store)
     secrets = {"prompt": "sesame", "git_token": "sesame", "max_turns": "sesame"}
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | secrets)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | secrets | {"max_turns": 1})

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.progress_reporter import ProgressReporter
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
@@ -69,8 +70,10 @@ class Backend:
 class Told:
     """A reporter, the run it tells of, and what came out."""
 
-    def __init__(self, merge_for_s: float = 3600, request: ExecutionRequest = REQUEST) -> None:
-        self.outbox = Outbox(on_superseded=lambda key: None)
+    def __init__(
+        self, store: StateStore, merge_for_s: float = 3600, request: ExecutionRequest = REQUEST
+    ) -> None:
+        self.outbox = Outbox(store, Outstanding([], 0), on_superseded=lambda key: None)
         self.backend = Backend()
         self.redactor = Redactor([EXECUTOR_TOKEN])
         self.reporter = ProgressReporter(self.outbox, self.redactor, merge_for_s=merge_for_s)
@@ -94,17 +97,17 @@ class Told:
 
 
 @pytest.fixture
-async def told() -> Told:
-    return Told()
+async def told(store: StateStore) -> Told:
+    return Told(store)
 
 
 async def test_events_are_numbered_from_one_without_gaps(told: Told) -> None:
     told.tell(EventType.STARTED)
     told.tell(EventType.WORKSPACE_PREPARED)
-    told.tell(EventType.COMPLETED)
+    assert told.reporter.last_seq(RUN.key) == 2
+    assert told.reporter.report(RUN, AgentEvent(EventType.COMPLETED, {})) == 3
     events = await told.out()
     assert [event.seq for event in events] == [1, 2, 3]
-    assert told.reporter.last_seq(RUN.key) == 3
     assert (events[0].task_title, events[0].subtask_title) == ("T", "S")
 
 
@@ -121,8 +124,8 @@ async def test_the_first_delta_goes_at_once_and_later_ones_are_merged(told: Told
     assert [e.event.data.get("offset") for e in events] == [0, 1, None]
 
 
-async def test_without_merging_every_delta_goes_at_once() -> None:
-    told = Told(merge_for_s=0)
+async def test_without_merging_every_delta_goes_at_once(store: StateStore) -> None:
+    told = Told(store, merge_for_s=0)
     pump = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
     told.delta("a", 0)
     await told.backend.expect(EventType.LLM_STREAM)
@@ -134,8 +137,8 @@ async def test_without_merging_every_delta_goes_at_once() -> None:
     assert [event.event.data["content"] for event in told.backend.events] == ["a", "b", "c"]
 
 
-async def test_merged_text_arrives_without_anything_after_it() -> None:
-    told = Told(merge_for_s=0.001)
+async def test_merged_text_arrives_without_anything_after_it(store: StateStore) -> None:
+    told = Told(store, merge_for_s=0.001)
     pump = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
     told.delta("a", 0)
     await told.backend.expect(EventType.LLM_STREAM)
@@ -147,8 +150,8 @@ async def test_merged_text_arrives_without_anything_after_it() -> None:
     assert merged.event.data == {"message_id": "m", "content": "bc", "offset": 1}
 
 
-async def test_while_disconnected_text_is_gathered_into_large_chunks() -> None:
-    told = Told(merge_for_s=0)
+async def test_while_disconnected_text_is_gathered_into_large_chunks(store: StateStore) -> None:
+    told = Told(store, merge_for_s=0)
     loop = asyncio.get_running_loop()
     for offset in range(10):
         told.delta("z", offset)
@@ -214,12 +217,14 @@ async def test_a_message_left_open_is_closed_before_the_verdict(told: Told) -> N
     assert events[3].data == {"message_id": "m", "error": "it broke", "code": "timed_out"}
 
 
-async def test_nothing_follows_a_verdict_but_its_repeat(told: Told) -> None:
+async def test_nothing_follows_a_verdict_but_its_repeat(store: StateStore) -> None:
+    await store.accept(RUN)
+    told = Told(store)
     told.tell(EventType.COMPLETED, result="first")
     told.tell(EventType.FAILED, error="late", error_code="internal")
     await told.out()
     assert told.reporter.delivered(RUN.key)
-    told.reporter.repeat_verdict(RUN.key)
+    told.reporter.repeat_verdict(RUN, 1)
     events = await told.out()
     assert [event.event.data for event in events] == [{"result": "first"}] * 2
     assert [event.seq for event in events] == [1, 1]
@@ -257,10 +262,12 @@ def chunks(events: list[NumberedEvent]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("form", KEY_FORMS)
-async def test_a_secret_in_any_form_over_any_seam_is_masked_in_the_message(form: str) -> None:
+async def test_a_secret_in_any_form_over_any_seam_is_masked_in_the_message(
+    form: str, store: StateStore
+) -> None:
     secret = KEY_FORMS[form]
     for merge_for_s in (0, 3600):
-        told = Told(merge_for_s, SECRETIVE)
+        told = Told(store, merge_for_s, SECRETIVE)
         pump = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
         while not told.outbox.connected:
             await asyncio.wait({pump}, timeout=0)
@@ -282,16 +289,16 @@ async def test_a_secret_in_any_form_over_any_seam_is_masked_in_the_message(form:
         assert [offset for offset, _ in sent] == lengths[:-1]
 
 
-async def test_text_that_is_no_secret_is_not_held_back() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_text_that_is_no_secret_is_not_held_back(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     told.delta("The", 0)
     told.delta(" answer: ", 3)
     assert told.reporter.last_seq(RUN.key) == 1
     assert chunks(await told.out()) == [(0, "The"), (3, " answer: ")]
 
 
-async def test_held_text_comes_before_the_tool_call_that_ends_its_block() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_held_text_comes_before_the_tool_call_that_ends_its_block(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     told.delta("Let me see the files", 0)
     told.tell(EventType.TOOL_CALL, tool_id="t", tool_name="Read", arguments={})
     told.delta("\n\nThis i", 20)
@@ -306,8 +313,8 @@ async def test_held_text_comes_before_the_tool_call_that_ends_its_block() -> Non
     assert events[-1].event.data["content"] == "".join(texts)
 
 
-async def test_an_event_of_another_agent_does_not_open_a_seam() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_an_event_of_another_agent_does_not_open_a_seam(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     worker = Source("w", agent_type="worker")
     half = len(KEY) // 2
     told.delta(f"It is {KEY[:half]}", 0)
@@ -319,8 +326,8 @@ async def test_an_event_of_another_agent_does_not_open_a_seam() -> None:
     assert "".join(text for _, text in chunks(await told.out())) == f"It is {MASK}"
 
 
-async def test_no_event_of_a_run_shows_a_secret_wherever_it_stands() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_no_event_of_a_run_shows_a_secret_wherever_it_stands(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     for form in KEY_FORMS.values():
         told.tell(EventType.STARTED, task=form, session_id="s-1")
         told.tell(EventType.WORKSPACE_PREPARED, path=f"/w/{form}", branch=form)
@@ -352,8 +359,8 @@ async def test_no_event_of_a_run_shows_a_secret_wherever_it_stands() -> None:
     assert events[2].event.data == {"sdk_session_id": "s-1"}
 
 
-async def test_what_another_run_calls_secret_is_ordinary_text_here() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_what_another_run_calls_secret_is_ordinary_text_here(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     other = ExecutionRequest.model_validate({"task_id": 1, "subtask_id": 1, "prompt": "hi"})
     told.reporter.open(other)
     told.reporter.report(other.run, AgentEvent(EventType.WARNING, {"message": KEY}))
@@ -361,8 +368,8 @@ async def test_what_another_run_calls_secret_is_ordinary_text_here() -> None:
     assert event.event.data["message"] == KEY
 
 
-async def test_the_logs_know_a_run_s_secrets_from_its_acceptance_on() -> None:
-    told = Told(3600, SECRETIVE)
+async def test_the_logs_know_a_run_s_secrets_from_its_acceptance_on(store: StateStore) -> None:
+    told = Told(store, 3600, SECRETIVE)
     assert KEY not in told.redactor.redact(f"refused {KEY}")
     told.tell(EventType.COMPLETED, result="")
     assert KEY not in told.redactor.redact(f"a late line {KEY}")

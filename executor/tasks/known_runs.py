@@ -1,0 +1,109 @@
+"""The runs that an executor knows: the unfinished ones, and the last finished ones for repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, takewhile
+from typing import Literal
+
+from executor.tasks.run_handler import Run
+from shared.protocol.events import RunKey, RunRef
+from shared.status import ErrorCode
+
+
+@dataclass(slots=True, eq=False)
+class AcceptedRun:
+    """One accepted run, from its dispatch until it is forgotten."""
+
+    ref: RunRef
+    run: Run | None = None
+    """While it is carried out."""
+    task: asyncio.Task[None] | None = None
+    cancelled: bool = False
+    reason: str | None = None
+    finished: bool = False
+    """Whether its verdict has been told; its task may still have a last step to take."""
+    last_seq: int = 0
+    """The number of its verdict, once that has been told."""
+    ended_at: float = 0.0
+    """When it was retired, by the event loop's clock."""
+    left: Literal["queued", "interrupted"] | None = None
+    """How an earlier process left it, while it waits to be dispatched again."""
+    written: asyncio.Future[None] | None = field(default=None, repr=False)
+    """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
+    sdk_session_id: str | None = None
+    ended_as: ErrorCode | None = None
+    """Why the supervisor itself ended the run, if it did."""
+    stopping: asyncio.Task[None] | None = field(default=None, repr=False)
+    """The escalation of a cancel."""
+
+    @property
+    def key(self) -> RunKey:
+        """What repeats are recognised by."""
+        return self.ref.key
+
+    @property
+    def names(self) -> dict[str, int | str]:
+        """What log lines about it are bound to."""
+        return {"task_id": self.ref.task_id, "subtask_id": self.ref.subtask_id}
+
+
+class KnownRuns:
+    """Runs by their key. A superseded run is not known any more, though it may still be ending."""
+
+    def __init__(self) -> None:
+        self._unfinished: dict[RunKey, AcceptedRun] = {}
+        self._finished: dict[RunKey, AcceptedRun] = {}
+        """In the order in which they ended."""
+        self._of_subtask: dict[str, dict[RunKey, AcceptedRun]] = {}
+
+    def __iter__(self) -> Iterator[AcceptedRun]:
+        return chain(self._finished.values(), self._unfinished.values())
+
+    def __contains__(self, entry: AcceptedRun) -> bool:
+        return self.get(entry.key) is entry
+
+    @property
+    def unfinished(self) -> list[AcceptedRun]:
+        """Those without a verdict, in the order in which they came."""
+        return [entry for entry in self._unfinished.values() if not entry.finished]
+
+    def get(self, key: RunKey) -> AcceptedRun | None:
+        """The run of this key, if it is known."""
+        return self._unfinished.get(key) or self._finished.get(key)
+
+    def of_subtask(self, subtask_id: int | str) -> list[AcceptedRun]:
+        """Every attempt at this run."""
+        return list(self._of_subtask.get(str(subtask_id), {}).values())
+
+    def of_session(self, task_id: int | str) -> list[AcceptedRun]:
+        """Every run of this session."""
+        return [entry for entry in self if entry.ref.session == str(task_id)]
+
+    def add(self, entry: AcceptedRun) -> None:
+        """Know an accepted run."""
+        self._unfinished[entry.key] = entry
+        self._of_subtask.setdefault(entry.key[0], {})[entry.key] = entry
+
+    def remove(self, key: RunKey) -> AcceptedRun | None:
+        """Forget a run; returns it if it was known."""
+        attempts = self._of_subtask.get(key[0], {})
+        attempts.pop(key, None)
+        if not attempts:
+            self._of_subtask.pop(key[0], None)
+        return self._unfinished.pop(key, None) or self._finished.pop(key, None)
+
+    def retire(self, entry: AcceptedRun, *, now: float) -> None:
+        """Keep what a repeat of an ended run needs, and let go of the rest."""
+        entry.run = entry.task = entry.stopping = entry.left = None
+        entry.ended_at = now
+        if entry in self:
+            self._finished[entry.key] = self._unfinished.pop(entry.key)
+
+    def ended_before(self, time: float) -> list[RunKey]:
+        """The runs that were retired before *time*, the oldest first."""
+        return list(
+            takewhile(lambda key: self._finished[key].ended_at < time, iter(self._finished))
+        )

@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ _OURS = ("EXECUTOR_", "WEGENT_", "LOCAL_", "LOG_", "ANTHROPIC_", "CLAUDE", "MANA
 
 class ProgramError(Exception):
     """A program did not do what a measurement needs; the text has its last words."""
+
+
+@contextmanager
+def temporary_folder() -> Generator[Path]:
+    """For homes, workspaces and logs; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,6 +41,7 @@ from bench._programs import (
     manager,
     program,
     scripted_model,
+    temporary_folder,
     until,
 )
 from executor.tasks.agent_environment import DEFAULTS
@@ -226,8 +226,8 @@ def milliseconds_since(began: float) -> float:
 
 async def measure(rounds: int) -> dict[str, list[Pair]]:
     """Go all ways *rounds* times, every second round in the opposite order."""
-    place = Path(tempfile.mkdtemp(prefix="bench-dispatch-"))
     async with AsyncExitStack() as stack:
+        place = stack.enter_context(temporary_folder())
         url = await stack.enter_async_context(scripted_model(place))
         (place / "whole").mkdir()
         ways: dict[str, Way] = {

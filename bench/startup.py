@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,14 @@ if not __package__:  # started as a file: the repository's root belongs on the p
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from bench._measure import Report, arguments
-from bench._programs import clean_environment, executor_environment, last_words, program, until
+from bench._programs import (
+    clean_environment,
+    executor_environment,
+    last_words,
+    program,
+    temporary_folder,
+    until,
+)
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 
@@ -118,19 +124,19 @@ def rss_mb(pid: int | None) -> float:
 
 async def measure(rounds: int) -> tuple[list[float], list[float], list[Start]]:
     """All starts: of an empty Python, of one with the libraries, of the executor."""
-    place = Path(tempfile.mkdtemp(prefix="bench-startup-"))
     watch = RegisterWatch()
     empty: list[float] = []
     libraries: list[float] = []
     starts: list[Start] = []
-    async with open_backend(FakeBackend(register_ack=watch.answer)) as backend:
-        for number in range(rounds + WARM_UP):
-            times = [await start_python(code, place) for code in ("pass", LIBRARIES)]
-            start = await start_executor(place, backend, watch)
-            if number >= WARM_UP:
-                empty.append(times[0])
-                libraries.append(times[1])
-                starts.append(start)
+    with temporary_folder() as place:
+        async with open_backend(FakeBackend(register_ack=watch.answer)) as backend:
+            for number in range(rounds + WARM_UP):
+                times = [await start_python(code, place) for code in ("pass", LIBRARIES)]
+                start = await start_executor(place, backend, watch)
+                if number >= WARM_UP:
+                    empty.append(times[0])
+                    libraries.append(times[1])
+                    starts.append(start)
     return empty, libraries, starts
 
 

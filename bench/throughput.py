@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from bench._programs import (
     manager_tokens,
     program,
     stop,
+    temporary_folder,
     until,
 )
 from bench._throughput_sides import delta
@@ -74,10 +74,10 @@ class Outcome:
 
 async def run(case: Case) -> Outcome:
     """One case, with processes of its own."""
-    place = Path(tempfile.mkdtemp(prefix="bench-throughput-"))
     script = str(ROOT / "bench" / "_throughput_sides.py")
-    env = clean_environment(place)
     async with AsyncExitStack() as stack:
+        place = stack.enter_context(temporary_folder())
+        env = clean_environment(place)
 
         async def start(side: str, **options: Any) -> asyncio.subprocess.Process:
             argument = json.dumps({"side": side, **options})

@@ -15,6 +15,7 @@ from executor.agents.orphans import end_left_behind
 from executor.config import ExecutorSettings
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
+from executor.home_lock import HomeLock
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.identity import BackendMemory, describe_host, load_executor_id
@@ -23,8 +24,9 @@ from executor.modes.local.progress_reporter import ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.websocket_client import WebSocketClient
+from executor.shielding import in_thread
 from executor.signals import StopSignals
-from executor.tasks.agent_environment import ExecutorApi
+from executor.tasks.agent_environment import ExecutorApi, claude_state
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.allowed_hosts import read_hosts
 from executor.tasks.in_process import InProcessRunHandler
@@ -35,7 +37,7 @@ from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
 from shared.errors import ConfigError
 from shared.logging import get_logger
-from shared.private_files import make_private_directory
+from shared.private_files import empty_directory, make_private_directory
 from shared.protocol.events import RunKey
 from shared.protocol.execution import Isolation
 from shared.protocol.local import Register
@@ -51,20 +53,24 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
     """Run local mode until the first stop signal; every part lives and ends in here.
 
     Raises:
-        ConfigError: The home cannot be used.
+        ConfigError: The home cannot be used, or another executor is using it.
         LinkRejected: The backend refused this executor before it was ever registered.
     """
-    executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
-    adopting = await asyncio.to_thread(subreaper.adopt)
-    await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
-    state = await StateStore.open(settings.home / "state.db")
-    reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
+    lock = await in_thread(HomeLock.acquire, settings.home)
     try:
-        await _run(settings, stop, redactor, state, executor_id, memory)
+        adopting = await asyncio.to_thread(subreaper.adopt)
+        await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
+        executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
+        state = await StateStore.open(settings.home / "state.db")
+        reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
+        try:
+            await _run(settings, stop, redactor, state, executor_id, memory)
+        finally:
+            if reaping is not None:
+                reaping.cancel()
+            await state.close()
     finally:
-        if reaping is not None:
-            reaping.cancel()
-        await state.close()
+        lock.release()
 
 
 async def _run(
@@ -149,10 +155,14 @@ async def _run(
 
 
 def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:
+    """Make what is missing, and clear what an executor that was killed has left."""
     executor_id = load_executor_id(settings.home)
     try:
         make_private_directory(_private_dir(settings))
+        empty_directory(_private_dir(settings))
         make_private_directory(settings.workspace_root)
+        # The CLI would make it for everybody to read.
+        make_private_directory(claude_state(settings.home))
     except OSError as exc:
         raise ConfigError(
             f"{exc.filename} cannot be used: {exc.strerror}",

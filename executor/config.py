@@ -43,6 +43,13 @@ def _absolute(path: Path) -> Path:
         raise ValueError("names a user (~name) whom this machine does not know") from None
 
 
+def _default_home() -> Path:
+    try:
+        return Path.home() / ".wegent-executor"
+    except RuntimeError:
+        raise ValueError("is not set, and this user has no home directory") from None
+
+
 def _directory(path: Path) -> Path:
     path = _absolute(path)
     if path.exists() and not path.is_dir():
@@ -161,7 +168,7 @@ class ExecutorSettings(BaseSettings):
 
     # --- Where things lie ---
     home: Annotated[Path, AfterValidator(_directory)] = Field(
-        default_factory=lambda: Path.home() / ".wegent-executor",
+        default_factory=_default_home,
         validation_alias=HOME_VARIABLE,
         description="Main folder, with `config.env` in it; read from the environment only",
     )
@@ -392,8 +399,14 @@ def exposed_config_file(home: Path) -> Path | None:
 
 
 def _config_file() -> Path:
-    home = os.environ.get(HOME_VARIABLE) or Path.home() / ".wegent-executor"
-    return Path(home).expanduser().absolute() / CONFIG_FILE
+    named = os.environ.get(HOME_VARIABLE)
+    try:
+        return (_absolute(Path(named)) if named else _default_home()) / CONFIG_FILE
+    except ValueError as exc:
+        raise ConfigError(
+            f"{HOME_VARIABLE}: {exc}",
+            hint=f"name a folder of this user: export {HOME_VARIABLE}=<folder>",
+        ) from None
 
 
 def _explained(errors: list[ErrorDetails], file: Path) -> ConfigError:

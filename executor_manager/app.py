@@ -25,7 +25,7 @@ from executor_manager.config import ManagerSettings
 from executor_manager.nodes.connections import Connections
 from executor_manager.nodes.messages import Messages
 from executor_manager.nodes.namespace import LocalExecutorNamespace
-from executor_manager.scheduler.dispatcher import Dispatcher
+from executor_manager.scheduler.dispatcher import CALL_TIMEOUT_S, POLL_S, Dispatcher
 from executor_manager.scheduler.leases import expire_forever
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
@@ -64,6 +64,8 @@ async def open_manager(
     redactor: Redactor,
     *,
     keepalive_seconds: float = KEEPALIVE_SECONDS,
+    call_timeout_s: float = CALL_TIMEOUT_S,
+    poll_s: float = POLL_S,
 ) -> AsyncIterator[Manager]:
     """Open the store and run the loops for as long as the context lasts.
 
@@ -73,6 +75,8 @@ async def open_manager(
     Args:
         redactor: Learns the secrets that requests bring, for the logs.
         keepalive_seconds: After this long without traffic a stream gets a comment.
+        call_timeout_s: How long an executor may take to answer a dispatch or a cancel.
+        poll_s: How long the dispatcher sleeps when nothing wakes it.
     """
     hub = Hub()
     async with Store.open(
@@ -106,12 +110,18 @@ async def open_manager(
         asgi = socketio.ASGIApp(sio, other_asgi_app=api, socketio_path=SOCKETIO_PATH)
         try:
             async with asyncio.TaskGroup() as group:
+                dispatcher = Dispatcher(
+                    store,
+                    executors,
+                    hub.queue,
+                    redactor,
+                    call_timeout_s=call_timeout_s,
+                    poll_s=poll_s,
+                )
                 loops = [
+                    group.create_task(dispatcher.run(), name="dispatcher"),
                     group.create_task(
-                        Dispatcher(store, executors, hub.queue, redactor).run(), name="dispatcher"
-                    ),
-                    group.create_task(
-                        expire_forever(store.leases, first_after_s=settings.heartbeat_timeout),
+                        expire_forever(store.leases, grace_s=settings.heartbeat_timeout),
                         name="lease watch",
                     ),
                 ]

@@ -11,22 +11,26 @@ Exit status: 0 when the run completed, 1 when it did not or could not be started
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.rule import Rule
 from rich.syntax import Syntax
+from rich.terminal_theme import MONOKAI
 
 if not __package__:  # started as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -62,9 +66,23 @@ class Task:
     """Whether it is the demo's own repository, still to be made."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit status."""
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    parser = argparse.ArgumentParser(description="Run a coding task from end to end.")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep a picture of it (SVG)")
+    record: Path | None = parser.parse_args(argv).record
+    if record is not None:
+        console = Console(highlight=False, record=True, width=120, force_terminal=False)
+    else:
+        console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    status = run(console)
+    if record is not None:
+        save_picture(console, record)
+    return status
+
+
+def run(console: Console) -> int:
+    """Run the demo on *console*; whatever stops it is said there."""
     try:
         return asyncio.run(demo(console, os.environ))
     except (DemoError, ApiError) as exc:
@@ -95,6 +113,7 @@ async def demo(console: Console, environ: Mapping[str, str]) -> int:
             "WEGENT_BACKEND_URL": url,
             "WEGENT_AUTH_TOKEN": read_token(place / "manager" / "executor-token"),
             "LOCAL_ALLOW_LOCAL_REPOSITORIES": "true" if task.local else "false",
+            "LOCAL_SHUTDOWN_GRACE_SECONDS": "0",  # whoever interrupts the demo is done with it
         }
         console.print(f"manager    {url}  (API at {url}/docs)")
         stderr_path = place / "executor.stderr"
@@ -117,6 +136,8 @@ def choose_task(place: Path, environ: Mapping[str, str]) -> Task:
     prompt, repo = environ.get("PROMPT") or "", environ.get("REPO") or ""
     if repo and "://" not in repo and Path(repo).expanduser().is_dir():
         return Task(prompt or PROMPT, Path(repo).expanduser().resolve().as_uri(), local=True)
+    if repo and ":" not in repo:
+        raise DemoError(f"REPO is {repo!r}, which is neither a folder of this machine nor a URL")
     if repo:
         return Task(prompt or PROMPT, repo, local=repo.startswith("file:"))
     if prompt:
@@ -236,6 +257,12 @@ async def summary(console: Console, place: Path, outcome: dict[str, Any], second
     console.print(f"logs       {place / 'executor' / 'logs' / 'executor.log'}")
     console.print(f"           {place / 'manager' / 'logs' / 'manager.log'}")
     return 0 if completed else 1
+
+
+def save_picture(console: Console, path: Path) -> None:
+    """What was shown, as an SVG that asks nobody for a font."""
+    plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    console.save_svg(str(path), title="make demo", theme=MONOKAI, code_format=plain)
 
 
 def read_token(path: Path) -> str:

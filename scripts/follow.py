@@ -96,7 +96,7 @@ class RunView:
                 self._todo_calls.add(data["tool_id"])  # shown as a list by agent.todos
             case "llm.tool_call":
                 self._state(data["tool_name"])
-                arguments = self._local(_brief(data.get("arguments")))
+                arguments = self._brief(data.get("arguments"))
                 self._print(f"{data['tool_name']}  {arguments}", style="cyan")
             case "llm.tool_result" if data["tool_id"] not in self._todo_calls:
                 self._result(data)
@@ -113,7 +113,7 @@ class RunView:
                 text = data.get("message") or data.get("error") or ""
                 self._print(text, style="yellow", prefix="! ")
             case "agent.input_required":
-                self._print(f"asks: {_brief(data.get('tool_input'))}", style="yellow")
+                self._print(f"asks: {self._brief(data.get('tool_input'))}", style="yellow")
             case "lifecycle.completed" | "lifecycle.failed" | "lifecycle.cancelled":
                 self._state(kind.partition(".")[2])
                 self._progress.update(self._bar, completed=100)
@@ -148,6 +148,14 @@ class RunView:
         """*text* with paths inside the workspace made short."""
         return text.replace(f"{self._workspace}/", "") if self._workspace else text
 
+    def _brief(self, arguments: Any) -> str:
+        """The arguments of a tool in one line."""
+        if isinstance(arguments, dict):
+            for name in ("command", "file_path", "path", "pattern", "url", "query"):
+                if isinstance(arguments.get(name), str):
+                    return _one_line(self._local(arguments[name]))
+        return _one_line(self._local(json.dumps(arguments, ensure_ascii=False)))
+
     def _note(self, text: str) -> None:
         self._print(text, style="green", prefix="- ")
 
@@ -160,15 +168,6 @@ class RunView:
     def _redraw(self) -> None:
         if self._live.is_started:
             self._live.update(Group(Text(self._line), self._progress))
-
-
-def _brief(arguments: Any) -> str:
-    """The arguments of a tool in one line."""
-    if isinstance(arguments, dict):
-        for name in ("command", "file_path", "path", "pattern", "url", "query"):
-            if isinstance(arguments.get(name), str):
-                return _one_line(arguments[name])
-    return _one_line(json.dumps(arguments, ensure_ascii=False))
 
 
 def _one_line(text: str) -> str:

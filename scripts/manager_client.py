@@ -20,7 +20,8 @@ class ManagerClient:
     """An async context manager around one HTTP session."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        # An executor's WEGENT_BACKEND_URL may be ws(s); it is the same server.
+        self.url = "http" + url[2:].rstrip("/") if url.startswith("ws") else url.rstrip("/")
         self._token = token
         self._http: aiohttp.ClientSession | None = None
 
@@ -60,20 +61,24 @@ class ManagerClient:
 
     async def events(self, task_id: str) -> AsyncGenerator[Event]:
         """Every event of a run from its first to its verdict, as they come."""
-        async with self._session.get(f"{self.url}/api/v1/tasks/{task_id}/events") as response:
-            await self._check(response)
-            name, data = "", ""
-            async for raw in response.content:
-                line = raw.decode().rstrip("\r\n")
-                if line.startswith("event:"):
-                    name = line[6:].strip()
-                elif line.startswith("data:"):
-                    data += line[5:].strip()
-                elif not line and data:
-                    if name == "close":
-                        return
-                    yield json.loads(data)
-                    name, data = "", ""
+        try:
+            async with self._session.get(f"{self.url}/api/v1/tasks/{task_id}/events") as response:
+                await self._check(response)
+                name, data = "", ""
+                async for raw in response.content:
+                    line = raw.decode().rstrip("\r\n")
+                    if line.startswith("event:"):
+                        name = line[6:].strip()
+                    elif line.startswith("data:"):
+                        data += line[5:].strip()
+                    elif not line and data:
+                        if name == "close":
+                            return
+                        yield json.loads(data)
+                        name, data = "", ""
+        except aiohttp.ClientError as exc:
+            raise self._no_answer(exc) from exc
+        raise ApiError(f"{self.url} ended the stream before the run had ended")
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -88,7 +93,10 @@ class ManagerClient:
                 answer: dict[str, Any] = await response.json()
                 return answer
         except (aiohttp.ClientError, TimeoutError) as exc:
-            raise ApiError(f"no answer from {self.url}: {str(exc) or type(exc).__name__}") from exc
+            raise self._no_answer(exc) from exc
+
+    def _no_answer(self, exc: Exception) -> ApiError:
+        return ApiError(f"no answer from {self.url}: {str(exc) or type(exc).__name__}")
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.ok:

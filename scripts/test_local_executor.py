@@ -85,7 +85,7 @@ async def check(console: Console, args: argparse.Namespace, token: str) -> int:
     async with ManagerClient(args.backend_url, token) as client:
         online = [node for node in await client.nodes() if node["status"] == "online"]
         for node in online:
-            console.print(f"online: {node['name']} ({node['id']})", markup=False)
+            console.print(f"online: {node['name']} ({node['node_id']})", markup=False)
         if not online:
             console.print(f"no executor is online at {args.backend_url}", markup=False)
             return EXIT_OFFLINE

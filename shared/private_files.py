@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,15 @@ def make_private_directory(path: Path) -> None:
         return
     make_private_directory(path.parent)
     path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def empty_directory(path: Path) -> None:
+    """Delete all that is in *path*; a link in there goes, not where it leads."""
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def write_private_file(path: Path, text: str) -> None:

@@ -70,6 +70,13 @@ async def end(processes: Iterable[psutil.Process], mark: str, *, grace_s: float)
             return
 
 
+def kill(processes: Iterable[psutil.Process], mark: str) -> None:
+    """End *processes* and all that carry *mark* at once, without looking whether they do."""
+    for process in (*processes, *marked(mark)):
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def _end_once(known: list[psutil.Process], mark: str, grace_s: float) -> list[psutil.Process]:
     """One round; returns what is still there and what has come."""
     found = {process.pid: process for process in (*known, *marked(mark)) if _alive(process)}

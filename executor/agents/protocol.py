@@ -98,7 +98,7 @@ class AgentJob:
     @property
     def fingerprint(self) -> str:
         """A digest of everything that a live process cannot change between two turns."""
-        asked = self.request.model_dump_json(
+        asked = self.request.model_dump(
             include={
                 "bot",
                 "system_prompt",
@@ -110,7 +110,7 @@ class AgentJob:
         )
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
         walls = [repr(self.sandbox), self.trust_repository]
-        text = json.dumps([asked, given, walls, sorted(self.env.items())])
+        text = json.dumps([asked, given, walls, sorted(self.env.items())], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -145,6 +145,11 @@ class AgentSession(Protocol):
         """The agent's process, or ``None`` when it has none."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a turn; ``False`` once its process has died or it was closed."""
+        ...
+
     def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`."""
         ...
@@ -156,8 +161,8 @@ class AgentSession(Protocol):
     async def close(self) -> None:
         """End the process and everything it started, also while being cancelled.
 
-        Bounded in time, and harmless when called again. An error means "not graceful", never
-        "not closed".
+        Bounded in time, and harmless when called again. What was not graceful is logged, never
+        raised.
         """
         ...
 

@@ -109,6 +109,19 @@ _LOGIN: Final = ("CLAUDE_CONFIG_DIR", "CLAUDE_CODE_OAUTH_TOKEN")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def claude_state(home: Path) -> Path:
+    """Where Claude keeps its own state when a key is given, instead of the user's login."""
+    return home / "claude"
+
+
+def users_claude_state(environ: Mapping[str, str]) -> Path | None:
+    """Where Claude keeps the state of the user whose variables these are, if that can be told."""
+    if named := environ.get("CLAUDE_CONFIG_DIR"):
+        return Path(named)
+    home = environ.get("USERPROFILE" if sys.platform == "win32" else "HOME")
+    return Path(home) / ".claude" if home else None
+
+
 def agent_environment(
     request: ExecutionRequest,
     *,
@@ -124,7 +137,7 @@ def agent_environment(
     Args:
         environ: The executor's own variables, of which an allow-list is passed on.
         executor: The executor's own key; it goes to the executor's own base URL only.
-        home: The executor's home; with a key, Claude's state is in ``{home}/claude``.
+        home: The executor's home; with a key, Claude's state is in there.
 
     Raises:
         RunError: ``credentials_missing``: another base URL than the executor's, without a key.
@@ -154,7 +167,7 @@ def agent_environment(
     if model:
         env["ANTHROPIC_MODEL"] = model
     if has_key:
-        return AgentEnvironment(env, model, home / "claude")
+        return AgentEnvironment(env, model, claude_state(home))
     env |= {name: environ[name] for name in _LOGIN if environ.get(name)}
     return AgentEnvironment(env, model, None)
 
@@ -192,7 +205,13 @@ def _text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    return value if isinstance(value, str) and "\0" not in value else None
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character, which no environment can hold
+        return None
+    return value
 
 
 def _origin(base_url: str | None) -> str:

@@ -12,6 +12,7 @@ from executor.tasks.agent_environment import (
     AgentEnvironment,
     ExecutorApi,
     agent_environment,
+    users_claude_state,
 )
 from executor.tasks.allowed_hosts import hosts_of_run
 from executor.tasks.isolation import IsolationRules, Walls
@@ -76,14 +77,18 @@ class AgentRules:
         config_dir: Path | None,
         sandbox: Sandbox | None,
     ) -> ToolPolicy:
-        """What the agent's tools may do; *config_dir* is the agent's own state."""
+        """What the agent's tools may do.
+
+        *config_dir* is the agent's own state; ``None``: the user's own.
+        """
+        claude_dir = config_dir if config_dir is not None else users_claude_state(self.environ)
         return policy_for(
             limits_for(
                 request,
                 cwd=workspace.cwd,
                 session_dir=workspace.session_dir,
                 mode=self.mode(request),
-                config_dir=config_dir,
+                claude_dir=claude_dir,
                 hosts=sandbox.hosts if sandbox is not None else None,
             )
         )

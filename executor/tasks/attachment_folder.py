@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from executor.shielding import in_thread
 from executor.tasks.attachment_names import numbered
-from executor.tasks.shielding import in_thread
 from shared.errors import RunError
 from shared.status import ErrorCode
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from executor.shielding import in_thread
 from executor.tasks.git import Git, GitFailed
 from executor.tasks.git_credentials import NO_HELPERS
-from executor.tasks.shielding import in_thread
 
 LOCAL_TIMEOUT_S: Final = 60.0
 """For commands that touch only the disk."""

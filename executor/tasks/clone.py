@@ -131,7 +131,7 @@ def clone_failed(
             ErrorCode.CLONE_FAILED,
             f"{where}: {failure.message}",
             details=_details(failure, redactor),
-            hint="check the network, or allow more time for clones",
+            hint="check the network, or raise LOCAL_CLONE_TIMEOUT_SECONDS on the executor",
         )
     if isinstance(failure, GitMissing):
         hint = "install git on the executor's machine"

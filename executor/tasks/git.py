@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from executor.agents import process_tree
-from executor.tasks.shielding import finish
+from executor.shielding import finish
 from shared.errors import WegentError
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024

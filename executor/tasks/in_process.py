@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
-from executor.agents.shielding import finish
 from executor.delivery.state import SessionRecord, StateStore
+from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.pausing import resume_tree, suspend_tree
 from executor.tasks.run_handler import Run
@@ -227,9 +227,7 @@ class _InProcessRun:
                     yield item
         finally:
             session, self._session = self._session, None
-            await finish(
-                asyncio.create_task(self.resume())
-            )  # it could not end gracefully otherwise
+            await finish(self.resume())  # it could not end gracefully otherwise
             if session is not None and reusable:
                 await warm.park(task_id, session, job.fingerprint)
             elif session is not None:
@@ -251,10 +249,7 @@ class _InProcessRun:
             return task.result()
         finally:
             cancelled.cancel()
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await stop(task)
 
     def _verdict(
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None

@@ -36,6 +36,10 @@ _FILE_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LS": ("path",),
     "Glob": ("path", "pattern"),
     "Grep": ("path", "glob"),
+    "LSP": ("filePath",),
+    "Workflow": ("scriptPath",),
+    # What relative paths start from afterwards.
+    "EnterWorktree": ("path",),
 }
 """Arguments that name files, by tool."""
 
@@ -46,7 +50,7 @@ _WRITING: Final = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 _OUTSIDE_SANDBOX: Final = frozenset({"EnterWorktree", "ExitWorktree", "DesignSync", "PowerShell"})
 """They run git, programs or connections of the CLI's own."""
 
-_READING: Final = frozenset({"Read", "NotebookRead", "LS", "Glob", "Grep"})
+_READING: Final = frozenset({"Read", "NotebookRead", "LS", "LSP", "Glob", "Grep"})
 
 _NO_USER: Final = (
     "Nobody is there to answer questions in this run. Decide yourself, choose what is safest and "
@@ -82,13 +86,13 @@ def limits_for(
     cwd: Path,
     session_dir: Path,
     mode: str | None,
-    config_dir: Path | None,
+    claude_dir: Path | None,
     hosts: tuple[str, ...] | None = None,
 ) -> Limits:
     """The limits of a run.
 
-    *config_dir* is Claude's; ``None``: the user's own. *hosts* is what a sandboxed run may reach;
-    ``None``: it is not in a sandbox.
+    *claude_dir* is where Claude keeps its state, if that is known. *hosts* is what a sandboxed run
+    may reach; ``None``: it is not in a sandbox.
     """
     allowed = request.allowed_tools
     if allowed is None:
@@ -96,7 +100,7 @@ def limits_for(
     return Limits(
         cwd=cwd,
         root=session_dir,
-        claude_dir=config_dir if config_dir is not None else Path.home() / ".claude",
+        claude_dir=claude_dir,
         mode=mode,
         hosts=hosts,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
@@ -249,7 +253,7 @@ def _targets(
     if name in _PATTERNS:
         start = start / Path(arguments.get("path") or "").expanduser()
         value, rest = re.fullmatch(r"([^*?\[{]*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr] # matches everything
-        if ".." in Path(rest).parts:
+        if ".." in re.split(r"[/\\{},]", rest):
             raise ValueError
     path = start / Path(value).expanduser()
     return path.resolve(), Path(os.path.normpath(path)).resolve()

@@ -415,7 +415,8 @@ class Supervisor:
                         self._tell(entry, event)
                         if event.terminal:
                             entry.finished = True
-                            logger.info("run ended: %s after %.1f s", event.action, _now() - began)
+                            seconds = _now() - began
+                            logger.info("run ended: %s after %.1f s", _summary(event), seconds)
             except RunError as exc:
                 self._fail(entry, exc.error_code, str(exc), exc.details)
             except TimeoutError:
@@ -507,6 +508,13 @@ class Supervisor:
             logger.exception("the interrupt failed, ending the agent", **entry.names)
         finally:
             task.cancel()
+
+
+def _summary(verdict: AgentEvent) -> str:
+    """A verdict in a few words."""
+    if verdict.type != EventType.FAILED:
+        return verdict.action
+    return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"
 
 
 def _failed_event(code: ErrorCode, error: str, details: str | None = None) -> AgentEvent:

@@ -30,19 +30,20 @@ class WarmSessions:
         self._limit = limit
         self._idle_s = idle_s
         self._warm: OrderedDict[str, _Warm] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        """By session: until a process has ended it still writes down its conversation."""
 
     async def take(self, task_id: str, fingerprint: str) -> AgentSession | None:
         """Take the session out for a turn; ``None`` when there is none that fits.
 
-        One that was opened with other options (*fingerprint*) is ended first.
+        One that has died, or was opened with other options (*fingerprint*), is ended first. No
+        process of this session is left when this returns ``None``.
         """
-        warm = self._remove(task_id)
-        if warm is None:
-            return None
-        if warm.fingerprint == fingerprint:
+        warm = self._warm.get(task_id)
+        if warm is not None and warm.fingerprint == fingerprint and warm.session.alive:
+            self._remove(task_id)
             return warm.session
-        await warm.session.close()
+        await self.close_session(task_id)
         return None
 
     async def park(self, task_id: str, session: AgentSession, fingerprint: str) -> None:
@@ -53,23 +54,24 @@ class WarmSessions:
         expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire, task_id)
         self._warm[task_id] = _Warm(session, fingerprint, expiry)
         while len(self._warm) > self._limit:
-            self._close_soon(next(iter(self._warm)))
+            self._end(next(iter(self._warm)))
 
     async def close_session(self, task_id: str) -> None:
-        """End one session's process, if it is warm."""
-        if (warm := self._remove(task_id)) is not None:
-            await warm.session.close()
+        """End one session's process, if it is warm, and wait for its end."""
+        self._end(task_id)
+        if (ending := self._ending.get(task_id)) is not None:
+            await asyncio.wait({ending})
 
     async def close(self) -> None:
         """End every process, including those that are just being ended."""
         for task_id in list(self._warm):
-            self._close_soon(task_id)
-        if self._closing:
-            await asyncio.wait(self._closing)
+            self._end(task_id)
+        if self._ending:
+            await asyncio.wait(self._ending.values())
 
     def _expire(self, task_id: str) -> None:
-        logger.info("idle session parked", task_id=task_id)
-        self._close_soon(task_id)
+        logger.info("idle session ended", task_id=task_id)
+        self._end(task_id)
 
     def _remove(self, task_id: str) -> _Warm | None:
         warm = self._warm.pop(task_id, None)
@@ -77,15 +79,11 @@ class WarmSessions:
             warm.expiry.cancel()
         return warm
 
-    def _close_soon(self, task_id: str) -> None:
+    def _end(self, task_id: str) -> None:
+        """Begin to end one session's process, if it is warm."""
         warm = self._remove(task_id)
         if warm is None:
             return
         task = asyncio.create_task(warm.session.close(), name=f"close session {task_id}")
-        self._closing.add(task)
-        task.add_done_callback(self._closed)
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("a session did not close gracefully: %s", error)
+        self._ending[task_id] = task
+        task.add_done_callback(lambda _: self._ending.pop(task_id))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from executor.shielding import in_thread
 from executor.tasks.attachments import FOLDER as ATTACHMENTS
 from executor.tasks.attachments import Attachments
 from executor.tasks.changed_files import (
@@ -39,7 +40,6 @@ from executor.tasks.clone import (
 )
 from executor.tasks.git import Git, GitFailed
 from executor.tasks.git_credentials import credentials_of, install_askpass
-from executor.tasks.shielding import in_thread
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.private_files import make_private_directory

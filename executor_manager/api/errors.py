@@ -16,7 +16,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from executor_manager.store.runs import SessionConflict
+from executor_manager.store.database import StoreError
+from executor_manager.store.runs import KeyConflict, SessionConflict
 from shared.errors import ProtocolError, WegentError
 
 
@@ -47,19 +48,14 @@ class BadRequest(WegentError):
     code = "bad_request"
 
 
-class Unavailable(WegentError):
-    """A part that the manager needs does not work at the moment."""
-
-    code = "store_unavailable"
-
-
 STATUS_OF_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         ProtocolError.code: 422,
         NotFound.code: 404,
         SessionConflict.code: 404,  # like one that does not exist: it is none of the caller's
+        KeyConflict.code: 409,
         BadRequest.code: 400,
-        Unavailable.code: 503,
+        StoreError.code: 503,
     }
 )
 """Which status an error of ours gets; 500 for any other."""

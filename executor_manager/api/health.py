@@ -8,9 +8,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from executor_manager.api.errors import Unavailable
 from executor_manager.api.schemas import Health
 from executor_manager.api.services import Injected
+from executor_manager.store.database import StoreError
 from executor_manager.store.records import NodeStatus
 from shared.status import RunState
 from shared.version import __version__
@@ -31,7 +31,7 @@ async def get_health(services: Injected) -> Health:
             nodes = await services.store.nodes.all()
     except Exception as exc:  # whatever the database fails with, it does not work
         logger.warning("the store does not answer: %s", type(exc).__name__)
-        raise Unavailable("the store does not answer", hint="see the manager's log") from exc
+        raise StoreError("the store does not answer", hint="see the manager's log") from exc
     return Health(
         version=__version__,
         nodes_online=sum(node.status is NodeStatus.ONLINE for node in nodes),

@@ -6,12 +6,14 @@ Rules about a run's values (prompt, address, branch, limits) are those of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from executor_manager.store.records import NodeRecord, NodeStatus, RunRecord, SessionRecord
+from shared.protocol import wire_json
 from shared.status import RunState
 
 
@@ -155,7 +157,7 @@ class TaskView(BaseModel):
             started_at=_utc_or_none(run.started_at),
             finished_at=_utc_or_none(run.finished_at),
             result=verdict.get("result"),
-            error=verdict.get("error") or verdict.get("reason"),
+            error=_text(verdict.get("error") or verdict.get("reason")),
             error_code=run.error_code,
             statistics=verdict.get("statistics"),
             workspace=verdict.get("workspace"),
@@ -194,9 +196,9 @@ class SessionView(BaseModel):
     """Oldest first."""
 
     @classmethod
-    def of(cls, session: SessionRecord, runs: list[RunRecord]) -> Self:
-        """What the API shows of *session*, whose runs are *runs*."""
-        live = [run.state for run in runs if not run.state.terminal]
+    def of(cls, session: SessionRecord, runs: Mapping[str, RunState]) -> Self:
+        """What the API shows of *session*, whose runs, oldest first, are in these states."""
+        live = [state for state in runs.values() if not state.terminal]
         waiting = all(state is RunState.QUEUED for state in live)
         return cls(
             session_id=session.id,
@@ -206,7 +208,7 @@ class SessionView(BaseModel):
             node_id=session.node_id,
             created_at=_utc(session.created_at),
             updated_at=_utc(session.updated_at),
-            task_ids=[run.id for run in runs],
+            task_ids=list(runs),
         )
 
 
@@ -266,6 +268,11 @@ class Health(BaseModel):
     nodes_online: int
     tasks_queued: int
     tasks_running: int
+
+
+def _text(told: object) -> str | None:
+    # A node's own words: nothing says that they are text.
+    return told if told is None or isinstance(told, str) else wire_json.dumps(told)
 
 
 def _utc(seconds: float) -> str:

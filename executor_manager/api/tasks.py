@@ -22,8 +22,13 @@ from executor_manager.request_secrets import split
 from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from shared.errors import ProtocolError
+from shared.protocol import wire_json
 from shared.protocol.execution import ExecutionRequest, read_execution_request
+from shared.protocol.local import MAX_MESSAGE_BYTES
 from shared.status import RunState
+
+MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
+"""The largest request that still fits into one message to an executor, names and ids included."""
 
 _SEQUENCE: Final = re.compile(r"[0-9]{1,9}")
 
@@ -39,16 +44,16 @@ async def create_task(
 ) -> TaskCreated:
     """Take a task; it starts as soon as an executor has room.
 
-    With an idempotency key a repeat answers 200 and gives the task that is there already.
+    With an idempotency key a repeat answers 200 and gives the task that is there already; the same
+    key with another task answers 409.
     """
     store = services.store
     raw = body.raw_request()
     request = _check(raw)
     services.redactor.add_many(request.secrets)
     key = body.idempotency_key or key_header
-    if key is not None and (known := await store.runs.by_key(body.user_id, key)):
+    if key is not None and await store.runs.by_key(body.user_id, key):
         response.status_code = 200
-        return TaskCreated(task_id=known.id, session_id=known.session_id)
     if body.session_id is not None:
         await _own_session(store, body.session_id, body.user_id)
     public, secrets = split(raw)
@@ -130,10 +135,18 @@ async def cancel_task(task_id: str, services: Injected, body: TaskCancel | None 
 def _check(raw: dict[str, object]) -> ExecutionRequest:
     try:
         # The ids are the store's to give; any that can be read do here.
-        return read_execution_request({**raw, "task_id": 0, "subtask_id": 0})
+        request = read_execution_request({**raw, "task_id": 0, "subtask_id": 0})
     except ProtocolError as exc:
         message = "; ".join(_in_words_of_the_api(part) for part in exc.message.split("; "))
         raise ProtocolError(message, fields=exc.fields, hint=exc.hint) from None
+    # A message that the executor does not accept would end its connection, again and again.
+    if len(wire_json.dumps(raw).encode()) > MAX_REQUEST_BYTES:
+        raise ProtocolError(
+            f"config: the task is larger than {MAX_REQUEST_BYTES} bytes",
+            fields=("config",),
+            hint="give large attachments by their url",
+        )
+    return request
 
 
 def _in_words_of_the_api(complaint: str) -> str:

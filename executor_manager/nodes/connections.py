@@ -16,17 +16,6 @@ class Connection:
     """Who it is; ``None`` until it has asked to register."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """It is gone, or a newer connection of the same executor has taken its place."""
-    _under_way: set[asyncio.Future[Any]] = field(default_factory=set)
-
-    def watch(self, future: asyncio.Future[Any]) -> None:
-        """Count *future* as part of what came in here and is not committed yet."""
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
-
-    async def settled(self) -> None:
-        """Wait until everything that came in here is committed or dropped."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
 
 
 class Connections:
@@ -36,6 +25,7 @@ class Connections:
         self._by_sid: dict[str, Connection] = {}
         self._by_node: dict[str, Connection] = {}
         self._ready: set[Connection] = set()
+        self._under_way: dict[str, set[asyncio.Future[Any]]] = {}
 
     def open(self, sid: str) -> None:
         """A connection was accepted; nobody knows yet whose."""
@@ -80,6 +70,26 @@ class Connections:
         connection.closed.set()
         if connection.node_id is not None and self._by_node.get(connection.node_id) is connection:
             del self._by_node[connection.node_id]
+
+    def watch(self, node_id: str, future: asyncio.Future[Any]) -> None:
+        """Count *future* as part of what this executor has sent and is not committed yet."""
+        sent = self._under_way.setdefault(node_id, set())
+
+        def forget(done: asyncio.Future[Any]) -> None:
+            sent.discard(done)
+            if not sent and self._under_way.get(node_id) is sent:
+                del self._under_way[node_id]
+
+        sent.add(future)
+        future.add_done_callback(forget)
+
+    async def settled(self, node_id: str) -> None:
+        """Wait until what this executor has sent so far is committed or dropped.
+
+        On whichever connection it came, one that has ended meanwhile included.
+        """
+        if sent := self._under_way.get(node_id):
+            await asyncio.wait(set(sent))
 
     def of_node(self, node_id: str) -> Connection | None:
         """The connection on which this executor can be called now."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from executor_manager.nodes.connections import Connection, Connections
 from executor_manager.nodes.translate import read_event, unusable
-from executor_manager.store.events import StoreError
+from executor_manager.store.database import StoreError
 from executor_manager.store.nodes import NodeHello, ReportedRun, Standing
 from executor_manager.store.records import Superseded
 from executor_manager.store.store import Store
@@ -82,7 +82,7 @@ class Messages:
             if node_id is None:
                 return _failure("not_registered", "register first")
             if name in RUN_EVENTS:
-                return await self._run_event(connection, node_id, name, raw)
+                return await self._run_event(node_id, name, raw)
             if name is LocalEvent.HEARTBEAT:
                 return await self._heartbeat(node_id, read(Heartbeat, raw))
             if name is LocalEvent.UNREGISTER:
@@ -103,8 +103,11 @@ class Messages:
         if previous is not None:
             logger.info("executor %s has connected anew, its older connection ends", node_id)
             await hang_up(previous)
-            # What it sent there counts, and has to be part of the standings below.
-            await previous.settled()
+        # What it sent before counts, and has to be part of the standings below.
+        await self._connections.settled(node_id)
+        if connection.closed.is_set():
+            # A newer connection may be registered already, with more runs than this one told.
+            return _failure("not_registered", "this connection has ended")
         registration = await self._store.nodes.register(
             _hello(register), [_reported(run) for run in register.runs]
         )
@@ -126,9 +129,7 @@ class Messages:
         )
         return to_wire(ack)
 
-    async def _run_event(
-        self, connection: Connection, node_id: str, name: LocalEvent, raw: object
-    ) -> Ack:
+    async def _run_event(self, node_id: str, name: LocalEvent, raw: object) -> Ack:
         error: ProtocolError | None = None
         try:
             place, event = read_event(name, raw)
@@ -143,7 +144,7 @@ class Messages:
                 "unusable %s from %s for run %s: %s", name, node_id, place.subtask_id, exc
             )
         appended = self._store.events.append(node_id, str(place.subtask_id), place.attempt, [event])
-        connection.watch(appended)
+        self._connections.watch(node_id, appended)
         try:
             result = await appended
         except StoreError as exc:

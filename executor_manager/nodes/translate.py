@@ -11,6 +11,7 @@ from executor_manager.store.records import NewEvent
 from executor_manager.store.runs import failed_data
 from shared.errors import ProtocolError
 from shared.protocol.events import EventType, utc_timestamp
+from shared.protocol.execution import nests_deeper
 from shared.protocol.local import (
     RUN_EVENTS,
     ChatChunk,
@@ -26,6 +27,9 @@ from shared.protocol.local import (
     read,
 )
 from shared.status import ErrorCode
+
+MAX_DEPTH: Final = 200
+"""How deep an event's data may nest; pydantic writes no more than 255 levels."""
 
 MAX_TYPE: Final = 100
 MAX_TIMESTAMP: Final = 40
@@ -52,6 +56,8 @@ def read_event(name: LocalEvent, raw: object) -> tuple[Place, NewEvent]:
     """
     payload = read(RUN_EVENTS[name], raw)
     type_, data = _translate(payload)
+    if nests_deeper([data, payload.source], MAX_DEPTH):
+        raise ProtocolError(f"the data must not nest deeper than {MAX_DEPTH}")
     event = NewEvent(
         seq=payload.seq,
         type=type_[:MAX_TYPE],

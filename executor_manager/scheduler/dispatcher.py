@@ -121,11 +121,12 @@ class Dispatcher:
         ):
             return  # cancelled, lost or taken away meanwhile
         try:
+            public = await self._store.runs.request_of(run.id)
             secrets = await self._store.runs.secrets_of(run.id)
         except ConfigError as exc:
             await self._store.queue.refused(errand, ErrorCode.INTERNAL, str(exc))
             return
-        request = merge(run.request, secrets) | {
+        request = merge(public, secrets) | {
             "task_id": run.session_id,
             "subtask_id": run.id,
             "attempt": run.attempt,
@@ -136,7 +137,9 @@ class Dispatcher:
             errand.node_id, LocalEvent.DISPATCH, request, timeout_s=self._call_timeout_s
         )
         ack = read_ack(DispatchAck, raw)
-        if ack is None:
+        if raw is None:
+            logger.warning("executor %s acknowledged a dispatch without a word", errand.node_id)
+        elif ack is None:
             # Asking again would get the same answer, for ever.
             failure = read_ack(Failure, raw)
             why = failure.error if failure else "the answer to the dispatch was unusable"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 from executor_manager.store.leases import Leases
@@ -14,26 +16,39 @@ logger = logging.getLogger(__name__)
 
 
 async def expire_forever(
-    leases: Leases, *, first_after_s: float, every_s: float = EVERY_S
+    leases: Leases,
+    *,
+    grace_s: float,
+    every_s: float = EVERY_S,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
     """End leases that nobody renewed.
 
     Args:
-        first_after_s: How long executors have to come back after a start of the manager, whose
-            absence is no fault of theirs; as long as a lease.
+        grace_s: How long executors have to be heard again when nobody could be, which is no fault
+            of theirs: at the start, after the machine has slept, after a failure of the database.
+        clock: Seconds that go on while the machine sleeps.
     """
-    await asyncio.sleep(first_after_s)
+    pause = grace_s
     while True:
+        due = clock() + pause
+        await sleep(pause)
+        if clock() > due + every_s:
+            logger.info("this program has not run for a while, executors get time to be heard")
+            pause = grace_s
+            continue
         try:
             expired = await leases.expire()
         except Exception:
             # A database that fails for a moment must not end the watch.
             logger.exception("leases could not be looked at")
-        else:
-            for node_id in expired.offline:
-                logger.warning("executor %s is offline: no heartbeat came", node_id)
-            for run_id in expired.unreachable:
-                logger.warning("run %s is unreachable, its executor may come back", run_id)
-            for run_id in expired.lost:
-                logger.warning("run %s is lost with its executor", run_id)
-        await asyncio.sleep(every_s)
+            pause = grace_s
+            continue
+        for node_id in expired.offline:
+            logger.warning("executor %s is offline: no heartbeat came", node_id)
+        for run_id in expired.unreachable:
+            logger.warning("run %s is unreachable, its executor may come back", run_id)
+        for run_id in expired.lost:
+            logger.warning("run %s ends here, its executor is gone", run_id)
+        pause = every_s

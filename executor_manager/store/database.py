@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Double, event, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from shared.errors import WegentError
+
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long a write waits for a writer of another process."""
 
 _IMMEDIATE: Final = "wegent_immediate"
+
+logger = logging.getLogger(__name__)
+
+
+class StoreError(WegentError):
+    """The database cannot be used at the moment; nothing of the transaction is in it."""
+
+    code = "store_unavailable"
 
 
 class Changes(Protocol):
@@ -92,37 +105,62 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; nothing may be written."""
-        async with self._engine.connect() as connection:
-            yield connection
+        """A consistent view; nothing may be written.
+
+        Raises:
+            StoreError: The database cannot be used; trying again later may help.
+        """
+        with _failures():
+            async with self._engine.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
-        """Commits at the end of the block, rolls back when it raises."""
+        """Commits at the end of the block, rolls back when it raises.
+
+        Raises:
+            StoreError: The database cannot be used; trying again later may help.
+        """
         async with self._one_writer:
-            async with self._writer.begin() as connection:
-                transaction = Transaction(connection)
-                yield transaction
+            with _failures():
+                async with self._writer.begin() as connection:
+                    transaction = Transaction(connection)
+                    yield transaction
             transaction.tell(self._changes)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as exc:
+        reason = exc.orig if isinstance(exc, OperationalError) else "all connections are in use"
+        logger.error("the database cannot be used: %s", reason)  # noqa: TRY400 - it is passed on
+        raise StoreError(
+            f"the store cannot be used at the moment: {reason}", hint="see the manager's log"
+        ) from exc
 
 
 def create_engine(url: str) -> AsyncEngine:
     """The engine for *url*, e.g. ``sqlite+aiosqlite:////var/lib/x/manager.db``."""
-    engine = create_async_engine(url, json_serializer=_to_json)
+    # Errors would repeat parameters, and with them prompts, in tracebacks.
+    engine = create_async_engine(url, json_serializer=to_json, hide_parameters=True)
     if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """The form in which JSON is stored."""
     # Half of a surrogate pair is valid JSON on the wire but cannot be stored as UTF-8.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()
 
 
-def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    # The driver would begin transactions by itself, and late; _begin_sqlite does it instead.
+def prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    """Set up a new connection; transactions are for the listener of ``begin`` to begin."""
+    # The driver would begin them by itself, and late.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -134,6 +172,12 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that reads first and then writes can fail when another one wrote.
-    immediate = connection.get_execution_options().get(_IMMEDIATE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    if connection.get_execution_options().get(_IMMEDIATE, False):
+        begin_immediate(connection)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Begin as a writer: one that reads first and then writes can fail when another one wrote."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

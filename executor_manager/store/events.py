@@ -9,27 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import select
 
-from executor_manager.store.database import Database
+from executor_manager.store.database import Database, StoreError
 from executor_manager.store.log import append_own, read_heads, write_heads
 from executor_manager.store.records import Committed, NewEvent, StoredEvent, Superseded
+from executor_manager.store.runs import failed_data
 from executor_manager.store.tables import events
-from shared.errors import WegentError
+from shared.protocol.events import TERMINAL_EVENTS, EventType
+from shared.status import ErrorCode
 
 MAX_GROUP: Final = 500
 """Appends per commit; bounds how long the first of them waits for its acknowledgement."""
 
 logger = logging.getLogger(__name__)
-
-
-class StoreError(WegentError):
-    """The database could not be written; nothing of the append is in it."""
-
-    code = "store_unavailable"
 
 
 @dataclass(slots=True)
@@ -39,6 +35,26 @@ class _Append:
     attempt: int
     events: Sequence[NewEvent]
     done: asyncio.Future[Committed | Superseded]
+
+    def succeed(self, result: Committed | Superseded) -> None:
+        if not self.done.done():
+            self.done.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def unstorable(self) -> _Append:
+        """The same places in the log, filled with the news that something is missing there."""
+        return replace(self, events=[_placeholder(event) for event in self.events])
+
+
+def _placeholder(event: NewEvent) -> NewEvent:
+    lost = "the manager could not store what the executor told"
+    if event.type in TERMINAL_EVENTS:  # no other verdict will come
+        data = failed_data(lost, ErrorCode.INTERNAL.value)
+        return NewEvent(event.seq, EventType.FAILED, data, event.timestamp)
+    return NewEvent(event.seq, EventType.WARNING, {"message": lost}, event.timestamp)
 
 
 class EventLog:
@@ -55,6 +71,7 @@ class EventLog:
 
         The future is done after the commit. It gets :class:`Superseded` when the run is unknown,
         or the node has no say in it; :class:`StoreError` when the database could not be written.
+        An event that no database can hold is replaced by a warning, a verdict by a failure.
         """
         done = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Append(node_id, run_id, attempt, new, done))
@@ -97,20 +114,32 @@ class EventLog:
     async def _commit(self, group: list[_Append]) -> None:
         try:
             results = await self._write(group)
+        except StoreError as exc:
+            for append in group:
+                append.fail(exc)
+        except Exception:  # noqa: BLE001 - each is tried again, and then logged
+            # One bad append must not take the others with it.
+            for append in group:
+                await self._commit_alone(append)
+        else:
+            for append, result in zip(group, results, strict=True):
+                append.succeed(result)
+
+    async def _commit_alone(self, append: _Append) -> None:
+        try:
+            try:
+                [result] = await self._write([append])
+            except StoreError:
+                raise
+            except Exception:
+                # Sent again, it would fail again, and everything behind it would wait for ever.
+                logger.exception("events of run %s could not be stored", append.run_id)
+                [result] = await self._write([append.unstorable()])
         except Exception as exc:
-            if len(group) > 1:  # one bad append must not take the others with it
-                for one in group:
-                    await self._commit([one])
-                return
-            logger.exception("events of run %s could not be stored", group[0].run_id)
-            if not group[0].done.done():
-                error = StoreError("the event could not be stored", hint="see the manager's log")
-                error.__cause__ = exc
-                group[0].done.set_exception(error)
-            return
-        for append, result in zip(group, results, strict=True):
-            if not append.done.done():
-                append.done.set_result(result)
+            logger.exception("nothing could be stored for run %s", append.run_id)
+            append.fail(exc)
+        else:
+            append.succeed(result)
 
     async def _write(self, group: list[_Append]) -> list[Committed | Superseded]:
         async with self._database.write() as transaction:

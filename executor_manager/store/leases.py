@@ -11,6 +11,7 @@ from executor_manager.store.loss import lose
 from executor_manager.store.queue import LIVE_ON_NODE
 from executor_manager.store.records import NodeStatus
 from executor_manager.store.tables import nodes, runs
+from shared.status import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,12 @@ class Leases:
                 (
                     await connection.execute(
                         update(runs)
-                        .where(ended, runs.c.unreachable.is_(False), runs.c.on_node_loss == "wait")
+                        .where(
+                            ended,
+                            runs.c.unreachable.is_(False),
+                            runs.c.on_node_loss == "wait",
+                            runs.c.state != RunState.CANCELLING.value,
+                        )
                         .values(unreachable=True)
                         .returning(runs.c.id)
                     )
@@ -75,6 +81,8 @@ class Leases:
                         ended,
                         or_(
                             runs.c.on_node_loss != "wait",
+                            # Nobody waits for its result any more, and it keeps its session busy.
+                            runs.c.state == RunState.CANCELLING.value,
                             runs.c.lease_expiry <= now - self._lost_after_seconds,
                         ),
                     )

@@ -173,7 +173,7 @@ class Nodes:
     async def _renew(
         self, transaction: Transaction, node_id: str, keys: Iterable[RunKey], now: float
     ) -> None:
-        wanted = dict(keys)
+        wanted = set(keys)
         held = (
             await transaction.connection.execute(
                 select(runs.c.id, runs.c.attempt, runs.c.unreachable).where(
@@ -181,7 +181,7 @@ class Nodes:
                 )
             )
         ).all()
-        renewed = [row for row in held if wanted.get(row.id) == row.attempt]
+        renewed = [row for row in held if (row.id, row.attempt) in wanted]
         await transaction.connection.execute(
             update(runs)
             .where(runs.c.id.in_([row.id for row in renewed]))
@@ -243,10 +243,12 @@ async def _take_up(transaction: Transaction, node_id: str, kept: Sequence[Report
             .values(values)
         )
 
+    known = [run.run_id for run in kept]
     waiting = [run.run_id for run in kept if run.needs_dispatch]
-    await set_where(LIVE_ON_NODE, [run.run_id for run in kept], accepted=True)
+    await set_where(LIVE_ON_NODE, known, accepted=True)
     await set_where([RunState.CLAIMED, RunState.RUNNING], waiting, dispatch_due=True)
-    await set_where([RunState.CANCELLING], waiting, cancel_due=True)
+    # An answered cancel, too: the process that answered may be gone, and its run reattached.
+    await set_where([RunState.CANCELLING], known, cancel_due=True)
 
 
 async def _lose_absent(transaction: Transaction, node_id: str, present: set[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import and_, exists, func, or_, select, update
 
-from executor_manager.store.database import Database
+from executor_manager.store.database import Database, Transaction
 from executor_manager.store.log import append_own, read_heads
 from executor_manager.store.records import Errand, NodeStatus
 from executor_manager.store.runs import cancelled_data, failed_data
@@ -205,9 +205,13 @@ class Queue:
                     EventType.FAILED,
                     failed_data(error, code),
                 )
+            await _release_session(transaction, errand)
 
     async def cancel_answered(self, errand: Errand, *, known: bool) -> None:
         """Record a node's answer to a cancel; a run that it does not know is cancelled here."""
+        answered = {"cancel_due": False}
+        if known:  # what it knows, it has accepted, even if the answer to the dispatch was lost
+            answered["accepted"] = True
         async with self._database.write() as transaction:
             result = await transaction.connection.execute(
                 update(runs)
@@ -217,9 +221,27 @@ class Queue:
                     runs.c.lease_owner == errand.node_id,
                     runs.c.state == RunState.CANCELLING.value,
                 )
-                .values(cancel_due=False)
+                .values(answered)
             )
             if result.rowcount == 1 and not known:
                 await append_own(
                     transaction, errand.run_id, EventType.CANCELLED, cancelled_data(errand.reason)
                 )
+                await _release_session(transaction, errand)
+
+
+async def _release_session(transaction: Transaction, errand: Errand) -> None:
+    """Let the errand's session go to any node, unless it has ever begun to live on this one."""
+    await transaction.connection.execute(
+        update(sessions)
+        .where(
+            sessions.c.id == errand.session_id,
+            sessions.c.node_id == errand.node_id,
+            ~exists().where(
+                runs.c.session_id == errand.session_id,
+                runs.c.node_id == errand.node_id,
+                runs.c.accepted,
+            ),
+        )
+        .values(node_id=None)
+    )

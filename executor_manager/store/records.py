@@ -68,8 +68,6 @@ class RunRecord:
     id: str
     session_id: str
     user_id: str
-    request: Mapping[str, Any] = field(repr=False)
-    """The request without its secrets and without ``task_id``, ``subtask_id``, ``attempt``."""
     priority: int
     """The higher goes first."""
     on_node_loss: OnNodeLoss

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from executor_manager.store.database import Database, Transaction
+from executor_manager.store.database import Database, Transaction, to_json
 from executor_manager.store.log import append_own
 from executor_manager.store.records import OnNodeLoss, RunRecord
 from executor_manager.store.tables import runs, sessions
@@ -22,19 +22,26 @@ from shared.status import RunState, can_become
 _NOT_SHOWN = {
     "ordinal",
     "idempotency_key",
+    "request",  # up to 32 MiB
     "schedule_mode",
     "scheduled_at",
     "dispatch_due",
     "accepted",
     "cancel_due",
 }
-RECORD_COLUMNS = tuple(column for column in runs.c if column.name not in _NOT_SHOWN)
+_RECORD_COLUMNS = tuple(column for column in runs.c if column.name not in _NOT_SHOWN)
 
 
 class SessionConflict(WegentError):
     """The session belongs to another user."""
 
     code = "session_conflict"
+
+
+class KeyConflict(WegentError):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_conflict"
 
 
 class Runs:
@@ -62,10 +69,12 @@ class Runs:
             secrets: What :func:`executor_manager.request_secrets.split` took out of it; kept
                 encrypted until the verdict.
             session_id: ``None``: a new session. One that does not exist yet is made.
-            idempotency_key: A second call of the same user with the same key gives the first
-                call's run and makes nothing.
+            idempotency_key: A second call of the same user with the same key and request gives
+                the first call's run and makes nothing. Secrets are not compared: they may have
+                been renewed, and are gone with the verdict.
 
         Raises:
+            KeyConflict: The key was used for another request.
             SessionConflict: The session belongs to another user.
         """
         async with self._database.write() as transaction:
@@ -76,6 +85,13 @@ class Runs:
                     runs.c.idempotency_key == idempotency_key,
                 )
             ):
+                stored = await _request_of(transaction.connection, known.id)
+                same_session = session_id in (None, known.session_id)
+                if not same_session or to_json(stored) != to_json(request):
+                    raise KeyConflict(
+                        "the idempotency key was used for another task",
+                        hint="take a new key for each task, the same one only to repeat a call",
+                    )
                 return known
             now = await transaction.now()
             session_id = await _ensure_session(transaction, session_id, user_id, now)
@@ -119,6 +135,11 @@ class Runs:
         async with self._database.read() as connection:
             return await _read_one(connection, runs.c.id == run_id)
 
+    async def request_of(self, run_id: str) -> dict[str, Any]:
+        """The request of a run that exists, without its secrets, ids and attempt."""
+        async with self._database.read() as connection:
+            return await _request_of(connection, run_id)
+
     async def by_key(self, user_id: str, idempotency_key: str) -> RunRecord | None:
         """The run that this user made with this key, or ``None``."""
         async with self._database.read() as connection:
@@ -135,7 +156,7 @@ class Runs:
         before: str | None = None,
     ) -> list[RunRecord]:
         """The newest runs first, at most *limit*; only those older than the run *before*."""
-        query = select(*RECORD_COLUMNS).order_by(runs.c.ordinal.desc()).limit(limit)
+        query = select(*_RECORD_COLUMNS).order_by(runs.c.ordinal.desc()).limit(limit)
         if state is not None:
             query = query.where(runs.c.state == state.value)
         if session_id is not None:
@@ -144,15 +165,17 @@ class Runs:
             older = select(runs.c.ordinal).where(runs.c.id == before).scalar_subquery()
             query = query.where(runs.c.ordinal < older)
         async with self._database.read() as connection:
-            return [run_record(row) for row in (await connection.execute(query)).mappings()]
+            return [_run_record(row) for row in (await connection.execute(query)).mappings()]
 
-    async def of_session(self, session_id: str) -> list[RunRecord]:
-        """The session's runs in order of arrival."""
+    async def of_session(self, session_id: str) -> dict[str, RunState]:
+        """The states of the session's runs by their ids, in order of arrival."""
         query = (
-            select(*RECORD_COLUMNS).where(runs.c.session_id == session_id).order_by(runs.c.ordinal)
+            select(runs.c.id, runs.c.state)
+            .where(runs.c.session_id == session_id)
+            .order_by(runs.c.ordinal)
         )
         async with self._database.read() as connection:
-            return [run_record(row) for row in (await connection.execute(query)).mappings()]
+            return {id_: RunState(state) for id_, state in await connection.execute(query)}
 
     async def counts(self) -> dict[RunState, int]:
         """How many live runs are in each state; states without runs are absent."""
@@ -178,8 +201,9 @@ class Runs:
     async def cancel(self, run_id: str, reason: str | None = None) -> RunRecord | None:
         """Ask for the end of a run.
 
-        A queued run is cancelled when this returns; one on a node becomes ``cancelling``, and the
-        node is told; a run with a verdict stays as it is.
+        A queued run is cancelled when this returns, and so is an unreachable one, whose node learns
+        it should it come back; one on a node becomes ``cancelling``, and the node is told; a run
+        with a verdict stays as it is.
 
         Returns:
             The run as it is now, or ``None`` when there is none of this id.
@@ -188,7 +212,7 @@ class Runs:
             run = await _read_one(transaction.connection, runs.c.id == run_id)
             if run is None:
                 return None
-            if run.state is RunState.QUEUED:
+            if run.state is RunState.QUEUED or run.unreachable:
                 await append_own(transaction, run_id, EventType.CANCELLED, cancelled_data(reason))
             elif can_become(run.state, RunState.CANCELLING):
                 await transaction.connection.execute(
@@ -217,17 +241,23 @@ def failed_data(error: str, error_code: str) -> dict[str, Any]:
     return {"error": error, "error_code": error_code, "workspace": None, "statistics": {}}
 
 
-def run_record(row: RowMapping) -> RunRecord:
-    """A row of :data:`RECORD_COLUMNS` as a record."""
+def _run_record(row: RowMapping) -> RunRecord:
+    """A row of :data:`_RECORD_COLUMNS` as a record."""
     return RunRecord(**{**row, "state": RunState(row["state"])})
 
 
 async def _read_one(
     connection: AsyncConnection, *conditions: ColumnElement[bool]
 ) -> RunRecord | None:
-    rows = await connection.execute(select(*RECORD_COLUMNS).where(*conditions))
+    rows = await connection.execute(select(*_RECORD_COLUMNS).where(*conditions))
     row = rows.mappings().one_or_none()
-    return None if row is None else run_record(row)
+    return None if row is None else _run_record(row)
+
+
+async def _request_of(connection: AsyncConnection, run_id: str) -> dict[str, Any]:
+    rows = await connection.execute(select(runs.c.request).where(runs.c.id == run_id))
+    request: dict[str, Any] = rows.scalar_one()
+    return request
 
 
 async def _ensure_session(

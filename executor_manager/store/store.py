@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from executor_manager.store.database import Changes, Database, create_engine
@@ -55,7 +55,9 @@ class Store:
     ) -> AsyncIterator[Self]:
         """Open the database, with its schema brought up to date.
 
-        Leaving the context commits what was appended, and closes every connection.
+        Leaving the context commits what was appended, and closes every connection. Should the
+        event log's writer ever end by an error, the body is cancelled and the error leaves in an
+        ``ExceptionGroup``: appends would wait for ever.
 
         Args:
             url: ``sqlite+aiosqlite:///`` and the path of the file.
@@ -70,12 +72,11 @@ class Store:
             lease_seconds=lease_seconds,
             lost_after_seconds=lost_after_seconds,
         )
-        writer = asyncio.create_task(store.events.write_forever(), name="event log")
         try:
-            yield store
-            await store.events.drain()
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(store.events.write_forever(), name="event log")
+                yield store
+                await store.events.drain()
+                writer.cancel()
         finally:
-            writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
             await engine.dispose()

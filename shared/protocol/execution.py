@@ -45,7 +45,12 @@ MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
 MAX_SYSTEM_PROMPT_BYTES: Final = 100_000
 """Longest ``system_prompt``, as UTF-8; source: the local protocol."""
 
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+MAX_DEPTH: Final = 64
+"""How deep lists and objects may lie in one another; code that walks them recurses."""
+
+_MAX_ID_LENGTH: Final = 128
+_ID: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{_MAX_ID_LENGTH - 1}}}")
+_FIELD: Final = re.compile(r"[a-z][a-z0-9_]*")
 _UNION_TAGS: Final = frozenset({"int", "str"})
 """What pydantic adds to the place of an error in ``int | str``; no field is called so."""
 
@@ -55,6 +60,8 @@ def _check_id(value: int | str) -> int | str:
     if isinstance(value, int):
         if value < 0:
             raise ValueError("must be 0 or greater")
+        if value >= 10**_MAX_ID_LENGTH:
+            raise ValueError(f"must have at most {_MAX_ID_LENGTH} digits")
         return value
     if not _ID.fullmatch(value) or ".." in value or value.endswith("."):
         raise ValueError(
@@ -217,12 +224,12 @@ class ExecutionRequest(_Part):
     model: str | None = None
     system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
     max_turns: int | None = Field(default=None, ge=1)
-    max_budget_usd: float | None = Field(default=None, gt=0)
+    max_budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     permission_mode: PermissionMode | None = None
     allowed_tools: list[str] | None = None
     disallowed_tools: list[str] | None = None
-    timeout_seconds: float | None = Field(default=None, gt=0)
-    stall_timeout_seconds: float | None = Field(default=None, gt=0)
+    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    stall_timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     git_url: Annotated[str | None, AfterValidator(check_repository_url)] = Field(
         default=None, validation_alias=AliasChoices("git_url", "repo_url"), repr=False
@@ -313,10 +320,29 @@ def read_execution_request(raw: object) -> ExecutionRequest:
     """
     if not isinstance(raw, dict):
         raise ProtocolError("the request must be an object")
+    for name, value in raw.items():
+        if nests_deeper(value, MAX_DEPTH):
+            place = name if _FIELD.fullmatch(str(name)) else "request"
+            raise ProtocolError(f"{place}: must not nest deeper than {MAX_DEPTH}", fields=(place,))
     try:
         return ExecutionRequest.model_validate(raw)
     except ValidationError as exc:
         raise protocol_error(exc) from None
+
+
+def nests_deeper(value: object, limit: int) -> bool:
+    """Whether lists and objects lie in one another more than *limit* levels deep."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return any(isinstance(value, dict | list) for value in level)
 
 
 def protocol_error(exc: ValidationError) -> ProtocolError:
@@ -327,8 +353,7 @@ def protocol_error(exc: ValidationError) -> ProtocolError:
         place = ".".join(
             str(part)
             for part in error["loc"]
-            if isinstance(part, int)
-            or (re.fullmatch(r"[a-z][a-z0-9_]*", part) and part not in _UNION_TAGS)
+            if isinstance(part, int) or (_FIELD.fullmatch(part) and part not in _UNION_TAGS)
         )
         # Pydantic's own sentence about an unknown tag repeats it.
         unknown_tag = error["type"] == "union_tag_invalid"

@@ -78,7 +78,7 @@ class JobMaker:
                     cwd=self.cwd,
                     session_dir=self.session_dir,
                     mode=self.mode,
-                    config_dir=environment.config_dir,
+                    claude_dir=environment.config_dir,
                     hosts=self.hosts,
                 )
             ),

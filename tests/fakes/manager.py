@@ -15,9 +15,11 @@ import aiohttp
 from executor_manager.app import Manager, open_manager
 from executor_manager.config import ManagerSettings
 from executor_manager.server import ManagerServer, bind, url_of
+from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from executor_manager.tokens import load_tokens, prepare_home
 from shared.redaction import Redactor
+from tests.fakes.executor_client import ExecutorClient
 
 START_AND_STOP_SECONDS = 20.0
 """Bound for either; each takes a fraction of a second."""
@@ -53,6 +55,35 @@ class RunningManager:
             assert response.status in (200, 201), created
             return created
 
+    async def submit(self, **fields: Any) -> RunRecord:
+        """Put a run into the queue, past the HTTP API."""
+        given: dict[str, Any] = {"user_id": "u", "request": {"prompt": "hi"}, "secrets": {}}
+        return await self.store.runs.create(**given | fields)
+
+    async def wait_for(self, run_id: str, state: str) -> RunRecord:
+        """The run once it is in *state*."""
+        with self.manager.streams._hub.follow(run_id) as wake_up:
+            while True:
+                await wake_up.wait()
+                run = await self.store.runs.get(run_id)
+                assert run is not None
+                if run.state == state:
+                    return run
+
+    @asynccontextmanager
+    async def executor(
+        self, executor_id: str = "executor-1", *, register: bool = True
+    ) -> AsyncIterator[ExecutorClient]:
+        """A connected executor, registered unless told otherwise."""
+        client = ExecutorClient(executor_id)
+        await client.connect(self.url, self.executor_token)
+        try:
+            if register:
+                await client.register()
+            yield client
+        finally:
+            await client.close()
+
     async def get(self, path: str) -> dict[str, Any]:
         """What a GET answers, which must be 200."""
         async with self.client.get(path) as response:
@@ -63,12 +94,17 @@ class RunningManager:
 
 @asynccontextmanager
 async def running_manager(
-    home: Path, *, keepalive_seconds: float = 15.0, **settings: Any
+    home: Path,
+    *,
+    keepalive_seconds: float = 15.0,
+    call_timeout_s: float = 10.0,
+    poll_s: float = 2.0,
+    **settings: Any,
 ) -> AsyncIterator[RunningManager]:
     """Start a manager whose home is *home*; stopped at the end, streams and sockets included.
 
     Args:
-        settings: Fields of :class:`ManagerSettings`.
+        settings: Fields of :class:`ManagerSettings`; the others are those of ``open_manager``.
     """
     listening: asyncio.Future[tuple[Manager, ManagerServer, Mapping[str, str]]] = (
         asyncio.get_running_loop().create_future()
@@ -77,7 +113,12 @@ async def running_manager(
     chosen = ManagerSettings(home=home, **{"port": 0, **settings})
     listener = await asyncio.to_thread(bind, chosen.host, chosen.port)
     # A task of its own: a fixture's two halves may run in different ones, a task group's may not.
-    running = asyncio.create_task(_run(chosen, listener, keepalive_seconds, listening, stop))
+    timing = {
+        "keepalive_seconds": keepalive_seconds,
+        "call_timeout_s": call_timeout_s,
+        "poll_s": poll_s,
+    }
+    running = asyncio.create_task(_run(chosen, listener, timing, listening, stop))
     try:
         async with asyncio.timeout(START_AND_STOP_SECONDS):
             first: set[asyncio.Future[Any]] = {running, listening}
@@ -112,14 +153,14 @@ async def running_manager(
 async def _run(
     settings: ManagerSettings,
     listener: socket.socket,
-    keepalive_seconds: float,
+    timing: Mapping[str, float],
     listening: asyncio.Future[tuple[Manager, ManagerServer, Mapping[str, str]]],
     stop: asyncio.Event,
 ) -> None:
     await asyncio.to_thread(prepare_home, settings.home)
     tokens = await asyncio.to_thread(load_tokens, settings)
     async with (
-        open_manager(settings, tokens, Redactor(), keepalive_seconds=keepalive_seconds) as manager,
+        open_manager(settings, tokens, Redactor(), **timing) as manager,
         asyncio.TaskGroup() as group,
     ):
         server = ManagerServer(manager)

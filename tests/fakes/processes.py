@@ -311,15 +311,14 @@ class ExecutorProcess:
 
 def executor_environ(home: Path, backend_url: str, token: str, **variables: str) -> dict[str, str]:
     """What an operator sets for an executor in *home* that may clone ``file://``."""
-    return plain_environ(
-        home / "user",
-        EXECUTOR_MODE="local",
-        WEGENT_EXECUTOR_HOME=str(home),
-        WEGENT_BACKEND_URL=backend_url,
-        WEGENT_AUTH_TOKEN=token,
-        LOCAL_ALLOW_LOCAL_REPOSITORIES="true",
-        **variables,
-    )
+    usual = {
+        "EXECUTOR_MODE": "local",
+        "WEGENT_EXECUTOR_HOME": str(home),
+        "WEGENT_BACKEND_URL": backend_url,
+        "WEGENT_AUTH_TOKEN": token,
+        "LOCAL_ALLOW_LOCAL_REPOSITORIES": "true",
+    }
+    return plain_environ(home / "user", **(usual | variables))
 
 
 @asynccontextmanager

@@ -62,6 +62,8 @@ class ScriptedRunHandler:
         self.resumed: asyncio.Queue[str] = asyncio.Queue()
         """Subtask ids, as runs were asked to stand still and to go on."""
         self.answers: list[Input] = []
+        self.questions = {"q"}
+        """Request ids that somebody waits for."""
         self.closed_sessions: list[int | str] = []
         self.closed = False
 
@@ -128,6 +130,8 @@ class _ScriptedRun:
         self._handler.resumed.put_nowait(str(self._request.subtask_id))
 
     async def answer(self, answer: Input) -> bool:
+        if answer.request_id not in self._handler.questions:
+            return False
         self._handler.answers.append(answer)
         return True
 

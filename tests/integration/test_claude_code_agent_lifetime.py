@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from claude_agent_sdk import ClaudeAgentOptions
 
 from executor.agents import process_tree
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.session import ClaudeSession
+from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.protocol import AgentSession, TurnEnd
 from scripts.scripted_model import ScriptedModel
+from shared.errors import RunError
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, Turn, make_request, opened, take_turn
@@ -158,6 +163,81 @@ async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
+    assert alive(children) == []
+
+
+class Gated(dict[str, str]):
+    """Takes as long to be written down as a test says."""
+
+    def __init__(self) -> None:
+        super().__init__(Authorization="a secret")
+        self.loop = asyncio.get_running_loop()
+        self.begun = asyncio.Event()
+        self.release = threading.Event()
+
+    def items(self) -> Any:
+        self.loop.call_soon_threadsafe(self.begun.set)
+        self.release.wait()
+        return super().items()
+
+
+async def test_a_start_that_is_cancelled_while_it_writes_its_files_leaves_none(
+    tmp_path: Path,
+) -> None:
+    headers = Gated()
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
+    job = maker.job(bot={"mcp_servers": {"s": {"type": "http", "headers": headers}}})
+    opening = asyncio.create_task(ClaudeCodeAgent(Path("/bin/true")).open(job))
+    await headers.begun.wait()
+    opening.cancel()
+    await asyncio.sleep(0)
+    headers.release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await asyncio.to_thread(lambda: None)
+    assert list(job.private_dir.iterdir()) == []
+
+
+async def test_a_start_that_cannot_write_its_files_leaves_none(tmp_path: Path) -> None:
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
+    job = maker.job(system_prompt="x", bot={"mcp_servers": {"s": {"headers": {"a": object()}}}})
+    with pytest.raises(TypeError):
+        await ClaudeCodeAgent(Path("/bin/true")).open(job)
+    assert list(job.private_dir.iterdir()) == []
+
+
+async def test_a_model_that_no_command_line_can_carry_is_a_failed_start(tmp_path: Path) -> None:
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
+    with pytest.raises(RunError) as failed:
+        await ClaudeCodeAgent().open(maker.job(model="claude\0"))
+    assert failed.value.error_code == ErrorCode.AGENT_ERROR
+    assert list((tmp_path / "home" / "private").iterdir()) == []
+
+
+async def test_a_folder_is_not_taken_for_the_cli(tmp_path: Path) -> None:
+    agent = ClaudeCodeAgent(tmp_path)
+    assert not await asyncio.to_thread(agent.available)
+
+
+async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_path: Path) -> None:
+    deaf = tmp_path / "claude"
+    deaf.write_text("#!/bin/sh\ntrap '' TERM\nsleep 613 &\ntouch started\nwait\nsleep 613\n")
+    deaf.chmod(0o755)
+    job = JobMaker(tmp_path, "http://127.0.0.1:1").job()
+    transport = ProcessTransport(ClaudeAgentOptions(cli_path=deaf, cwd=job.cwd), job.env, tmp_path)
+    await transport.connect()
+    while not await asyncio.to_thread((job.cwd / "started").exists):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
+    children = psutil.Process().children(recursive=True)
+    closing = asyncio.create_task(transport.close())
+    await asyncio.sleep(0.1)  # SIGTERM has been sent, and is ignored
+    assert alive(children)
+    # What asyncio.run does at the end: whoever is left is cancelled, and nobody waits any more.
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await asyncio.to_thread(psutil.wait_procs, children, timeout=1)
     assert alive(children) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 from fastapi.routing import iter_route_contexts
+from sqlalchemy.event import listen
+from sqlalchemy.exc import OperationalError
 from yarl import URL
 
 from executor_manager.app import MAX_BODY_BYTES
@@ -20,6 +23,7 @@ from executor_manager.store.nodes import NodeHello
 from executor_manager.store.records import NewEvent
 from shared.protocol.events import utc_timestamp
 from shared.protocol.execution import read_execution_request
+from shared.protocol.local import MAX_MESSAGE_BYTES
 from tests.fakes.manager import RunningManager, running_manager
 
 MARK = "Zq8-unmistakable-value"
@@ -150,9 +154,10 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
     assert MARK not in redactor.redact(f"in a log line: {MARK}")
     run = await manager.store.runs.get(created["task_id"])
     assert run is not None
-    assert MARK not in json.dumps(run.request) and "Zq8" not in json.dumps(run.request)
+    public = await manager.store.runs.request_of(run.id)
+    assert MARK not in json.dumps(public) and "Zq8" not in json.dumps(public)
     assert run.on_node_loss == "requeue"
-    whole = merge(run.request, await manager.store.runs.secrets_of(run.id))
+    whole = merge(public, await manager.store.runs.secrets_of(run.id))
     request = read_execution_request({**whole, "task_id": run.session_id, "subtask_id": run.id})
     assert (request.prompt, request.model, request.max_turns) == ("fix it", "claude-x", 3)
     assert request.git_url == "https://user:Zq8@example.org/a/b.git"
@@ -198,6 +203,26 @@ async def test_a_key_makes_a_repeat_give_the_same_task(manager: RunningManager, 
     assert len((await manager.get("/api/v1/tasks"))["tasks"]) == 1
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"prompt": "q"}, {"config": {"max_turns": 5}}, {"session_id": "of the second task"}],
+    ids=lambda other: next(iter(other)),
+)
+async def test_a_key_that_was_used_for_another_task_is_a_conflict(
+    manager: RunningManager, other: dict[str, Any]
+) -> None:
+    body: dict[str, Any] = {"user_id": "user_1", "prompt": "p", "config": {"git_token": "old"}}
+    first = await manager.create_task(**body, idempotency_key="k")
+    second = await manager.create_task(**body)
+    if "session_id" in other:
+        other = {"session_id": second["session_id"]}
+    status, error = await post_task(manager, {**body, **other, "idempotency_key": "k"})
+    assert (status, error["code"]) == (409, "idempotency_conflict")
+    # A renewed secret makes no other task of it, nor does its session's name.
+    again = {**body, "config": {"git_token": "new"}, "session_id": first["session_id"]}
+    assert await manager.create_task(**again, idempotency_key="k") == first
+
+
 async def test_a_key_belongs_to_its_user(manager: RunningManager) -> None:
     first = await manager.create_task(idempotency_key="k")
     second = await manager.create_task(idempotency_key="k", user_id="user_2")
@@ -207,6 +232,7 @@ async def test_a_key_belongs_to_its_user(manager: RunningManager) -> None:
 # --- Refusals -----------------------------------------------------------------------------------
 
 
+DEEP: Any = json.loads("[" * 900 + "]" * 900)
 WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ""}, "prompt: "),
     ({"prompt": 5}, "prompt"),
@@ -222,6 +248,9 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"config": {"max_turn": 5}}, "config.max_turn: unknown field"),
     ({"config": {MARK + " \n": 5}}, "config.(odd name): unknown field"),
     ({"config": {"max_turns": 0}}, "config.max_turns: "),
+    ({"config": {"timeout_seconds": float("inf")}}, "config.timeout_seconds: "),
+    ({"config": {"attachments": DEEP}}, "config.attachments: must not nest"),
+    ({"prompt": [{"type": "image", "source": {"x": DEEP}}]}, "prompt: must not nest"),
     ({"config": {"repo_url": "ext::sh -c " + MARK}}, "config.repo_url: "),
     ({"config": {"repo_url": "--upload-pack=" + MARK}}, "config.repo_url: "),
     ({"config": {"git_branch": "-" + MARK}}, "config.git_branch: "),
@@ -296,6 +325,21 @@ async def test_a_prompt_of_ten_megabytes_is_refused_by_name(manager: RunningMana
         assert (await error_of(response))["message"].startswith("prompt: must be at most")
 
 
+async def test_a_task_that_fits_into_no_message_to_an_executor_is_refused(
+    manager: RunningManager,
+) -> None:
+    attachments = [{"filename": "a", "content_base64": "A" * (MAX_MESSAGE_BYTES - 1000)}]
+    body = {"user_id": "u", "prompt": "p", "config": {"attachments": attachments}}
+    async with manager.client.post(
+        "/api/v1/tasks",
+        data=io.BytesIO(json.dumps(body).encode()),
+        headers={"Content-Type": "application/json"},
+    ) as response:
+        assert response.status == 422
+        error = await error_of(response)
+    assert error["message"].startswith("config: the task is larger than")
+
+
 async def test_half_of_a_surrogate_pair_in_a_prompt_is_stored(manager: RunningManager) -> None:
     created = await manager.create_task("a \ud800 b")
     assert (await manager.get(f"/api/v1/tasks/{created['task_id']}"))["status"] == "queued"
@@ -367,6 +411,20 @@ async def test_a_failure_inside_says_only_where_to_look(
     assert any(record.exc_info and "GET /broken" in record.message for record in caplog.records)
 
 
+async def test_a_database_that_cannot_be_used_is_told_as_unavailable(
+    manager: RunningManager,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk is full"))
+
+    listen(manager.store.runs._database._engine.sync_engine, "before_cursor_execute", refuse)
+    status, error = await post_task(manager, {"user_id": "u", "prompt": "p"})
+    assert (status, error["code"]) == (503, "store_unavailable")
+    assert "disk is full" in error["message"]
+    async with manager.anonymous.get("/api/v1/health") as response:
+        assert response.status == 503
+
+
 # --- Reading and cancelling ---------------------------------------------------------------------
 
 
@@ -401,6 +459,16 @@ async def test_a_failed_task_shows_its_code_and_the_agents_words(manager: Runnin
     task = await manager.get(f"/api/v1/tasks/{task_id}")
     assert (task["status"], task["error_code"]) == ("failed", "clone_failed")
     assert task["error"] == "the clone hung"
+
+
+@pytest.mark.parametrize("told", [{"message": "no"}, ["no"], 5])
+async def test_an_error_that_is_no_text_is_shown_as_text(
+    manager: RunningManager, told: object
+) -> None:
+    task_id = (await manager.create_task())["task_id"]
+    await manager.store.events.append_own(task_id, "lifecycle.failed", {"error": told})
+    [task] = (await manager.get("/api/v1/tasks"))["tasks"]
+    assert json.loads(task["error"]) == told
 
 
 async def test_tasks_come_newest_first_page_by_page(manager: RunningManager) -> None:

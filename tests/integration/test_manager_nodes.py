@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import socketio
 
 from shared.protocol.local import LocalEvent
 from tests.fakes.executor_client import ExecutorClient, run_fields
-from tests.fakes.manager_server import Manager, run_manager
+from tests.fakes.manager import RunningManager, running_manager
 
 
 @pytest.fixture
-async def manager(tmp_path: Path) -> AsyncIterator[Manager]:
-    async with run_manager(tmp_path) as running:
+async def manager(tmp_path: Path) -> AsyncIterator[RunningManager]:
+    # Nothing that is tested here waits for the next poll.
+    async with running_manager(tmp_path, poll_s=3600) as running:
         yield running
 
 
-async def dispatched(manager: Manager, executor: ExecutorClient, **fields: Any) -> dict[str, Any]:
+async def dispatched(
+    manager: RunningManager, executor: ExecutorClient, **fields: Any
+) -> dict[str, Any]:
     """Submit a run and return its dispatch as the executor got it."""
     await manager.submit(**fields)
     return await executor.expect(LocalEvent.DISPATCH)
@@ -30,8 +34,8 @@ async def dispatched(manager: Manager, executor: ExecutorClient, **fields: Any) 
 # --- Connecting ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("token", ["wrong", "", "right-tokeñ"])
-async def test_a_wrong_token_is_refused_with_an_object(manager: Manager, token: str) -> None:
+@pytest.mark.parametrize("token", ["wrong", "", "tokeñ"])
+async def test_a_wrong_token_is_refused_with_an_object(manager: RunningManager, token: str) -> None:
     client = ExecutorClient()
     with pytest.raises(socketio.exceptions.ConnectionError):
         await client.connect(manager.url, token)
@@ -39,7 +43,7 @@ async def test_a_wrong_token_is_refused_with_an_object(manager: Manager, token: 
     assert client.refusal["data"] == {"code": "unauthorized"}
 
 
-async def test_a_register_is_acknowledged_with_what_is_supported(manager: Manager) -> None:
+async def test_a_register_is_acknowledged_with_what_is_supported(manager: RunningManager) -> None:
     async with manager.executor(register=False) as executor:
         ack = await executor.register(hostname="box", capabilities=["claude_code"])
         assert ack == {
@@ -54,14 +58,14 @@ async def test_a_register_is_acknowledged_with_what_is_supported(manager: Manage
         assert (node.hostname, node.capabilities, node.capacity) == ("box", ["claude_code"], 2)
 
 
-async def test_what_comes_before_a_register_is_not_taken(manager: Manager) -> None:
+async def test_what_comes_before_a_register_is_not_taken(manager: RunningManager) -> None:
     async with manager.executor(register=False) as executor:
         assert (await executor.beat())["code"] == "not_registered"
 
 
 @pytest.mark.parametrize("raw", [None, "text", [1], {"executor_id": ""}, {"runs": {}}])
 async def test_a_malformed_register_is_refused_and_the_next_one_works(
-    manager: Manager, raw: object
+    manager: RunningManager, raw: object
 ) -> None:
     async with manager.executor(register=False) as executor:
         ack = await executor.call(LocalEvent.REGISTER, raw)
@@ -69,7 +73,9 @@ async def test_a_malformed_register_is_refused_and_the_next_one_works(
         assert (await executor.register())["success"] is True
 
 
-async def test_a_newer_connection_of_an_executor_ends_the_older_one(manager: Manager) -> None:
+async def test_a_newer_connection_of_an_executor_ends_the_older_one(
+    manager: RunningManager,
+) -> None:
     async with asyncio.timeout(10), manager.executor() as older, manager.executor() as newer:
         await older.disconnected.wait()
         await dispatched(manager, newer)
@@ -80,7 +86,9 @@ async def test_a_newer_connection_of_an_executor_ends_the_older_one(manager: Man
 # --- The way of a run ---------------------------------------------------------------------------
 
 
-async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(manager: Manager) -> None:
+async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(
+    manager: RunningManager,
+) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         run = await manager.submit(
             request={"prompt": "hi", "user": {"user_name": "ann"}},
@@ -131,7 +139,7 @@ async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(manager: Man
         assert log[3].data == {"message_id": "m", "content": "Hé", "offset": 0}
 
 
-async def test_messages_sent_at_once_are_stored_in_their_order(manager: Manager) -> None:
+async def test_messages_sent_at_once_are_stored_in_their_order(manager: RunningManager) -> None:
     async with asyncio.timeout(20), manager.executor() as executor:
         request = await dispatched(manager, executor)
         async with asyncio.TaskGroup() as group:
@@ -145,7 +153,7 @@ async def test_messages_sent_at_once_are_stored_in_their_order(manager: Manager)
 
 
 async def test_an_unusable_event_counts_as_committed_and_shows_in_the_log(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         request = await dispatched(manager, executor)
@@ -158,7 +166,7 @@ async def test_an_unusable_event_counts_as_committed_and_shows_in_the_log(
         assert [event.type for event in log] == ["system.warning", "llm.reasoning"]
 
 
-async def test_an_unusable_result_fails_the_run(manager: Manager) -> None:
+async def test_an_unusable_result_fails_the_run(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         request = await dispatched(manager, executor)
         ack = await executor.call(
@@ -169,7 +177,7 @@ async def test_an_unusable_result_fails_the_run(manager: Manager) -> None:
         assert run.error_code == "internal"
 
 
-async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: Manager) -> None:
+async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         request = await dispatched(manager, executor)
         half = "\ud83d"
@@ -179,7 +187,20 @@ async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: Mana
         await manager.wait_for(request["subtask_id"], "failed")
 
 
-async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: Manager) -> None:
+async def test_a_result_that_nests_too_deep_to_be_shown_fails_the_run(
+    manager: RunningManager,
+) -> None:
+    deep = json.loads("[" * 300 + "]" * 300)
+    async with asyncio.timeout(10), manager.executor() as executor:
+        request = await dispatched(manager, executor)
+        told = await executor.progress(request, 1, "llm.tool_call", {"arguments": deep})
+        assert (told["code"], told["acked"]) == ("invalid", 1)
+        assert (await executor.result(request, 2, value=deep))["acked"] == 2
+        [task] = (await manager.get("/api/v1/tasks"))["tasks"]
+        assert (task["status"], task["error_code"]) == ("failed", "internal")
+
+
+async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: RunningManager) -> None:
     async with manager.executor() as executor:
         request = {"task_id": 0, "subtask_id": 0, "attempt": 1}
         ack = await executor.progress(request, 1, "llm.reasoning", {})
@@ -189,7 +210,7 @@ async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: Manage
 # --- Refusals -----------------------------------------------------------------------------------
 
 
-async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: Manager) -> None:
+async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         executor.answers[LocalEvent.DISPATCH] = {
             "accepted": False,
@@ -204,7 +225,7 @@ async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: Manager
 
 
 async def test_a_busy_executor_is_asked_again_once_it_tells_of_a_free_slot(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         executor.answers[LocalEvent.DISPATCH] = {"accepted": False, "code": "busy", "error": "no"}
@@ -218,7 +239,9 @@ async def test_a_busy_executor_is_asked_again_once_it_tells_of_a_free_slot(
         assert (await executor.expect(LocalEvent.DISPATCH))["attempt"] == 1
 
 
-async def test_a_draining_executor_gets_nothing_and_another_one_does(manager: Manager) -> None:
+async def test_a_draining_executor_gets_nothing_and_another_one_does(
+    manager: RunningManager,
+) -> None:
     async with asyncio.timeout(10), manager.executor("a") as draining:
         await draining.beat(status="draining", free_slots=2)
         run = await manager.submit()
@@ -227,7 +250,7 @@ async def test_a_draining_executor_gets_nothing_and_another_one_does(manager: Ma
         assert draining.asked.empty()
 
 
-async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: Manager) -> None:
+async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor(register=False) as executor:
         await executor.register(max_concurrent_tasks=1)
         first = await manager.submit()
@@ -244,7 +267,7 @@ async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: Mana
 
 
 async def test_a_disconnect_changes_no_run_and_acks_go_on_where_they_were(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
@@ -272,7 +295,9 @@ async def test_a_disconnect_changes_no_run_and_acks_go_on_where_they_were(
         assert len(await manager.store.events.after(run_id, 0)) == 2
 
 
-async def test_a_register_says_which_runs_are_unknown_or_superseded(manager: Manager) -> None:
+async def test_a_register_says_which_runs_are_unknown_or_superseded(
+    manager: RunningManager,
+) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
             request = await dispatched(manager, executor)
@@ -293,7 +318,7 @@ async def test_a_register_says_which_runs_are_unknown_or_superseded(manager: Man
 
 @pytest.mark.parametrize("state", ["interrupted", "queued"])
 async def test_a_run_that_an_executor_cannot_go_on_with_is_dispatched_again(
-    manager: Manager, state: str
+    manager: RunningManager, state: str
 ) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
@@ -304,7 +329,7 @@ async def test_a_run_that_an_executor_cannot_go_on_with_is_dispatched_again(
             assert await again.expect(LocalEvent.DISPATCH) == request
 
 
-async def test_a_running_run_is_not_dispatched_again(manager: Manager) -> None:
+async def test_a_running_run_is_not_dispatched_again(manager: RunningManager) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
             request = await dispatched(manager, executor)
@@ -316,7 +341,7 @@ async def test_a_running_run_is_not_dispatched_again(manager: Manager) -> None:
 
 
 async def test_an_accepted_run_that_a_returning_executor_does_not_report_is_lost(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
@@ -327,7 +352,7 @@ async def test_an_accepted_run_that_a_returning_executor_does_not_report_is_lost
             assert run.error_code == "lost"
 
 
-async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: Manager) -> None:
+async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: RunningManager) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
             request = await dispatched(manager, executor, on_node_loss="requeue")
@@ -343,7 +368,7 @@ async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: Manager)
 async def test_a_dispatch_whose_answer_never_came_is_repeated_after_the_next_register(
     tmp_path: Path,
 ) -> None:
-    async with asyncio.timeout(10), run_manager(tmp_path, call_timeout_s=3600) as manager:
+    async with asyncio.timeout(10), running_manager(tmp_path, call_timeout_s=3600) as manager:
         async with manager.executor() as executor:
 
             async def never(_: dict[str, Any]) -> None:
@@ -360,10 +385,14 @@ async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
 ) -> None:
     async with (
         asyncio.timeout(10),
-        run_manager(tmp_path, poll_s=0.05) as manager,
+        running_manager(tmp_path, call_timeout_s=0.05, poll_s=0.05) as manager,
         manager.executor() as executor,
     ):
-        executor.answers[LocalEvent.DISPATCH] = {}
+
+        async def stay_silent(_: dict[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        executor.answers[LocalEvent.DISPATCH] = stay_silent
         request = await dispatched(manager, executor)
         executor.answers[LocalEvent.DISPATCH] = {"accepted": True, "duplicate": True}
         assert await executor.expect(LocalEvent.DISPATCH) == request
@@ -371,12 +400,12 @@ async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
 
 async def test_a_run_goes_on_after_a_restart_of_the_manager(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
-        async with run_manager(tmp_path) as manager, manager.executor() as executor:
+        async with running_manager(tmp_path) as manager, manager.executor() as executor:
             request = await dispatched(manager, executor, secrets={"/git_token": "T"})
             await executor.progress(request, 1, "lifecycle.started", {})
             waiting = await manager.submit(session_id=request["task_id"])
         async with (
-            run_manager(tmp_path) as manager,
+            running_manager(tmp_path) as manager,
             manager.executor(register=False) as executor,
         ):
             ack = await executor.register(runs=[{**request, "state": "running", "last_seq": 2}])
@@ -389,7 +418,7 @@ async def test_a_run_goes_on_after_a_restart_of_the_manager(tmp_path: Path) -> N
             assert (await executor.expect(LocalEvent.DISPATCH))["subtask_id"] == waiting.id
 
 
-async def test_a_heartbeat_names_the_runs_that_must_stop(manager: Manager) -> None:
+async def test_a_heartbeat_names_the_runs_that_must_stop(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         request = await dispatched(manager, executor)
         run_id = request["subtask_id"]
@@ -404,7 +433,9 @@ async def test_a_heartbeat_names_the_runs_that_must_stop(manager: Manager) -> No
 # --- Cancelling ---------------------------------------------------------------------------------
 
 
-async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(manager: Manager) -> None:
+async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(
+    manager: RunningManager,
+) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         request = await dispatched(manager, executor)
         await executor.progress(request, 1, "lifecycle.started", {})
@@ -421,7 +452,7 @@ async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(manager: Man
 
 
 async def test_a_cancel_of_a_run_that_the_executor_does_not_know_is_recorded_here(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         executor.answers[LocalEvent.CANCEL] = {"success": True, "state": "unknown"}
@@ -435,7 +466,7 @@ async def test_a_cancel_of_a_run_that_the_executor_does_not_know_is_recorded_her
 
 
 async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
-    manager: Manager,
+    manager: RunningManager,
 ) -> None:
     async with asyncio.timeout(10):
         async with manager.executor() as executor:
@@ -448,7 +479,7 @@ async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
             assert cancel["subtask_id"] == request["subtask_id"]
 
 
-async def test_an_executor_that_says_goodbye_gets_no_more_runs(manager: Manager) -> None:
+async def test_an_executor_that_says_goodbye_gets_no_more_runs(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         ack = await executor.call(
             LocalEvent.UNREGISTER,

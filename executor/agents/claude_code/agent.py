@@ -33,7 +33,8 @@ class ClaudeCodeAgent:
     def find_cli(self) -> Path | None:
         """The CLI to run, or ``None``. Looks at the disk: not for the event loop."""
         if self._cli_path is not None:
-            return self._cli_path if os.access(self._cli_path, os.X_OK) else None
+            usable = self._cli_path.is_file() and os.access(self._cli_path, os.X_OK)
+            return self._cli_path if usable else None
         spec = importlib.util.find_spec("claude_agent_sdk")  # finds without importing
         if spec is not None and spec.origin is not None:
             bundled = Path(spec.origin).parent / "_bundled" / _CLI_NAME

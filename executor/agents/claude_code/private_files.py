@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -16,7 +17,7 @@ from executor.agents.claude_code.sandbox import excluded_masks
 from executor.agents.orphans import FOLDERS
 from executor.agents.protocol import AgentJob
 from shared.errors import RunError
-from shared.private_files import make_private_directory
+from shared.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from shared.status import ErrorCode
 
 MAX_INSTRUCTIONS_BYTES: Final = 100_000
@@ -29,7 +30,7 @@ MAX_SERVERS_BYTES: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class PrivateFiles:
-    """A 0700 folder of one session, with 0600 files in it. All methods block."""
+    """A 0700 folder of one session, with 0600 files in it. Everything here blocks."""
 
     folder: Path
     system_prompt: Path | None
@@ -42,10 +43,10 @@ class PrivateFiles:
     """In ``temporary``: what git ignores besides a repository's own rules."""
 
     @classmethod
-    def write(cls, job: AgentJob) -> PrivateFiles:
-        """Make the folder below ``job.private_dir`` and write what *job* needs."""
-        make_private_directory(job.private_dir)
-        folder = Path(tempfile.mkdtemp(prefix=FOLDERS.removesuffix("*"), dir=job.private_dir))
+    def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
+        """Make *folder* and write what *job* needs; what fails half-way is left to the caller."""
+        make_private_directory(folder.parent)
+        folder.mkdir(mode=PRIVATE_DIRECTORY)
         # Trusted, the CLI reads them by itself.
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)
@@ -66,9 +67,19 @@ class PrivateFiles:
 
     def remove(self) -> None:
         """Delete the folders; harmless when called again."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
         if self.temporary is not None:
-            shutil.rmtree(self.temporary, ignore_errors=True)
+            remove(self.temporary)
+
+
+def folder_in(private_dir: Path) -> Path:
+    """A folder for one session's files that is not there yet."""
+    return private_dir / f"{FOLDERS.removesuffix('*')}{secrets.token_hex(8)}"
+
+
+def remove(folder: Path) -> None:
+    """Delete a session's folder; harmless when it is gone or was never made."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:
@@ -126,7 +137,7 @@ def _temporary_folder(parent: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> Path:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     return path

@@ -22,6 +22,7 @@ from claude_agent_sdk import (
 from claude_agent_sdk._errors import MessageParseError
 from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 
+from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.private_files import PrivateFiles
@@ -29,7 +30,7 @@ from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, TurnEnd
-from executor.agents.shielding import finish
+from executor.shielding import finish, in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, Source
@@ -71,8 +72,13 @@ async def open_session(job: AgentJob, cli: Path) -> ClaudeSession:
 
 
 async def _start(job: AgentJob, cli: Path, notice: str | None = None) -> ClaudeSession:
-    files = await asyncio.to_thread(PrivateFiles.write, job)
-    session = ClaudeSession(job, cli, files, notice)
+    folder = private_files.folder_in(job.private_dir)
+    try:
+        files = await in_thread(PrivateFiles.write, job, folder)
+        session = ClaudeSession(job, cli, files, notice)
+    except BaseException:
+        await in_thread(private_files.remove, folder)
+        raise
     try:
         await session.connect()
     except BaseException:
@@ -127,6 +133,11 @@ class ClaudeSession:
     def pid(self) -> int | None:
         """The CLI's process while it lives."""
         return self._transport.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the CLI's process lives."""
+        return self._transport.pid is not None
 
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
@@ -200,10 +211,14 @@ class ClaudeSession:
         if self._stopping is not None:
             self._stopping.cancel()
         try:
-            await self._client.disconnect()
+            # The transport again, since a client that never connected does not know it.
+            for step in (self._client.disconnect, self._transport.close):
+                try:
+                    await step()
+                except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions
+                    name = type(exc).__name__
+                    logger.warning("claude was not ended gracefully: %s: %s", name, exc)
         finally:
-            # Again, since a client that never connected does not know its transport.
-            await self._transport.close()
             await asyncio.to_thread(self._files.remove)
 
     async def _answers(self, prompt: dict[str, Any]) -> AsyncGenerator[Message]:

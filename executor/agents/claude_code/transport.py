@@ -31,7 +31,7 @@ from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITra
 
 from executor.agents import process_tree, subreaper
 from executor.agents.orphans import AgentRecord
-from executor.agents.shielding import finish
+from executor.shielding import finish, in_thread
 
 EOF_GRACE_S: Final = 3.0
 """How long an idle CLI may take to end by itself: it flushes its conversation file."""
@@ -116,6 +116,8 @@ class ProcessTransport(Transport):
             )
         except OSError as exc:
             raise CLIConnectionError(f"it cannot be started: {exc.strerror}") from exc
+        except ValueError as exc:  # an argument that no command line can carry
+            raise CLIConnectionError(f"it cannot be started: {exc}") from exc
         self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
         await asyncio.to_thread(self._write_down, self._process.pid)
 
@@ -212,24 +214,34 @@ class ProcessTransport(Transport):
         if process is None:
             self.live.discard(self._mark)
             return
-        tree = await asyncio.to_thread(process_tree.descendants, process.pid)
-        await self.end_input()
-        if self.busy or not await _ended(process, EOF_GRACE_S):
-            with suppress(ProcessLookupError):
-                process.terminate()
-            if not await _ended(process, TERM_GRACE_S):
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await _ended(process, KILL_GRACE_S)
-        await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
-        self.live.discard(self._mark)
-        strays = await asyncio.to_thread(
-            subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
-        )
-        await process_tree.end(strays, self._mark, grace_s=TERM_GRACE_S)
+        tree = await in_thread(process_tree.descendants, process.pid)
+        try:
+            await self._end_process(process)
+            await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+            self.live.discard(self._mark)
+            strays = await in_thread(
+                subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
+            )
+            await process_tree.end(strays, self._mark, grace_s=TERM_GRACE_S)
+        except asyncio.CancelledError:
+            # The event loop is being closed: nobody waits any more.
+            self.kill()
+            await in_thread(process_tree.kill, tree, self._mark)
+            await _ended(process, KILL_GRACE_S)
+            raise
         if self._stderr_reader is not None:
             self._stderr_reader.cancel()
             await asyncio.wait({self._stderr_reader})
+
+    async def _end_process(self, process: asyncio.subprocess.Process) -> None:
+        await self.end_input()
+        if not self.busy and await _ended(process, EOF_GRACE_S):
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        if not await _ended(process, TERM_GRACE_S):
+            self.kill()
+            await _ended(process, KILL_GRACE_S)
 
 
 async def _ended(process: asyncio.subprocess.Process, within_s: float) -> bool:

@@ -13,7 +13,8 @@ from shared.status import ErrorCode
 INTERRUPTED: Final = "the turn was interrupted"
 
 _LOGIN_HINT: Final = (
-    "check the API key that this run was given, or log in with `claude` on the executor's machine"
+    "check the API key that this run was given; without one, set ANTHROPIC_API_KEY for the "
+    "executor, or log in with `claude` on its machine"
 )
 _LOGIN_WORDS: Final = ("not logged in", "invalid api key", "please run /login")
 _LIMIT_WORDS: Final = ("usage limit", "limit reached", "rate limit")

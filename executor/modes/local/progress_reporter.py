@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from executor.delivery.bounds import bound
+from executor.delivery.bounds import bound, bound_name, bound_source
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import RunRecord
 from executor.modes.local.message_text import MessageText
@@ -90,8 +90,10 @@ class ProgressReporter:
         self._runs[request.run.key] = _Told(
             request.run,
             redactor,
-            task_title=request.task_title and redactor.redact(request.task_title),
-            subtask_title=request.subtask_title and redactor.redact(request.subtask_title),
+            task_title=bound_name(request.task_title and redactor.redact(request.task_title)),
+            subtask_title=bound_name(
+                request.subtask_title and redactor.redact(request.subtask_title)
+            ),
         )
 
     def reopen(self, record: RunRecord) -> None:
@@ -233,7 +235,7 @@ class ProgressReporter:
         numbered = NumberedEvent(
             run=told.run,
             seq=told.seq,
-            event=replace(event, data=bound(event.data)),
+            event=replace(event, data=bound(event.data), source=bound_source(event.source)),
             progress=told.progress,
             task_title=told.task_title,
             subtask_title=told.subtask_title,

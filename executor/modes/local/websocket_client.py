@@ -21,9 +21,9 @@ import aiohttp
 import socketio
 from pydantic import SecretStr
 
-from executor.agents.shielding import finish
 from executor.modes.local import dialect
 from executor.modes.local.backend_url import BackendUrl, explain
+from executor.shielding import finish
 from shared.errors import LinkLost, LinkRejected
 from shared.logging import get_logger
 from shared.protocol import wire_json
@@ -252,7 +252,7 @@ class WebSocketClient:
                 lost = _watch(sio)
                 yield Link(sio, lost)
             finally:
-                await finish(asyncio.create_task(_close(sio), name="close link"))
+                await finish(_close(sio))
 
     async def _open(self, sio: _Client, receive: Receive) -> None:
         refusals: list[dict[str, Any]] = []

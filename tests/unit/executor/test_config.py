@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -340,3 +341,19 @@ def test_settings_cannot_be_changed(home: Path) -> None:
     del home
     with pytest.raises(ValueError, match="frozen"):
         load_settings().log_level = "DEBUG"  # type: ignore[misc]  # that is the point
+
+
+def test_a_home_of_an_unknown_user_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", "~nobody-of-this-name/home")
+    assert refusal().startswith("WEGENT_EXECUTOR_HOME: names a user (~name)")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a user always has a home")
+def test_a_user_without_a_home_is_told_to_name_a_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)  # as in a container, known to nobody
+    assert load_settings().home == home
+    monkeypatch.delenv("WEGENT_EXECUTOR_HOME")
+    assert refusal().startswith("WEGENT_EXECUTOR_HOME: is not set")

@@ -202,3 +202,9 @@ def test_threads_may_add_and_redact_at_the_same_time() -> None:
         thread.join()
 
     assert failures == []
+
+
+def test_a_secret_that_no_encoding_knows_hinders_no_other() -> None:
+    redactor = Redactor()
+    redactor.add_many(["swordfish-\ud800", "plain-secret"])
+    assert redactor.redact("swordfish-\ud800 and plain-secret") == "*** and ***"

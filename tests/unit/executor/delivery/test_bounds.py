@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from executor.delivery.bounds import MAX_CHUNK_CHARS, MAX_DATA_BYTES, bound, split_text
 from shared.protocol.local import MAX_EVENT_BYTES
@@ -50,6 +52,56 @@ def test_what_utf_8_cannot_carry_is_replaced() -> None:
 
 def test_an_object_of_countless_small_parts_still_fits() -> None:
     assert size(bound({f"key-{n}": n for n in range(100_000)})) <= MAX_DATA_BYTES
+
+
+def test_an_object_of_countless_parts_keeps_its_first_and_says_so() -> None:
+    bounded = bound(
+        {"tool_id": "t", "arguments": {f"key-{n}": n for n in range(100_000)}, "is_error": False}
+    )
+    assert (bounded["tool_id"], bounded["is_error"]) == ("t", False)
+    assert bounded["arguments"]["key-0"] == 0
+    assert bounded["arguments"]["truncated"] is True
+    assert bounded["arguments"]["full_length"] == 100_000
+
+
+def test_what_is_small_is_kept_whole_beside_what_is_large() -> None:
+    data = {"a": "x" * 1_000_000, "b": "y" * 50_000, "c": ["z" * 100] * 10}
+    bounded = bound(data)
+    assert (bounded["b"], bounded["c"]) == (data["b"], data["c"])
+    assert len(bounded["a"]) > 150_000
+
+
+def test_a_number_that_was_cut_before_stays_the_full_length() -> None:
+    files = [{"path": "x" * 200} for _ in range(2_000)]
+    bounded = bound({"files": files, "truncated": True, "full_length": 70_000})
+    assert len(bounded["files"]) < 2_000
+    assert bounded["full_length"] == 70_000
+
+
+@pytest.mark.parametrize("depth", [300, 2_000])
+def test_an_abyss_is_cut_at_a_depth_that_everybody_can_read(depth: int) -> None:
+    value: Any = "bottom"
+    for _ in range(depth):
+        value = {"down": [value]}
+    bounded = bound({"tool_id": "t", "arguments": value})
+    assert bounded["tool_id"] == "t"
+    assert bounded["arguments"]["down"]
+    assert TypeAdapter(Any).dump_json(bounded)
+
+
+def test_large_parts_are_looked_at_once() -> None:
+    """The work is bounded by what is kept, not by what came: events are bounded on the loop."""
+
+    class Counted(dict[str, Any]):
+        seen = 0
+
+        def items(self) -> Any:
+            for item in super().items():
+                Counted.seen += 1
+                yield item
+
+    bound({"arguments": Counted({f"key-{n}": n for n in range(1_000_000)})})
+    assert Counted.seen < 50_000
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from executor.tasks.agent_environment import AgentEnvironment, ExecutorApi, agent_environment
+from executor.tasks.agent_environment import (
+    AgentEnvironment,
+    ExecutorApi,
+    agent_environment,
+    users_claude_state,
+)
 from shared.errors import RunError
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import make_request
@@ -154,3 +159,9 @@ def test_the_clis_own_settings_have_defaults_that_a_request_may_change() -> None
     assert environment().env["CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"] == "1"
     changed = environment({"CLAUDE_CODE_ENABLE_TODO_TOOLS": "0"})
     assert changed.env["CLAUDE_CODE_ENABLE_TODO_TOOLS"] == "0"
+
+
+def test_the_users_own_state_of_claude_is_where_claude_looks_for_it() -> None:
+    assert users_claude_state({"HOME": "/h"}) == Path("/h/.claude")
+    assert users_claude_state({"HOME": "/h", "CLAUDE_CONFIG_DIR": "/c"}) == Path("/c")
+    assert users_claude_state({}) is None

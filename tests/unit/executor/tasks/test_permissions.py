@@ -28,7 +28,7 @@ def limits(tmp_path: Path) -> Limits:
         cwd=cwd,
         session_dir=cwd.parent,
         mode=None,
-        config_dir=home / "claude",
+        claude_dir=home / "claude",
     )
 
 
@@ -43,6 +43,7 @@ INSIDE = [
     ("Grep", {"pattern": "/etc/../passwd|..", "glob": "*.py"}),
     ("LS", {"path": "{cwd}"}),
     ("NotebookEdit", {"notebook_path": "n.ipynb"}),
+    ("EnterWorktree", {"name": "side"}),
     ("Bash", {"command": "cat /etc/hostname"}),
     ("mcp__server__tool", {"file_path": "/etc/hostname"}),
 ]
@@ -64,6 +65,9 @@ OUTSIDE = [
     ("MultiEdit", {"file_path": "/etc/hostname"}),
     ("NotebookEdit", {"notebook_path": "/n.ipynb"}),
     ("LS", {"path": "/"}),
+    ("LSP", {"operation": "hover", "filePath": "/etc/hostname", "line": 1, "character": 1}),
+    ("EnterWorktree", {"path": "/elsewhere"}),
+    ("Workflow", {"scriptPath": "{home}/config.env"}),
     ("Glob", {"pattern": "/etc/*"}),
     ("Glob", {"pattern": "../../*"}),
     ("Glob", {"pattern": "*/../../../*"}),
@@ -133,10 +137,22 @@ def test_in_claudes_own_modes_nobody_approves_what_it_would_ask(mode: str, limit
     assert decide("Read", {"file_path": "../attachments/a"}, limits, asked=True).allowed
 
 
+@pytest.mark.parametrize("pattern", ["{..,a}/{..,a}/*", "*/{b,..}/..", "a*/..", "{a,{b,..}}/*"])
+def test_a_pattern_does_not_lead_outside_behind_its_first_wildcard(
+    limits: Limits, pattern: str
+) -> None:
+    assert not decide("Glob", {"pattern": pattern}, limits).allowed
+
+
+@pytest.mark.parametrize("pattern", ["*..py", "**/a..b/*", "{a,b..c}/*"])
+def test_dots_within_a_name_lead_nowhere(limits: Limits, pattern: str) -> None:
+    assert decide("Glob", {"pattern": pattern}, limits).allowed
+
+
 def test_only_listed_tools_may_be_used(limits: Limits) -> None:
     request = make_request(allowed_tools=["Read", "Task", "mcp__srv"])
     listed = limits_for(
-        request, cwd=limits.cwd, session_dir=limits.root, mode=None, config_dir=None
+        request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dir=None
     )
     assert decide("Read", {"file_path": "a"}, listed).allowed
     assert decide("Agent", {}, listed).allowed
@@ -149,7 +165,7 @@ def test_only_listed_tools_may_be_used(limits: Limits) -> None:
 
 def test_the_requests_list_counts_before_the_bots(limits: Limits) -> None:
     request = make_request(allowed_tools=[], bot=[{"allowed_tools": ["Read"]}])
-    none = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, config_dir=None)
+    none = limits_for(request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dir=None)
     assert not decide("Read", {"file_path": "a"}, none).allowed
 
 

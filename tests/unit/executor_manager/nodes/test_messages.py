@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from executor_manager.nodes.connections import Connection, Connections
 from executor_manager.nodes.messages import Messages
 from executor_manager.streams.hub import Hub
@@ -13,7 +15,10 @@ from tests.fakes.executor_client import run_fields
 from tests.fakes.store_bench import Bench, open_store
 
 
-async def test_a_register_waits_for_what_came_on_the_older_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", ["still there", "gone"])
+async def test_a_register_waits_for_what_came_on_the_older_connection(
+    tmp_path: Path, older: str
+) -> None:
     async with asyncio.timeout(30), open_store(tmp_path) as store:
         bench = Bench(store, Hub(), tmp_path)
         connections = Connections()
@@ -46,6 +51,9 @@ async def test_a_register_waits_for_what_came_on_the_older_connection(tmp_path: 
                 events.append(asyncio.create_task(handle("old", LocalEvent.PROGRESS, raw)))
                 # The event log takes the first event alone, the others wait behind it.
                 await asyncio.sleep(0)
+            if older == "gone":
+                connections.close("old")
+                older_ended.set()
             report = {**request, "state": "running", "last_seq": 3}
             register = asyncio.create_task(
                 handle("new", LocalEvent.REGISTER, {**hello, "runs": [report]})
@@ -54,6 +62,35 @@ async def test_a_register_waits_for_what_came_on_the_older_connection(tmp_path: 
         ack = await register
         assert ack["acked"] == [{**_key(request), "seq": 3, "unknown": False, "superseded": False}]
         assert [(await event)["acked"] for event in events] == [1, 2, 3]
+
+
+async def test_a_register_on_a_connection_that_is_replaced_meanwhile_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(30), open_store(tmp_path) as store:
+        connections = Connections()
+        messages = Messages(store, connections)
+
+        async def register(sid: str) -> dict[str, object]:
+            connections.open(sid)
+            connection = connections.get(sid)
+            assert connection is not None
+            hello = {"executor_id": "n", "name": sid}
+            return await messages.handle(connection, LocalEvent.REGISTER, hello, hang_up=hang_up)
+
+        async def hang_up(_: Connection) -> None:
+            pass
+
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connections.watch("n", committed)
+        older = asyncio.create_task(register("older"))
+        newer = asyncio.create_task(register("newer"))
+        await asyncio.sleep(0)  # both wait for what was sent before
+        committed.set_result(None)
+        assert (await older)["code"] == "not_registered"
+        assert (await newer)["success"] is True
+        [node] = await store.nodes.all()
+        assert (node.name, node.incarnation) == ("newer", 1)
 
 
 async def test_an_executor_that_said_goodbye_is_not_called_until_it_is_back(

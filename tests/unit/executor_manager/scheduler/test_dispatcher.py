@@ -112,7 +112,7 @@ async def test_secrets_that_cannot_be_opened_fail_the_run_and_say_why(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "answer", [{"success": False, "code": "internal", "error": "it broke"}, {}, None, "ok"]
+    "answer", [{"success": False, "code": "internal", "error": "it broke"}, {}, "ok"]
 )
 async def test_an_executor_that_cannot_answer_fails_the_run_instead_of_being_asked_for_ever(
     tmp_path: Path, answer: object

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
+from sqlalchemy.event import listen
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from executor_manager.store.records import Committed, Superseded
+from executor_manager.store.tables import events
 from executor_manager.streams.hub import Hub
 from tests.fakes.store_bench import Bench, event, open_store
 
@@ -115,7 +120,7 @@ async def test_many_runs_events_at_once_keep_the_order_of_each_run(bench: Bench)
         assert [q for _, q, _ in await bench.log(run.run_id)] == list(range(1, 101))
 
 
-async def test_an_event_that_cannot_be_stored_does_not_take_others_with_it(bench: Bench) -> None:
+async def test_an_event_that_cannot_be_stored_is_replaced_and_stops_nothing(bench: Bench) -> None:
     await bench.node()
     await bench.queued()
     await bench.queued()
@@ -123,11 +128,62 @@ async def test_an_event_that_cannot_be_stored_does_not_take_others_with_it(bench
     results = await asyncio.gather(
         bench.tell(bad, event(1, object_=object())),
         bench.tell(good, event(1)),
-        return_exceptions=True,
+        bench.tell(bad, event(2)),
     )
-    assert getattr(results[0], "code", None) == "store_unavailable"
-    assert results[1] == Committed(1)
-    assert await bench.tell(bad, event(1)) == Committed(1)
+    assert list(results) == [Committed(1), Committed(1), Committed(2)]
+    assert await bench.log(bad.run_id) == [(1, 1, "system.warning"), (2, 2, "llm.reasoning")]
+
+
+async def test_a_verdict_that_cannot_be_stored_is_a_verdict_all_the_same(bench: Bench) -> None:
+    run = await bench.running()
+    assert await bench.tell(run, event(2, "lifecycle.completed", result=object())) == Committed(2)
+    ended = await bench.run(run.run_id)
+    assert (ended.state, ended.error_code) == ("failed", "internal")
+
+
+async def test_a_database_that_fails_fails_each_append_once_and_shows_no_event(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = await bench.running()
+    engine = bench.store.events._database._engine
+    refusing = True
+
+    def refuse(*_: object) -> None:
+        if refusing:
+            raise OperationalError("INSERT", {}, sqlite3.OperationalError("disk is full"))
+
+    listen(engine.sync_engine, "before_cursor_execute", refuse)
+    told = [bench.tell(run, event(seq, text="Zq8")) for seq in range(2, 12)]
+    results = await asyncio.gather(*told, return_exceptions=True)
+    assert {getattr(result, "code", None) for result in results} == {"store_unavailable"}
+    assert caplog.text.count("disk is full") == 1
+    assert "Zq8" not in caplog.text
+    refusing = False
+    assert await bench.tell(run, event(2)) == Committed(2)
+
+
+async def test_errors_of_the_database_do_not_repeat_what_was_to_be_written(bench: Bench) -> None:
+    run = await bench.running()
+    with pytest.raises(IntegrityError) as caught:
+        async with bench.store.events._database.write() as transaction:
+            values = {
+                "run_id": run.run_id,
+                "sequence": 1,
+                "attempt": 1,
+                "type": "x",
+                "timestamp": "",
+            }
+            await transaction.connection.execute(insert(events).values(**values, data={"a": "Zq8"}))
+    assert "Zq8" not in str(caught.value)
+
+
+async def test_a_writer_that_dies_ends_the_store_instead_of_leaving_everyone_waiting(
+    tmp_path: Path,
+) -> None:
+    with pytest.RaisesGroup(AttributeError):
+        async with asyncio.timeout(30), open_store(tmp_path) as store:
+            store.events._waiting.put_nowait(object())
+            await store.events.append("n", "r", 1, [event(1)])
 
 
 async def test_a_follower_is_woken_by_every_commit(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from executor_manager.store.leases import Expired
 from executor_manager.store.nodes import NodeHello, ReportedRun, Standing
-from executor_manager.store.records import Committed, Errand
+from executor_manager.store.records import Committed, Errand, Superseded
 from tests.fakes.store_bench import Bench, event
 
 LEASE = 30
@@ -77,6 +77,50 @@ async def test_a_cancelled_run_that_is_lost_ends_as_cancelled(bench: Bench) -> N
     assert (await bench.run(run.run_id)).state == "cancelled"
 
 
+async def test_a_cancel_does_not_wait_for_a_node_that_is_gone(bench: Bench) -> None:
+    run = await bench.running(session_id="s", secrets={"/git_token": "T"})
+    await expire(bench, run, LEASE + 10)
+    cancelled = await bench.store.runs.cancel(run.run_id, "typo")
+    assert cancelled is not None
+    assert (cancelled.state, cancelled.verdict) == (
+        "cancelled",
+        {"reason": "typo", "workspace": None, "statistics": {}},
+    )
+    assert await bench.store.runs.secrets_of(run.run_id) == {}
+
+    # The node comes back: it has to stop, and its result comes too late.
+    assert await register(bench, report(run)) == [Standing(superseded=True)]
+    assert await bench.tell(run, event(2, "lifecycle.completed")) == Superseded()
+    await bench.queued(session_id="s")
+    assert (await bench.claim()).session_id == "s"
+
+
+async def test_a_pending_cancel_is_the_verdict_as_soon_as_the_lease_ends(bench: Bench) -> None:
+    run = await bench.running()
+    await bench.store.runs.cancel(run.run_id, "typo")
+    assert await expire(bench, run, LEASE + 10) == Expired(["n"], [], [run.run_id])
+    ended = await bench.run(run.run_id)
+    assert (ended.state, ended.verdict) == (
+        "cancelled",
+        {"reason": "typo", "workspace": None, "statistics": {}},
+    )
+
+
+async def test_a_heartbeat_that_lists_an_older_attempt_too_renews_the_current_one(
+    bench: Bench,
+) -> None:
+    first = await bench.running(on_node_loss="requeue")
+    await expire(bench, first, LEASE + 10)
+    await bench.node()
+    second = await bench.claim()
+    keys = [(second.run_id, 2), (second.run_id, 1)]
+    before = (await bench.run(second.run_id)).lease_expiry
+    superseded = await bench.store.nodes.heartbeat("n", keys, draining=False, free_slots=0)
+    after = (await bench.run(second.run_id)).lease_expiry
+    assert superseded == [(second.run_id, 1)]
+    assert before is not None and after is not None and after > before
+
+
 @pytest.mark.parametrize("listed", [True, False])
 async def test_a_heartbeat_renews_the_runs_that_it_lists(bench: Bench, listed: bool) -> None:
     run = await bench.running()
@@ -129,6 +173,19 @@ async def test_a_run_reported_after_a_lost_answer_counts_as_accepted(bench: Benc
     assert (await bench.run(errand.run_id)).error_code == "lost"
 
 
+async def test_a_cancelled_run_whose_dispatch_was_never_answered_ends_with_its_process(
+    bench: Bench,
+) -> None:
+    await bench.node()
+    run = await bench.queued()
+    await bench.claim()
+    await bench.store.runs.cancel(run.id)
+    [cancel] = await bench.store.queue.errands(["n"])
+    await bench.store.queue.cancel_answered(cancel, known=True)
+    await register(bench)  # it died, and remembers nothing
+    assert (await bench.run(run.id)).state == "cancelled"
+
+
 async def test_a_claimed_run_that_never_arrived_is_still_due(bench: Bench) -> None:
     await bench.node()
     await bench.queued()
@@ -137,14 +194,15 @@ async def test_a_claimed_run_that_never_arrived_is_still_due(bench: Bench) -> No
     assert await bench.store.queue.errands(["n"]) == [errand]
 
 
+@pytest.mark.parametrize("needs_dispatch", [True, False])
 async def test_a_cancelled_run_that_comes_back_is_cancelled_and_not_dispatched(
-    bench: Bench,
+    bench: Bench, needs_dispatch: bool
 ) -> None:
     run = await bench.running()
     await bench.store.runs.cancel(run.run_id)
     [cancel] = await bench.store.queue.errands(["n"])
     await bench.store.queue.cancel_answered(cancel, known=True)
-    await register(bench, report(run, needs_dispatch=True))
+    await register(bench, report(run, needs_dispatch=needs_dispatch))
     assert [errand.kind for errand in await bench.store.queue.errands(["n"])] == ["cancel"]
 
 

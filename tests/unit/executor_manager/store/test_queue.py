@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.fakes.store_bench import Bench, event
 
 
@@ -166,3 +168,38 @@ async def test_a_finished_or_unknown_run_is_not_cancelled(bench: Bench) -> None:
     assert finished is not None
     assert finished.state == "completed"
     assert await bench.store.runs.cancel("no such run") is None
+
+
+@pytest.mark.parametrize("code", ["draining", "busy", "isolation_unavailable"])
+async def test_a_session_whose_first_run_is_refused_may_go_to_another_node(
+    bench: Bench, code: str
+) -> None:
+    await bench.node("n")
+    run = await bench.queued()
+    await bench.store.queue.refused(await bench.claim("n"), code, "no")
+    await bench.queued(session_id=run.session_id)
+    await bench.node("other")
+    assert (await bench.claim("other")).session_id == run.session_id
+
+
+async def test_a_session_stays_where_it_has_begun_whatever_is_refused_later(bench: Bench) -> None:
+    first = await bench.running(session_id="s")
+    await bench.tell(first, event(2, "lifecycle.completed"))
+    await bench.queued(session_id="s")
+    await bench.store.queue.refused(await bench.claim("n"), "draining", "no")
+    await bench.node("other")
+    assert await bench.store.queue.claim(["other"]) is None
+
+
+async def test_a_session_whose_first_run_never_arrived_may_go_to_another_node(
+    bench: Bench,
+) -> None:
+    await bench.node("n")
+    run = await bench.queued()
+    await bench.claim("n")
+    await bench.store.runs.cancel(run.id)
+    [cancel] = await bench.store.queue.errands(["n"])
+    await bench.store.queue.cancel_answered(cancel, known=False)
+    await bench.queued(session_id=run.session_id)
+    await bench.node("other")
+    assert (await bench.claim("other")).session_id == run.session_id

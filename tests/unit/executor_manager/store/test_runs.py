@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 
 from executor_manager.store.runs import SessionConflict
 from executor_manager.store.schema import upgrade
@@ -85,3 +88,13 @@ def test_the_migrations_make_exactly_the_tables(tmp_path: Path) -> None:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'manager.db'}"
+    with closing(sqlite3.connect(tmp_path / "manager.db")) as connection:
+        connection.execute("CREATE TABLE secrets (in_the_way)")  # it is made last
+        with pytest.raises(OperationalError):
+            upgrade(url)
+        connection.execute("DROP TABLE secrets")
+    upgrade(url)

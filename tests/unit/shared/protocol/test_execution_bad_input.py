@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ProtocolError
-from shared.protocol.execution import ExecutionRequest, Isolation, read_execution_request
+from shared.protocol.execution import (
+    MAX_DEPTH,
+    ExecutionRequest,
+    Isolation,
+    read_execution_request,
+)
 
 BASE = {"task_id": 1, "subtask_id": 2, "prompt": "go"}
 SECRET = "s3cr3t-value"
@@ -38,7 +44,7 @@ def test_a_missing_field_is_named(missing: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [-1, "", "a/b", "a\\b", "..", ".", "../x", "a..b", ".hidden", "-x", "a.", "a b", "a\0", "con",
-     "NUL.txt", "x" * 129, "é", 1.5, True, None, [], {}],
+     "NUL.txt", "x" * 129, 10**128, "é", 1.5, True, None, [], {}],
 )  # fmt: skip
 def test_an_id_that_cannot_name_a_folder_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ProtocolError) as raised:
@@ -53,6 +59,32 @@ def test_an_id_is_echoed_as_it_came(value: int | str) -> None:
 
     assert request.task_id == value
     assert type(request.task_id) is type(value)
+
+
+@pytest.mark.parametrize("field", ["timeout_seconds", "stall_timeout_seconds", "max_budget_usd"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0, -1])
+def test_a_limit_that_limits_nothing_is_refused(field: str, value: float) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        read(**{field: value})
+
+    assert raised.value.fields == (field,)
+
+
+@pytest.mark.parametrize(
+    "outer", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"]
+)
+def test_what_nests_too_deep_is_refused_by_its_name(outer: Callable[[object], object]) -> None:
+    nested: object = "x"
+    for _ in range(MAX_DEPTH - 1):
+        nested = outer(nested)
+    servers = {"mcp_servers": {"a": {"env": nested}}}
+    with pytest.raises(ProtocolError, match="must not nest deeper than 64") as raised:
+        read(bot=servers)
+    assert raised.value.fields == ("bot",)
+    with pytest.raises(ProtocolError) as raised:
+        read(**{"An odd name": [servers]})
+    assert raised.value.fields == ("request",)
+    assert read(bot={"agent_config": {"env": {"A": [[["x"]]]}}}).bot
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n\t", [], [{"type": "text", "text": " "}], None])

@@ -24,3 +24,8 @@ def test_half_a_character_becomes_one_that_can_be_sent(half: str) -> None:
 
 def test_two_halves_of_a_character_become_the_character() -> None:
     assert wire_json.loads(wire_json.dumps(["\ud83d\ude00"])) == ["😀"]
+
+
+def test_what_is_no_number_becomes_null_in_both_directions() -> None:
+    assert wire_json.dumps({"a": [float("nan"), 1.5, "中"]}) == '{"a":[null,1.5,"中"]}'
+    assert wire_json.loads('{"a": [NaN, -Infinity, 1.5]}') == {"a": [None, None, 1.5]}

@@ -14,7 +14,9 @@ from executor.agents.claude_code.private_files import (
     MAX_INSTRUCTIONS_BYTES,
     PrivateFiles,
     appended_prompt,
+    folder_in,
     read_instructions,
+    remove,
 )
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.process_tree import MARK_VARIABLE
@@ -97,7 +99,7 @@ def test_secrets_and_long_texts_are_in_files_and_not_in_the_command_line(maker: 
             }
         ],
     )
-    files = PrivateFiles.write(job)
+    files = PrivateFiles.write(job, folder_in(job.private_dir))
     arguments = command(job, files)
     assert "mcp-secret" not in str(arguments)
     assert "sk-test-key" not in str(arguments)
@@ -106,8 +108,8 @@ def test_secrets_and_long_texts_are_in_files_and_not_in_the_command_line(maker: 
     assert value(arguments, "--append-system-prompt-file") == str(files.system_prompt)
     assert files.folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in files.folder.iterdir()} == {0o600}
-    files.remove()
-    files.remove()
+    remove(files.folder)
+    remove(files.folder)
     assert list(job.private_dir.iterdir()) == []
 
 

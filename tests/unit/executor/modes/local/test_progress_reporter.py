@@ -11,10 +11,12 @@ import pytest
 
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import Outstanding, StateStore
+from executor.modes.local.dialect import encode
 from executor.modes.local.progress_reporter import ProgressReporter
+from shared.protocol import wire_json
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
-from shared.protocol.local import RunAck
+from shared.protocol.local import MAX_EVENT_BYTES, RunAck
 from shared.redaction import MASK, Redactor
 from shared.status import ErrorCode
 
@@ -380,3 +382,23 @@ async def test_a_tokens_looks_are_enough_in_a_message(told: Told) -> None:
         told.delta("a ghp_0123456789abcdefABCDEF b."[begin:end], begin)
     told.tell(EventType.LLM_DONE, message_id="m", content="", usage=None)
     assert (await told.out())[-1].event.data["content"] == f"a {MASK} b."
+
+
+async def test_titles_and_names_of_any_length_leave_an_event_within_its_bound(
+    store: StateStore,
+) -> None:
+    long = ExecutionRequest.model_validate(
+        {"task_id": 7, "subtask_id": 9, "prompt": "hi", "task_title": "\x01" * 10**6}
+        | {"subtask_title": "s" * 10**6}
+    )
+    told = Told(store)
+    told.reporter.open(long)
+    source = Source("a" * 10**6, agent_name="n" * 10**6, team_name="t" * 10**6)
+    data = {"tool_id": "t", "tool_name": "x", "result": "y" * 10**6, "is_error": False}
+    told.reporter.report(RUN, AgentEvent(EventType.TOOL_RESULT, data, source))
+    pumping = asyncio.create_task(told.outbox.pump(told.backend, acks=True))
+    event = await told.backend.expect(EventType.TOOL_RESULT)
+    pumping.cancel()
+    _, payload = encode(event)
+    assert len(wire_json.dumps(payload).encode()) <= MAX_EVENT_BYTES
+    assert payload["subtask_title"].startswith("sss")

@@ -1,0 +1,83 @@
+"""One executor per home: two would share an id, a state file and the private files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final, Self
+
+from shared.errors import ConfigError
+from shared.private_files import PRIVATE_FILE, make_private_directory
+
+LOCK_FILE: Final = "lock"
+
+_LOCKED_AT: Final = 2**30
+"""The byte that is locked on Windows, beyond the pid: a locked byte cannot be read there."""
+
+
+class HomeLock:
+    """Holds a home for this process; the system lets go of it when the process ends, however."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Use :meth:`acquire`."""
+        self._descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, home: Path) -> Self:
+        """Lock *home*, which is made when it is missing. Blocks for as long as the disk takes.
+
+        Raises:
+            ConfigError: Another executor has it, or it cannot be locked.
+        """
+        try:
+            make_private_directory(home)
+            # Not inherited by the programs that this process starts.
+            descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        except OSError as exc:
+            raise _unusable(home, exc) from exc
+        try:
+            _lock(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise ConfigError(
+                f"WEGENT_EXECUTOR_HOME: another executor is running in {home}"
+                + (f" (pid {owner})" if owner else ""),
+                hint="stop it, or give this one a home of its own",
+            ) from None
+        except OSError as exc:
+            os.close(descriptor)
+            raise _unusable(home, exc) from exc
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let go of the home."""
+        os.close(self._descriptor)
+
+
+def _unusable(home: Path, exc: OSError) -> ConfigError:
+    return ConfigError(
+        f"WEGENT_EXECUTOR_HOME: {home} cannot be used: {exc.strerror}",
+        hint="make it writable for this user, or name another folder, on a local disk",
+    )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCKED_AT, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as exc:
+            raise BlockingIOError from exc
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

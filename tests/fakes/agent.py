@@ -1,0 +1,136 @@
+"""ScriptedAgent: an agent without a process whose sessions do what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from executor.agents.factory import AgentFactory
+from executor.agents.protocol import AgentJob, TurnEnd
+from executor.delivery.state import StateStore
+from executor.tasks.agent_environment import ExecutorApi
+from executor.tasks.agent_rules import AgentRules
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.warm_sessions import WarmSessions
+from executor.tasks.workspace import Workspaces
+from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.execution import ExecutionRequest
+from shared.redaction import Redactor
+
+Step = AgentEvent | TurnEnd | asyncio.Event | BaseException
+"""Something to yield, a gate to wait at, or something to raise."""
+
+
+class ScriptedAgent:
+    """Plays :attr:`script` for every turn; opening waits at :attr:`opening` and then may fail."""
+
+    def __init__(self, script: Sequence[Step] = ()) -> None:
+        self.script: Sequence[Step] = script or [TurnEnd("done")]
+        self.failure: Exception | None = None
+        self.loading = open_gate()
+        self.opening = open_gate()
+        self.may_give_up = open_gate()
+        """How long it takes to undo an opening that is cancelled."""
+        self.reached: asyncio.Queue[str] = asyncio.Queue()
+        """Where it is: ``load``, ``open``, ``turn``, and ``gave up``."""
+        self.sessions: list[ScriptedSession] = []
+        self.jobs: list[AgentJob] = []
+
+    async def load(self) -> None:
+        self.reached.put_nowait("load")
+        await self.loading.wait()
+
+    async def open(self, job: AgentJob) -> ScriptedSession:
+        self.reached.put_nowait("open")
+        self.jobs.append(job)
+        try:
+            await self.opening.wait()
+        except asyncio.CancelledError:
+            self.reached.put_nowait("giving up")
+            await self.may_give_up.wait()
+            raise
+        if self.failure is not None:
+            raise self.failure
+        session = ScriptedSession(self, job, f"conversation-{len(self.sessions) + 1}")
+        self.sessions.append(session)
+        return session
+
+
+class ScriptedSession:
+    """One conversation; its id is told at its first turn, as Claude does it."""
+
+    pid = None
+
+    def __init__(self, agent: ScriptedAgent, job: AgentJob, new_id: str) -> None:
+        self._agent = agent
+        self._new_id = job.resume or new_id
+        self._interrupted = asyncio.Event()
+        self.session_id = job.resume
+        self.alive = True
+
+    async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
+        self._interrupted.clear()
+        self.session_id = self._new_id
+        yield AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})
+        self._agent.reached.put_nowait("turn")
+        for step in self._agent.script:
+            if isinstance(step, asyncio.Event):
+                await self._pass(step)
+            if self._interrupted.is_set():
+                yield TurnEnd(error="interrupted")
+                return
+            if isinstance(step, BaseException):
+                raise step
+            if not isinstance(step, asyncio.Event):
+                yield step
+
+    async def interrupt(self) -> None:
+        self._interrupted.set()
+
+    async def close(self) -> None:
+        self.alive = False
+
+    async def _pass(self, gate: asyncio.Event) -> None:
+        waiting = [asyncio.create_task(event.wait()) for event in (gate, self._interrupted)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+
+def open_gate() -> asyncio.Event:
+    """A gate that nobody waits at."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
+
+
+@asynccontextmanager
+async def in_process(agent: ScriptedAgent, home: Path) -> AsyncIterator[InProcessRunHandler]:
+    """A run handler with *agent* and everything else real, in *home*."""
+    state = await StateStore.open(home / "state.db")
+    private = home / "private"
+    handler = InProcessRunHandler(
+        agents=AgentFactory({"claude_code": agent}),
+        workspaces=Workspaces(
+            home / "workspace",
+            private_dir=private,
+            clone_timeout_s=60,
+            allow_local_repositories=False,
+            environ={},
+            backend_url=None,
+        ),
+        rules=AgentRules(home=home, environ={}, api=ExecutorApi(api_key="k"), permission_mode=None),
+        state=state,
+        warm=WarmSessions(limit=2, idle_s=3600),
+        redactor=Redactor(),
+        private_dir=private,
+    )
+    try:
+        yield handler
+    finally:
+        await handler.close()
+        await state.close()

@@ -1,0 +1,189 @@
+"""Runs in this process: whatever moment a cancel comes at, and what persists between runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.agents.protocol import TurnEnd
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.run_handler import Run
+from shared.errors import RunError
+from shared.protocol.events import AgentEvent, EventType
+from shared.status import ErrorCode
+from tests.fakes.agent import ScriptedAgent, in_process
+from tests.fakes.agent_jobs import make_request
+
+
+@dataclass
+class Runs:
+    """A run handler with a scripted agent and everything else real."""
+
+    handler: InProcessRunHandler
+    agent: ScriptedAgent
+    root: Path
+    told: list[AgentEvent] = field(default_factory=list)
+
+    def start(self, **fields: Any) -> tuple[Run, asyncio.Task[list[AgentEvent]]]:
+        run = self.handler.start(make_request(**fields))
+        return run, asyncio.create_task(self._collect(run))
+
+    async def carry_out(self, **fields: Any) -> list[AgentEvent]:
+        return await asyncio.wait_for(self.start(**fields)[1], 10)
+
+    async def reaches(self, place: str) -> None:
+        async with asyncio.timeout(10):
+            while await self.agent.reached.get() != place:
+                pass
+
+    async def _collect(self, run: Run) -> list[AgentEvent]:
+        events = []
+        async for event in run.events():
+            events.append(event)
+            self.told.append(event)
+        return events
+
+
+@pytest.fixture
+async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
+    agent = ScriptedAgent()
+    async with in_process(agent, tmp_path) as handler:
+        yield Runs(handler, agent, tmp_path)
+
+
+async def silent_server(silent: list[asyncio.StreamWriter]) -> asyncio.Server:
+    """Takes connections and never answers."""
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.append(writer)
+
+    return await asyncio.start_server(accept, "127.0.0.1", 0)
+
+
+def verdicts(events: list[AgentEvent]) -> list[str]:
+    return [str(event.type) for event in events if event.terminal]
+
+
+async def test_a_cancelled_clone_ends_and_leaves_nothing(runs: Runs) -> None:
+    silent: list[asyncio.StreamWriter] = []
+    server = await silent_server(silent)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        run, events = runs.start(git_url=f"http://127.0.0.1:{port}/a.git")
+        async with asyncio.timeout(10):
+            while not silent:  # noqa: ASYNC110 - git connects
+                await asyncio.sleep(0.01)
+        await run.cancel("why")
+        told = await asyncio.wait_for(events, 10)
+        for writer in silent:
+            writer.close()
+    assert verdicts(told) == [EventType.CANCELLED]
+    assert told[-1].data["reason"] == "why"
+    assert list((runs.root / "workspace" / "1").iterdir()) == []
+    assert runs.agent.jobs == []
+
+
+@pytest.mark.parametrize("moment", ["load", "open", "turn"])
+async def test_a_run_cancelled_at_any_moment_ends_cancelled(runs: Runs, moment: str) -> None:
+    gates = {"load": runs.agent.loading, "open": runs.agent.opening, "turn": asyncio.Event()}
+    gates[moment].clear()
+    runs.agent.script = [gates["turn"], TurnEnd("done")] if moment == "turn" else [TurnEnd("done")]
+    run, events = runs.start()
+    await runs.reaches(moment)
+    await run.cancel(None)
+    await run.cancel(None)
+    told = await asyncio.wait_for(events, 10)
+    assert verdicts(told) == [EventType.CANCELLED]
+    assert told[-1].data["workspace"]["path"] == str(runs.root / "workspace" / "1")
+    await run.cancel(None)  # after the end: nothing
+
+
+async def test_ending_a_run_is_not_forgotten_over_its_cancel(runs: Runs) -> None:
+    runs.agent.opening.clear()
+    runs.agent.may_give_up.clear()
+    run, events = runs.start()
+    await runs.reaches("open")
+    await run.cancel(None)
+    await runs.reaches("giving up")
+    events.cancel()  # the grace is over, or the executor stops
+    await asyncio.sleep(0)
+    assert not events.done()  # not before the agent has given up
+    runs.agent.may_give_up.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(events, 10)
+
+
+async def test_an_ended_turn_leaves_no_session(runs: Runs) -> None:
+    runs.agent.script = [asyncio.Event()]
+    _, events = runs.start()
+    await runs.reaches("turn")
+    events.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await events
+    assert [session.alive for session in runs.agent.sessions] == [False]
+
+
+async def test_the_conversation_is_known_before_its_first_turn_has_ended(runs: Runs) -> None:
+    runs.agent.script = [asyncio.Event()]
+    run, events = runs.start()
+    await runs.reaches("turn")
+    known = await runs.handler.state.session(1)
+    assert known is not None
+    assert known.sdk_session_id == "conversation-1"
+    await run.cancel(None)
+    await events
+
+
+async def test_the_next_message_goes_to_the_live_session(runs: Runs) -> None:
+    await runs.carry_out()
+    told = await runs.carry_out(subtask_id=2)
+    assert told[0].data["resumed"] is True
+    assert len(runs.agent.sessions) == 1
+
+
+async def test_a_session_whose_process_has_died_is_resumed_in_another(runs: Runs) -> None:
+    await runs.carry_out()
+    runs.agent.sessions[0].alive = False
+    assert verdicts(await runs.carry_out(subtask_id=2)) == [EventType.COMPLETED]
+    assert [job.resume for job in runs.agent.jobs] == [None, "conversation-1"]
+
+
+async def test_a_new_session_ends_the_live_one_and_forgets_its_conversation(runs: Runs) -> None:
+    await runs.carry_out()
+    told = await runs.carry_out(subtask_id=2, new_session=True)
+    assert told[0].data["resumed"] is False
+    assert [session.alive for session in runs.agent.sessions] == [False, True]
+    known = await runs.handler.state.session(1)
+    assert known is not None
+    assert known.sdk_session_id == "conversation-2"
+
+
+async def test_a_session_that_cannot_take_another_turn_is_ended(runs: Runs) -> None:
+    runs.agent.script = [
+        TurnEnd(error="too dear", error_code=ErrorCode.BUDGET_EXCEEDED, reusable=False)
+    ]
+    told = await runs.carry_out()
+    assert told[-1].data["error_code"] == "budget_exceeded"
+    assert [session.alive for session in runs.agent.sessions] == [False]
+
+
+async def test_a_failed_start_is_the_runs_verdict_with_its_workspace(runs: Runs) -> None:
+    runs.agent.failure = RunError(ErrorCode.AGENT_CRASHED, "it ended", hint="look", details="more")
+    told = await runs.carry_out()
+    assert verdicts(told) == [EventType.FAILED]
+    assert told[-1].data["error_code"] == "agent_crashed"
+    assert told[-1].data["details"] == "more"
+    assert told[-1].data["workspace"]["path"] == str(runs.root / "workspace" / "1")
+
+
+async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -> None:
+    env = {"api_key": "half \ud800", "HALF": "\udfff"}
+    bot = {"agent_config": {"env": env}, "mcp_servers": {"s": {"headers": {"a": "\ud800"}}}}
+    told = await runs.carry_out(prompt="half \ud800", bot=bot)
+    assert verdicts(told) == [EventType.COMPLETED]
+    assert "".join(runs.agent.jobs[0].env.values()).encode()

@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +70,8 @@ class PrivateFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
+            with suppress(OSError):
+                self.temporary.parent.rmdir()  # unless other sessions have theirs in it
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:
@@ -122,7 +125,10 @@ def _temporary_folder(parent: Path) -> Path:
             f"the sandbox's folder for temporary files, {parent}, belongs to somebody else",
             hint="remove it",
         )
-    return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    try:
+        return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    except FileNotFoundError:  # another session, the last one, has just removed it
+        return _temporary_folder(parent)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -20,6 +20,7 @@ import pytest
 
 from executor.tasks.sandbox_probe import probe_sandbox
 from scripts.scripted_model import ScriptedModel
+from shared.errors import RunError
 from tests.fakes.agent_jobs import JobMaker, Turn, opened, take_turn
 from tests.fakes.model import scenario, step, text_step
 
@@ -382,4 +383,35 @@ async def test_the_temporary_folder_is_the_sessions_own_and_goes_with_it(house: 
         assert sandbox is not None
         (own,) = sandbox.temporary.iterdir()
         assert turn.results[0][0].splitlines() == [own.name, f"{own}/claude-{os.getuid()}"]
-    assert list(sandbox.temporary.iterdir()) == []
+    assert not sandbox.temporary.exists()
+
+
+async def test_an_agent_whose_sandbox_is_gone_does_not_start(house: House) -> None:
+    (house.root / "bin").mkdir()
+    async with ScriptedModel([scenario(text_step("outside"))]) as model:
+        maker = JobMaker(house.root, model.url, hosts=())
+        maker.environ["PATH"] = str(house.root / "bin")
+        with pytest.raises(RunError, match="sandbox") as failed:
+            async with opened(await asyncio.to_thread(maker.job)):
+                pass
+        assert list(model.requests) == []
+    assert failed.value.error_code == "isolation_unavailable"
+
+
+async def test_variables_of_the_request_do_not_open_the_sandbox(house: House) -> None:
+    env = {
+        "CLAUDE_CODE_TMPDIR": str(house.outside),
+        "CLAUDE_CODE_REMOTE": "true",
+        "IS_SANDBOX": "1",
+        "CLAUDE_CODE_SANDBOXED": "1",
+        "CLAUDE_CODE_BUBBLEWRAP": "1",
+        "CLAUDE_CODE_SHELL_PREFIX": f"touch {house.outside}/escaped-prefix;",
+    }
+    job = [step(bash(f"touch {house.outside}/escaped; echo $TMPDIR")), text_step("done")]
+    async with ScriptedModel([scenario(*job)]) as model:
+        maker = JobMaker(house.root, model.url, hosts=())
+        bots = [{"agent_config": {"env": env}}]
+        async with opened(await asyncio.to_thread(lambda: maker.job(bot=bots))) as session:
+            turn = await take_turn(session)
+    assert str(house.outside) not in turn.results[0][0].splitlines()[-1]
+    assert house.written() == []

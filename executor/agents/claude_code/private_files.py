@@ -9,6 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +70,7 @@ class PrivateFiles:
         """Delete the folders; harmless when called again."""
         remove(self.folder)
         if self.temporary is not None:
+<<<<<<< HEAD
             remove(self.temporary)
 
 
@@ -80,6 +82,11 @@ def folder_in(private_dir: Path) -> Path:
 def remove(folder: Path) -> None:
     """Delete a session's folder; harmless when it is gone or was never made."""
     shutil.rmtree(folder, ignore_errors=True)
+=======
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            with suppress(OSError):
+                self.temporary.parent.rmdir()  # unless other sessions have theirs in it
+>>>>>>> next
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:
@@ -133,7 +140,10 @@ def _temporary_folder(parent: Path) -> Path:
             f"the sandbox's folder for temporary files, {parent}, belongs to somebody else",
             hint="remove it",
         )
-    return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    try:
+        return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    except FileNotFoundError:  # another session, the last one, has just removed it
+        return _temporary_folder(parent)
 
 
 def _write(path: Path, text: str) -> Path:

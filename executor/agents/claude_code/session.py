@@ -155,7 +155,10 @@ class ClaudeSession:
             status = self._transport.returncode
             if status is None:
                 raise RunError(ErrorCode.AGENT_ERROR, f"Claude Code did not start: {exc}") from exc
-            raise RunError(ErrorCode.AGENT_CRASHED, self._crash()) from exc
+            crash = self._crash()
+            refused = self._job.sandbox is not None and "sandbox" in crash.lower()
+            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else ErrorCode.AGENT_CRASHED
+            raise RunError(code, crash) from exc
 
     async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""

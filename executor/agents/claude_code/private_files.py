@@ -70,8 +70,9 @@ class PrivateFiles:
         """Delete the folders; harmless when called again."""
         remove(self.folder)
         if self.temporary is not None:
-<<<<<<< HEAD
             remove(self.temporary)
+            with suppress(OSError):
+                self.temporary.parent.rmdir()  # unless other sessions have theirs in it
 
 
 def folder_in(private_dir: Path) -> Path:
@@ -82,11 +83,6 @@ def folder_in(private_dir: Path) -> Path:
 def remove(folder: Path) -> None:
     """Delete a session's folder; harmless when it is gone or was never made."""
     shutil.rmtree(folder, ignore_errors=True)
-=======
-            shutil.rmtree(self.temporary, ignore_errors=True)
-            with suppress(OSError):
-                self.temporary.parent.rmdir()  # unless other sessions have theirs in it
->>>>>>> next
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:

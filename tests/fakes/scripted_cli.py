@@ -25,6 +25,9 @@ from typing import Any
 MODEL = "scripted-cli"
 ANSWER = "Understood."
 
+KEY_MARK = "{KEY}"
+"""Becomes the API key in what is said, so that a key can be said that the prompt does not show."""
+
 
 def script(text: str, *, pieces: int = 1, pause_s: float = 0.0, child_s: int | None = None) -> str:
     """A prompt that makes the program say *text*.
@@ -106,7 +109,7 @@ class _Program:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        text: str = wanted["text"]
+        text: str = wanted["text"].replace(KEY_MARK, os.environ.get("ANTHROPIC_API_KEY", ""))
         message: dict[str, Any] = {
             "id": f"msg_{uuid.uuid4().hex}",
             "type": "message",

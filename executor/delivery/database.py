@@ -200,7 +200,7 @@ class Database:
                     outcomes = [(work.done, None, error) for work in waiting]
                 waiting.clear()
                 self._call(_settle, outcomes)
-            self._look_for_space()
+            self._look_for_space(db)
         db.close()
         self._call(self._ended.set)
 
@@ -234,9 +234,12 @@ class Database:
         time.sleep(RETRY_S)
         return True
 
-    def _look_for_space(self) -> None:
+    def _look_for_space(self, db: sqlite3.Connection) -> None:
         if self._trouble and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + RETRY_S
+            with suppress(sqlite3.Error):  # what was delivered meanwhile left free pages behind
+                db.execute("PRAGMA incremental_vacuum").fetchall()
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             if self._make_reserve():
                 self._set_trouble(None)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor.delivery.outbox import Outbox
-from executor.delivery.state import Outstanding, StateStore
+from executor.delivery.state import Outstanding, RunRecord, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
@@ -223,3 +226,30 @@ async def test_log_lines_name_runs_and_never_contents(
         "ignored an unknown event",
     ]
     assert "sesame" not in caplog.text
+
+
+async def test_what_is_accepted_is_on_the_disk_without_its_secrets(
+    store: StateStore, tmp_path: Path
+) -> None:
+    def written() -> list[tuple[str, int]]:
+        with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+            return db.execute("SELECT subtask_id, attempt FROM runs").fetchall()
+
+    desk = Desk(store)
+    answer = await desk.ask(
+        LocalEvent.DISPATCH, {**DISPATCH, "git_token": "secret-4711", "prompt": "secret-4712"}
+    )
+    assert answer == {"accepted": True}
+    assert await asyncio.to_thread(written) == [("2", 1)]
+    for file in tmp_path.glob("state.db*"):
+        assert b"secret-471" not in await asyncio.to_thread(file.read_bytes)
+    await desk.supervisor.close()
+
+
+async def test_a_run_that_is_taken_up_is_answered_as_resumed(store: StateStore) -> None:
+    desk = Desk(store)
+    record = RunRecord(RunRef(1, 2), "running", 3, 30, "sid", {})
+    desk.supervisor.restore([record])
+    answer = await desk.ask(LocalEvent.DISPATCH, DISPATCH)
+    assert answer == {"accepted": True, "resumed": True}
+    await desk.supervisor.close()

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import pytest
 
 from executor.delivery.outbox import Outbox
-from executor.delivery.state import Outstanding, StateStore
+from executor.delivery.state import Outstanding, RunRecord, StateStore
 from executor.modes.local.dialect import encode
 from executor.modes.local.progress_reporter import ProgressReporter
 from shared.protocol import wire_json
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
-from shared.protocol.local import MAX_EVENT_BYTES, RunAck
+from shared.protocol.local import MAX_EVENT_BYTES, RunAck, RunStanding
 from shared.redaction import MASK, Redactor
 from shared.status import ErrorCode
 
@@ -402,3 +402,22 @@ async def test_titles_and_names_of_any_length_leave_an_event_within_its_bound(
     _, payload = encode(event)
     assert len(wire_json.dumps(payload).encode()) <= MAX_EVENT_BYTES
     assert payload["subtask_title"].startswith("sss")
+
+
+async def test_a_run_taken_up_goes_on_with_its_numbers_and_ends_its_old_messages(
+    store: StateStore,
+) -> None:
+    told = Told(store)
+    told.reporter.forget(RUN.key)
+    source = Source("a")
+    told.reporter.reopen(RunRecord(RUN, "running", 7, 40, "sid", {"m": source}))
+    assert told.reporter.last_seq(RUN.key) == 7
+    told.outbox.register_standing([RunStanding(subtask_id=RUN.subtask_id, seq=9)])
+    told.reporter.resume(REQUEST)
+    told.tell(EventType.WARNING, message="on it goes")
+    told.tell(EventType.COMPLETED, result="")
+    ended, after, _ = events = await told.out()
+    assert [event.seq for event in events] == [10, 11, 12]  # the backend had more than the disk
+    assert (ended.event.type, ended.event.source) == (EventType.LLM_ERROR, source)
+    assert (ended.event.data["message_id"], ended.event.data["code"]) == ("m", "interrupted")
+    assert (after.progress, after.task_title) == (40, "T")

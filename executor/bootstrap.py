@@ -99,7 +99,6 @@ async def _run(
         warm=WarmSessions(
             limit=settings.claude_max_warm_sessions, idle_s=settings.claude_session_idle_s
         ),
-        redactor=redactor,
         private_dir=_private_dir(settings),
     )
 

@@ -27,7 +27,6 @@ from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
-from shared.redaction import Redactor
 
 logger = get_logger("in_process")
 
@@ -45,7 +44,6 @@ class InProcessRunHandler:
         rules: AgentRules,
         state: StateStore,
         warm: WarmSessions,
-        redactor: Redactor,
         private_dir: Path,
     ) -> None:
         """Take the parts; whoever built them closes them.
@@ -56,7 +54,6 @@ class InProcessRunHandler:
             rules: What the operator allows.
             state: Remembers conversations between runs.
             warm: Keeps live sessions between runs.
-            redactor: Learns the secrets that requests bring.
             private_dir: 0700 and outside every workspace.
         """
         self.agents = agents
@@ -64,7 +61,6 @@ class InProcessRunHandler:
         self.rules = rules
         self.state = state
         self.warm = warm
-        self.redactor = redactor
         self.private_dir = private_dir
 
     def check(self, request: ExecutionRequest) -> None:
@@ -74,8 +70,7 @@ class InProcessRunHandler:
         self.rules.isolation.level(request)
 
     def start(self, request: ExecutionRequest) -> Run:
-        """Prepare a run; from here on the logs know its secrets."""
-        self.redactor.add_many(request.secrets)
+        """Prepare a run; nothing is done before its events are asked for."""
         return _InProcessRun(self, request)
 
     async def close_session(self, task_id: int | str) -> None:

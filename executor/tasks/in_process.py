@@ -20,6 +20,7 @@ from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.pausing import resume_tree, suspend_tree
 from executor.tasks.run_handler import Run
+from executor.tasks.verdicts import cancelled, failed
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
 from shared.errors import RunError
@@ -27,6 +28,7 @@ from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
+from shared.status import ErrorCode
 
 logger = get_logger("in_process")
 
@@ -236,32 +238,28 @@ class _InProcessRun:
     async def _unless_cancelled(self, step: Coroutine[Any, Any, T]) -> T:
         """The result of *step*, which is cancelled when the run is."""
         task = asyncio.create_task(step)
-        cancelled = asyncio.create_task(self._cancel.wait())
+        asked = asyncio.create_task(self._cancel.wait())
         try:
-            await asyncio.wait({task, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise _Cancelled
             return task.result()
         finally:
-            cancelled.cancel()
+            asked.cancel()
             await stop(task)
 
     def _verdict(
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
     ) -> AgentEvent:
         common = {"workspace": workspace, "statistics": dict(end.statistics) if end else {}}
-        if not self._cancel.is_set() and failure is not None:
-            details = {"details": failure.details} if failure.details else {}
-            return AgentEvent(
-                EventType.FAILED,
-                {"error": str(failure), "error_code": str(failure.error_code), **details, **common},
-            )
-        if self._cancel.is_set() or end is None:
-            reason = {"reason": self._reason} if self._reason else {}
-            return AgentEvent(EventType.CANCELLED, {**reason, **common})
-        if end.error_code is None:
-            return AgentEvent(EventType.COMPLETED, {"result": end.result, **common})
-        return AgentEvent(
-            EventType.FAILED,
-            {"error": end.error or "", "error_code": str(end.error_code), **common},
-        )
+        if self._cancel.is_set():
+            verdict = cancelled(self._reason)
+        elif failure is not None:
+            verdict = failed(failure)
+        elif end is None:
+            verdict = failed(RunError(ErrorCode.INTERNAL, "the agent's turn had no end"))
+        elif end.error_code is not None:
+            verdict = failed(RunError(end.error_code, end.error or ""))
+        else:
+            verdict = AgentEvent(EventType.COMPLETED, {"result": end.result})
+        return replace(verdict, data={**verdict.data, **common})

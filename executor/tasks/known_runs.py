@@ -9,8 +9,8 @@ from itertools import chain, takewhile
 from typing import Literal
 
 from executor.tasks.run_handler import Run
+from shared.errors import RunError
 from shared.protocol.events import RunKey, RunRef
-from shared.status import ErrorCode
 
 
 @dataclass(slots=True, eq=False)
@@ -34,10 +34,10 @@ class AcceptedRun:
     written: asyncio.Future[None] | None = field(default=None, repr=False)
     """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
     sdk_session_id: str | None = None
-    ended_as: ErrorCode | None = None
+    ended_as: RunError | None = None
     """Why the supervisor itself ended the run, if it did."""
     stopping: asyncio.Task[None] | None = field(default=None, repr=False)
-    """The escalation of a cancel."""
+    """The escalation of an interrupt."""
 
     @property
     def key(self) -> RunKey:

@@ -24,6 +24,7 @@ from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
 from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.run_handler import Run, RunHandler
+from executor.tasks.verdicts import as_ended, cancelled, failed, internal
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -297,7 +298,7 @@ class Supervisor:
             if entry.left is not None:
                 logger.warning("the run cannot go on: %s", why, **entry.names)
                 error = f"the executor was restarted, and {why}"
-                self._end_unstarted(entry, _failed_event(ErrorCode.EXECUTOR_RESTARTED, error))
+                self._end_unstarted(entry, failed(RunError(ErrorCode.EXECUTOR_RESTARTED, error)))
 
     # --- A full disk ----------------------------------------------------------------------------
 
@@ -345,11 +346,15 @@ class Supervisor:
         await self._handler.close()
 
     async def _end_all(self) -> None:
+        unstarted = RunError(
+            ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run began"
+        )
         for entry in list(self._queue):
-            error = "the executor stopped before the run began"
-            self._end_unstarted(entry, _failed_event(ErrorCode.EXECUTOR_RESTARTED, error))
+            self._end_unstarted(entry, failed(unstarted))
         for entry in list(self._running.values()):
-            entry.ended_as = ErrorCode.EXECUTOR_RESTARTED
+            entry.ended_as = RunError(
+                ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run had finished"
+            )
             if entry.task is not None:
                 entry.task.cancel()
         await self._idle.wait()
@@ -367,7 +372,7 @@ class Supervisor:
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
         if early is not None:
-            self._end_unstarted(entry, _cancelled_event(early.reason))
+            self._end_unstarted(entry, cancelled(early.reason))
         else:
             self._queue[entry] = request
             self._start_next()
@@ -390,7 +395,7 @@ class Supervisor:
             run = entry.run = self._handler.start(request)
         except Exception as exc:
             logger.exception("the run cannot be started", **entry.names)
-            self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+            self._fail(entry, internal(exc))
             self._retire(entry)
             return
         self._running[entry.ref.session] = entry
@@ -406,10 +411,11 @@ class Supervisor:
         with structlog.contextvars.bound_contextvars(**entry.names):
             began = _now()
             logger.info("run started")
-            deadline = asyncio.timeout(limit_s)
+            limit = asyncio.get_running_loop().call_later(limit_s, self._time_out, entry, limit_s)
             try:
-                async with deadline, aclosing(run.events()) as events:
-                    async for event in events:
+                async with aclosing(run.events()) as events:
+                    async for told in events:
+                        event = told if entry.cancelled else as_ended(told, entry.ended_as)
                         if event.type == EventType.SESSION:
                             entry.sdk_session_id = event.data["sdk_session_id"]
                         self._tell(entry, event)
@@ -418,15 +424,21 @@ class Supervisor:
                             seconds = _now() - began
                             logger.info("run ended: %s after %.1f s", _summary(event), seconds)
             except RunError as exc:
-                self._fail(entry, exc.error_code, str(exc), exc.details)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                error = f"the run did not finish within {limit_s:g} s"
-                self._fail(entry, ErrorCode.TIMED_OUT, error)
+                self._fail(entry, exc)
             except Exception as exc:
                 logger.exception("the run crashed")
-                self._fail(entry, ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+                self._fail(entry, internal(exc))
+            finally:
+                limit.cancel()
+
+    def _time_out(self, entry: AcceptedRun, limit_s: float) -> None:
+        """Interrupt the run, so that it still tells what it has done."""
+        if entry.run is None or entry.finished or entry.cancelled or entry.ended_as is not None:
+            return
+        entry.ended_as = RunError(
+            ErrorCode.TIMED_OUT, f"the run did not finish within {limit_s:g} s"
+        )
+        entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="time out")
 
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
         # A run that was superseded tells nothing: its key may already be its successor's.
@@ -435,32 +447,24 @@ class Supervisor:
             if event.terminal:
                 entry.last_seq = seq
 
-    def _fail(
-        self, entry: AcceptedRun, code: ErrorCode, error: str, details: str | None = None
-    ) -> None:
+    def _fail(self, entry: AcceptedRun, error: RunError) -> None:
         if entry.finished:
             return
         if entry.cancelled:
-            self._tell(entry, _cancelled_event(entry.reason))
+            self._tell(entry, cancelled(entry.reason))
         else:
-            logger.warning("run failed: %s: %s", code, error)
-            self._tell(entry, _failed_event(code, error, details))
+            logger.warning("run failed: %s: %s", error.error_code, error)
+            self._tell(entry, failed(error))
         entry.finished = True
 
     def _ended(self, entry: AcceptedRun, task: asyncio.Task[None]) -> None:
         """The last word on every started run, however its task ended."""
         if entry.stopping is not None:
             entry.stopping.cancel()
-        if not entry.finished:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("the run crashed", exc_info=error, **entry.names)
-            code = entry.ended_as or ErrorCode.INTERNAL
-            error_text = (
-                "the executor stopped before the run had finished"
-                if entry.ended_as
-                else "the run ended without a verdict"
-            )
-            self._fail(entry, code, error_text)
+        self._fail(
+            entry,
+            entry.ended_as or RunError(ErrorCode.INTERNAL, "the run ended without a verdict"),
+        )
         del self._running[entry.ref.session]
         self._retire(entry)
         self._start_next()
@@ -489,9 +493,11 @@ class Supervisor:
             return
         entry.cancelled, entry.reason = True, reason
         if entry.run is None:
-            self._end_unstarted(entry, _cancelled_event(reason))
+            self._end_unstarted(entry, cancelled(reason))
         else:
-            entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="cancel")
+            entry.stopping = entry.stopping or asyncio.create_task(
+                self._stop(entry, entry.run), name="cancel"
+            )
 
     async def _stop(self, entry: AcceptedRun, run: Run) -> None:
         """Interrupt; when the run has not ended after the grace, end its processes."""
@@ -515,15 +521,6 @@ def _summary(verdict: AgentEvent) -> str:
     if verdict.type != EventType.FAILED:
         return verdict.action
     return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"
-
-
-def _failed_event(code: ErrorCode, error: str, details: str | None = None) -> AgentEvent:
-    data = {"error": error, "error_code": str(code)}
-    return AgentEvent(EventType.FAILED, data | ({"details": details} if details else {}))
-
-
-def _cancelled_event(reason: str | None) -> AgentEvent:
-    return AgentEvent(EventType.CANCELLED, {"reason": reason} if reason else {})
 
 
 def _state(entry: AcceptedRun) -> Literal["queued", "running", "interrupted", "finished"]:

@@ -221,7 +221,9 @@ async def test_a_folder_is_not_taken_for_the_cli(tmp_path: Path) -> None:
 
 async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_path: Path) -> None:
     deaf = tmp_path / "claude"
-    deaf.write_text("#!/bin/sh\ntrap '' TERM\nsleep 613 &\ntouch started\nwait\nsleep 613\n")
+    deaf.write_text(
+        "#!/bin/sh\ntrap 'touch told' TERM\nsleep 613 &\ntouch started\nwait\nwait\nsleep 613\n"
+    )
     deaf.chmod(0o755)
     job = JobMaker(tmp_path, "http://127.0.0.1:1").job()
     transport = ProcessTransport(ClaudeAgentOptions(cli_path=deaf, cwd=job.cwd), job.env, tmp_path)
@@ -230,7 +232,8 @@ async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_pa
         await asyncio.sleep(0.02)
     children = psutil.Process().children(recursive=True)
     closing = asyncio.create_task(transport.close())
-    await asyncio.sleep(0.1)  # SIGTERM has been sent, and is ignored
+    while not await asyncio.to_thread((job.cwd / "told").exists):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
     assert alive(children)
     # What asyncio.run does at the end: whoever is left is cancelled, and nobody waits any more.
     for task in asyncio.all_tasks() - {asyncio.current_task()}:

@@ -56,11 +56,11 @@ async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
         yield Runs(handler, agent, tmp_path)
 
 
-async def silent_server(silent: list[asyncio.StreamWriter]) -> asyncio.Server:
+async def silent_server(silent: asyncio.Queue[asyncio.StreamWriter]) -> asyncio.Server:
     """Takes connections and never answers."""
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        silent.append(writer)
+        silent.put_nowait(writer)
 
     return await asyncio.start_server(accept, "127.0.0.1", 0)
 
@@ -70,18 +70,15 @@ def verdicts(events: list[AgentEvent]) -> list[str]:
 
 
 async def test_a_cancelled_clone_ends_and_leaves_nothing(runs: Runs) -> None:
-    silent: list[asyncio.StreamWriter] = []
+    silent: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     server = await silent_server(silent)
     port = server.sockets[0].getsockname()[1]
     async with server:
         run, events = runs.start(git_url=f"http://127.0.0.1:{port}/a.git")
-        async with asyncio.timeout(10):
-            while not silent:  # noqa: ASYNC110 - git connects
-                await asyncio.sleep(0.01)
+        writer = await asyncio.wait_for(silent.get(), 10)
         await run.cancel("why")
         told = await asyncio.wait_for(events, 10)
-        for writer in silent:
-            writer.close()
+        writer.close()
     assert verdicts(told) == [EventType.CANCELLED]
     assert told[-1].data["reason"] == "why"
     assert list((runs.root / "workspace" / "1").iterdir()) == []

@@ -392,9 +392,33 @@ async def test_a_dispatch_again_of_what_was_superseded_is_not_forgotten_with_it(
     again.gate.set()
 
 
+async def test_a_run_beyond_its_time_is_interrupted_and_tells_what_it_has_done(
+    make: Make, reports: Reports
+) -> None:
+    supervisor = make(Handler(obeys))
+    supervisor.submit(request(timeout_seconds=0.01))
+    verdict = await reports.verdict()
+    assert verdict.type == EventType.FAILED
+    assert verdict.data["error_code"] == "timed_out"
+    assert "0.01 s" in verdict.data["error"]
+    assert verdict.data["workspace"] == {"path": "/w"}
+
+
+async def test_a_run_that_is_cancelled_beyond_its_time_is_cancelled(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, interrupt_grace_s=0.05)
+    supervisor.submit(request(timeout_seconds=0.01))
+    await (await handler.started.get()).cancelled.wait()
+    supervisor.cancel(Cancel(task_id=1, reason="why"))
+    assert (await reports.verdict()).data == {"reason": "why"}
+    assert reports.verdicts() == {"10": ["cancelled"]}
+
+
 async def test_a_run_beyond_its_time_is_ended_and_fails(make: Make, reports: Reports) -> None:
     handler = Handler(ignores)
-    supervisor = make(handler)
+    supervisor = make(handler, interrupt_grace_s=0.01)
     supervisor.submit(request(timeout_seconds=0.01))
     verdict = await reports.verdict()
     assert verdict.data["error_code"] == "timed_out"

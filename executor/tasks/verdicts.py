@@ -1,0 +1,36 @@
+"""Verdicts of runs that did not complete."""
+
+from __future__ import annotations
+
+from shared.errors import RunError
+from shared.protocol.events import AgentEvent, EventType
+from shared.status import ErrorCode
+
+
+def cancelled(reason: str | None) -> AgentEvent:
+    """The verdict of a run that somebody did not want any more."""
+    return AgentEvent(EventType.CANCELLED, {"reason": reason} if reason else {})
+
+
+def failed(error: RunError) -> AgentEvent:
+    """The verdict of a run that ended with *error*."""
+    details = {"details": error.details} if error.details else {}
+    return AgentEvent(
+        EventType.FAILED, {"error": str(error), "error_code": str(error.error_code), **details}
+    )
+
+
+def as_ended(event: AgentEvent, ended_as: RunError | None) -> AgentEvent:
+    """*event*, or *ended_as* in the place of the cancel that it has led to.
+
+    The failure keeps what the run tells of its workspace.
+    """
+    if ended_as is None or event.type != EventType.CANCELLED:
+        return event
+    account = {name: data for name, data in event.data.items() if name != "reason"}
+    return AgentEvent(EventType.FAILED, {**failed(ended_as).data, **account})
+
+
+def internal(exc: Exception) -> RunError:
+    """What is told of an error that should not happen; its text may hold anything."""
+    return RunError(ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")

@@ -45,6 +45,15 @@ class AcceptedRun:
         return self.ref.key
 
     @property
+    def state(self) -> Literal["queued", "running", "interrupted", "finished"]:
+        """Where it stands, as a backend is told."""
+        if self.finished:
+            return "finished"
+        if self.left is not None:
+            return self.left
+        return "queued" if self.run is None else "running"
+
+    @property
     def names(self) -> dict[str, int | str]:
         """What log lines about it are bound to."""
         return {"task_id": self.ref.task_id, "subtask_id": self.ref.subtask_id}

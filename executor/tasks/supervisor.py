@@ -14,17 +14,19 @@ import functools
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import structlog
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
 from executor.tasks import redispatch
+from executor.tasks.disk_pause import DiskPause
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
 from executor.tasks.redispatch import RedispatchClock
+from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_handler import Run, RunHandler
-from executor.tasks.verdicts import as_ended, cancelled, failed, internal
+from executor.tasks.verdicts import as_ended, cancelled, failed, internal, summary
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -38,57 +40,6 @@ INTERRUPT_GRACE_S: Final = 3.0
 """How long an interrupted agent may take to end by itself. Source: the design's control rules."""
 
 CancelState = Literal["cancelling", "finished", "unknown"]
-
-
-class Reporter(Protocol):
-    """Where runs tell what happens; synchronous and never failing."""
-
-    def open(self, request: ExecutionRequest) -> None:
-        """Begin a run."""
-        ...
-
-    def reopen(self, record: RunRecord) -> None:
-        """Know an unfinished run of an earlier process."""
-        ...
-
-    def resume(self, request: ExecutionRequest) -> None:
-        """Go on with a reopened run."""
-        ...
-
-    def report(self, run: RunRef, event: AgentEvent) -> int:
-        """Tell one event; returns the number of the run's last one so far.
-
-        What comes after a run's terminal event is dropped.
-        """
-        ...
-
-    def last_seq(self, key: RunKey) -> int:
-        """How many events the run has told; 0 after its verdict."""
-        ...
-
-    def repeat_verdict(self, run: RunRef, seq: int) -> None:
-        """Tell a finished run's verdict, its event number *seq*, once more."""
-        ...
-
-    def delivered(self, key: RunKey) -> bool:
-        """Whether the backend has everything the run told."""
-        ...
-
-    def forget(self, key: RunKey) -> None:
-        """Drop a run and what is left to be told of it."""
-        ...
-
-
-class Records(Protocol):
-    """What is written down of runs, so that a restart knows them; the state store."""
-
-    def accept(self, run: RunRef) -> asyncio.Future[None]:
-        """Write down that a run was accepted; done when that survives the loss of power."""
-        ...
-
-    def forget_run(self, key: RunKey) -> None:
-        """Delete what is written of a run."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +100,7 @@ class Supervisor:
         """By session: at most one run each, superseded ones that are still ending included."""
         self._early_cancels = EarlyCancels()
         self._redispatch = RedispatchClock(self._give_up_left, wait_s=redispatch_wait_s)
-        self._disk_trouble: str | None = None
-        self._pausing = asyncio.Lock()
-        self._pauses: set[asyncio.Task[None]] = set()
+        self._disk = DiskPause()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -175,8 +124,8 @@ class Supervisor:
         if any(entry.ref.attempt > request.attempt for entry in older):
             raise Refusal(ErrorCode.SUPERSEDED, "a later attempt of this run is known")
         self._refuse_while_draining()
-        if self._disk_trouble is not None:
-            raise Refusal(ErrorCode.BUSY, self._disk_trouble, reason="disk")
+        if self._disk.trouble is not None:
+            raise Refusal(ErrorCode.BUSY, self._disk.trouble, reason="disk")
         self._handler.check(request)
         waits = self.free_slots == 0 or request.run.session in self._running
         if waits and len(self._queue) >= self._queue_limit:
@@ -235,7 +184,7 @@ class Supervisor:
     @property
     def free_slots(self) -> int:
         """How many more runs could start at once."""
-        if self._disk_trouble is not None:
+        if self._disk.trouble is not None:
             return 0
         # Whoever waits while there is a free slot waits for its own session.
         return max(0, self._max_concurrent - len(self._running))
@@ -247,7 +196,7 @@ class Supervisor:
                 task_id=entry.ref.task_id,
                 subtask_id=entry.ref.subtask_id,
                 attempt=entry.ref.attempt,
-                state=_state(entry),
+                state=entry.state,
                 last_seq=entry.last_seq or self._reporter.last_seq(entry.key),
                 sdk_session_id=entry.sdk_session_id,
             )
@@ -300,29 +249,10 @@ class Supervisor:
                 error = f"the executor was restarted, and {why}"
                 self._end_unstarted(entry, failed(RunError(ErrorCode.EXECUTOR_RESTARTED, error)))
 
-    # --- A full disk ----------------------------------------------------------------------------
-
     def disk_trouble(self, reason: str | None) -> None:
         """Stand still while what runs tell cannot be written down; ``None``: go on."""
-        self._disk_trouble = reason
-        if reason is not None:
-            logger.error("%s: agents are paused, and new tasks are refused", reason)
-        else:
-            logger.info("the disk takes writes again; agents go on")
-        task = asyncio.create_task(self._pause_or_resume(), name="pause")
-        self._pauses.add(task)
-        task.add_done_callback(self._pauses.discard)
+        self._disk.changed(reason, self._running.values())
         self._start_next()
-
-    async def _pause_or_resume(self) -> None:
-        async with self._pausing:
-            for entry in list(self._running.values()):
-                if entry.run is None:
-                    continue
-                try:
-                    await (entry.run.pause() if self._disk_trouble else entry.run.resume())
-                except Exception:
-                    logger.exception("the agent could not be paused", **entry.names)
 
     # --- Stopping -------------------------------------------------------------------------------
 
@@ -386,7 +316,7 @@ class Supervisor:
             self._idle.set()
 
     def _next(self) -> AcceptedRun | None:
-        if self._disk_trouble is not None or len(self._running) >= self._max_concurrent:
+        if self._disk.trouble is not None or len(self._running) >= self._max_concurrent:
             return None
         return next((e for e in self._queue if e.ref.session not in self._running), None)
 
@@ -422,7 +352,7 @@ class Supervisor:
                         if event.terminal:
                             entry.finished = True
                             seconds = _now() - began
-                            logger.info("run ended: %s after %.1f s", _summary(event), seconds)
+                            logger.info("run ended: %s after %.1f s", summary(event), seconds)
             except RunError as exc:
                 self._fail(entry, exc)
             except Exception as exc:
@@ -514,21 +444,6 @@ class Supervisor:
             logger.exception("the interrupt failed, ending the agent", **entry.names)
         finally:
             task.cancel()
-
-
-def _summary(verdict: AgentEvent) -> str:
-    """A verdict in a few words."""
-    if verdict.type != EventType.FAILED:
-        return verdict.action
-    return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"
-
-
-def _state(entry: AcceptedRun) -> Literal["queued", "running", "interrupted", "finished"]:
-    if entry.finished:
-        return "finished"
-    if entry.left is not None:
-        return entry.left
-    return "queued" if entry.run is None else "running"
 
 
 def _now() -> float:

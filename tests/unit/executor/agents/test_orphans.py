@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from executor.agents.process_tree import MARK_VARIABLE
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
 MARK = "mark-of-this-test"
-GONE_OWNER = {"owner_pid": 2**22 + 1, "owner_started": 1.0}
+GONE_OWNER: dict[str, Any] = {"owner_pid": 2**22 + 1, "owner_started": 1.0}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from itertools import chain
 from pathlib import Path
 
@@ -82,6 +83,25 @@ async def test_work_that_fails_by_itself_does_not_take_its_neighbours_along(
     assert await numbers(database) == [1, 2]
     assert "state not written" in caplog.text
     await database.close()
+
+
+async def test_a_commit_that_must_survive_power_loss_is_written_through(tmp_path: Path) -> None:
+    store = await StateStore.open(tmp_path / "state.db")
+    database = store._database
+
+    def level() -> asyncio.Future[tuple[int]]:
+        return database.submit(lambda db: db.execute("PRAGMA synchronous").fetchone())
+
+    assert await level() == (1,)
+    begun, busy = threading.Event(), threading.Event()
+    database.tell(lambda _: (begun.set(), busy.wait(5)))
+    await asyncio.to_thread(begun.wait, 5)  # what follows waits, and shares a commit
+    shared = level()
+    accepted = store.accept(RunRef(1, 2))
+    busy.set()
+    await accepted
+    assert await shared == (2,)
+    await store.close()
 
 
 async def test_what_comes_after_the_end_is_told_so(tmp_path: Path) -> None:

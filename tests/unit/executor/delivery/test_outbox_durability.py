@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from executor.delivery.event_rows import Placed
 from executor.delivery.outbox import Outbox
 from executor.delivery.send_queue import MAX_RECENT
 from executor.delivery.state import StateStore
@@ -19,6 +22,9 @@ from shared.protocol.local import RunAck, RunStanding
 from tests.fakes.outbox import open_outbox
 
 RUN = RunRef(7, "9")
+
+NORMAL, FULL = 1, 2
+"""Values of SQLite's ``PRAGMA synchronous``."""
 
 
 def event(seq: int, run: RunRef = RUN, type_: str = EventType.WARNING) -> NumberedEvent:
@@ -90,19 +96,43 @@ async def test_an_event_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> No
 
 
 async def test_an_event_is_on_the_disk_before_it_is_sent(tmp_path: Path) -> None:
+    backend = Backend()
+    busy = threading.Event()
+    async with (
+        asyncio.timeout(10),
+        open_outbox(tmp_path) as (store, outbox),
+        pumping(outbox, backend),
+    ):
+        outbox.put(event(1))
+        await outbox.wait_empty()
+        store._database.tell(lambda _: busy.wait(5))
+        outbox.put(event(2))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert backend.last(RUN.key) == 1
+        busy.set()
+        await outbox.wait_empty()
+    assert backend.last(RUN.key) == 2
+
+
+@pytest.mark.parametrize(
+    ("type_", "level"), [(EventType.REASONING, NORMAL), (EventType.COMPLETED, FULL)]
+)
+async def test_only_a_verdict_is_written_through_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type_: str, level: int
+) -> None:
+    levels: list[int] = []
     async with asyncio.timeout(10), open_outbox(tmp_path) as (store, outbox):
+        insert = store._insert
 
-        class Watching(Backend):
-            async def send_event(self, event: NumberedEvent) -> asyncio.Future[RunAck | None]:
-                stored = await store.events_of(event.run.key, 1 << 60)
-                assert event.seq in [found.seq for _, found in stored]
-                return await super().send_event(event)
+        def watched(db: sqlite3.Connection, placed: list[Placed]) -> int:
+            levels.extend(db.execute("PRAGMA synchronous").fetchone())
+            return insert(db, placed)
 
-        async with pumping(outbox, Watching()):
-            for seq in range(1, 50):
-                outbox.put(event(seq))
-                await asyncio.sleep(0)
-            await outbox.wait_empty()
+        monkeypatch.setattr(store, "_insert", watched)
+        outbox.put(event(1, type_=type_))
+        await store.events_after(0, 1)
+    assert levels == [level]
 
 
 async def test_far_more_events_than_fit_in_memory_keep_their_order(tmp_path: Path) -> None:

@@ -94,7 +94,12 @@ async def test_a_commit_that_must_survive_power_loss_is_written_through(tmp_path
 
     assert await level() == (1,)
     begun, busy = threading.Event(), threading.Event()
-    database.tell(lambda _: (begun.set(), busy.wait(5)))
+
+    def occupy(_: sqlite3.Connection) -> None:
+        begun.set()
+        busy.wait(5)
+
+    database.tell(occupy)
     await asyncio.to_thread(begun.wait, 5)  # what follows waits, and shares a commit
     shared = level()
     accepted = store.accept(RunRef(1, 2))

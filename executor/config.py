@@ -256,7 +256,7 @@ class ExecutorSettings(BaseSettings):
     allow_local_repositories: bool = Field(
         default=False,
         validation_alias="LOCAL_ALLOW_LOCAL_REPOSITORIES",
-        description="Whether requests may name repositories on this machine (`file://` and paths)",
+        description="Whether requests may name repositories on this machine (`file://`)",
     )
     permission_mode: Annotated[LocalPermissionMode, _one_of(*_PERMISSION_MODES)] = Field(
         default="unattended",

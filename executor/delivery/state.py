@@ -85,14 +85,6 @@ class StateStore:
         """Write a session down; returns before it is on disk, an error is logged."""
         self._tell(lambda db: _write_session(db, record))
 
-    def forget_conversation(self, task_id: int | str) -> None:
-        """The session's next run starts a new conversation in the same place."""
-        self._tell(
-            lambda db: db.execute(
-                "UPDATE sessions SET sdk_session_id = NULL WHERE task_id = ?", (str(task_id),)
-            )
-        )
-
     async def close(self) -> None:
         """Finish all writes and close the file."""
         await self._ask(lambda db: db.close())

@@ -31,14 +31,6 @@ async def test_an_unknown_session_is_none(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_forgotten_conversation_keeps_its_place(tmp_path: Path) -> None:
-    store = await StateStore.open(tmp_path / "state.db")
-    store.save_session(replace(RECORD, sdk_session_id="abc"))
-    store.forget_conversation(7)
-    assert await store.session(7) == RECORD
-    await store.close()
-
-
 async def test_the_file_is_the_owners_only(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db")
     store.save_session(RECORD)

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 
 from bench._lag import Sample, watch_loop
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.outage import reconnect_delays
@@ -40,6 +41,7 @@ from executor_manager.tokens import load_tokens, prepare_home
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input, Register
+from shared.redaction import Redactor
 
 TICK_S = 0.001
 MESSAGE = "m"
@@ -101,6 +103,12 @@ class _DeltaRun:
     async def cancel(self, reason: str | None) -> None:
         """Nobody does."""
 
+    async def pause(self) -> None:
+        """The disk is not full."""
+
+    async def resume(self) -> None:
+        """It never stood still."""
+
     async def answer(self, answer: Input) -> bool:
         return False
 
@@ -118,9 +126,13 @@ class _Memory:
 async def executor(options: dict[str, Any], stop: asyncio.Event) -> dict[str, Any]:
     """Local mode as it is composed in use, around a :class:`DeltaHandler`."""
     handler = DeltaHandler(options["per_second"], options["seconds"])
-    outbox = Outbox(on_superseded=lambda key: supervisor.supersede(key))
-    reporter = ProgressReporter(outbox, merge_for_s=MERGE_FOR_S if options["merged"] else 0)
-    supervisor = Supervisor(handler, reporter, max_concurrent=1, queue_limit=1, timeout_s=3600)
+    state = await StateStore.open(Path(options["home"]) / "state.db")
+    outbox = await Outbox.open(state, on_superseded=lambda key: supervisor.supersede(key))
+    merge_for_s = MERGE_FOR_S if options["merged"] else 0
+    reporter = ProgressReporter(outbox, Redactor(), merge_for_s=merge_for_s)
+    supervisor = Supervisor(
+        handler, reporter, state, max_concurrent=1, queue_limit=1, timeout_s=3600
+    )
     hello = Register(executor_id=EXECUTOR, name=EXECUTOR, capabilities=["claude_code"])
     rhythm = Rhythm(30, 90)
     runner = LocalRunner(
@@ -141,6 +153,8 @@ async def executor(options: dict[str, Any], stop: asyncio.Event) -> dict[str, An
     await outbox.wait_empty()
     acknowledged = time.monotonic()
     await running
+    await outbox.close()
+    await state.close()
     return {"began": handler.began, "last_told": last_told, "acknowledged": acknowledged}
 
 
@@ -149,7 +163,7 @@ async def manager(options: dict[str, Any], _stop: asyncio.Event) -> dict[str, An
     settings = ManagerSettings(home=Path(options["home"]), port=0)
     prepare_home(settings.home)
     with bind(settings.host, settings.port) as listener:
-        await serve(settings, load_tokens(settings), listener)
+        await serve(settings, load_tokens(settings), Redactor(), listener)
     return {}
 
 

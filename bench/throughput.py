@@ -90,6 +90,7 @@ async def run(case: Case) -> Outcome:
         idle = await start("idle")
         executor = await start(
             "executor",
+            home=str(place),
             url=url,
             token=tokens.executor,
             per_second=PER_SECOND,

@@ -8,8 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
+from executor.agents import subreaper
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.factory import AgentFactory
+from executor.agents.orphans import end_left_behind
 from executor.config import ExecutorSettings
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
@@ -26,7 +28,10 @@ from executor.shielding import in_thread
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import ExecutorApi, claude_state
 from executor.tasks.agent_rules import AgentRules
+from executor.tasks.allowed_hosts import read_hosts
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.isolation import IsolationRules, temporary_folder
+from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
@@ -53,11 +58,16 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
     """
     lock = await in_thread(HomeLock.acquire, settings.home)
     try:
+        adopting = await asyncio.to_thread(subreaper.adopt)
+        await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
         executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
         state = await StateStore.open(settings.home / "state.db")
+        reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
         try:
             await _run(settings, stop, redactor, state, executor_id, memory)
         finally:
+            if reaping is not None:
+                reaping.cancel()
             await state.close()
     finally:
         lock.release()
@@ -72,6 +82,7 @@ async def _run(
     memory: BackendMemory,
 ) -> None:
     environ = dict(os.environ)
+    isolation = await asyncio.to_thread(_isolation, settings, environ)
     claude = ClaudeCodeAgent(settings.claude_path)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
@@ -83,27 +94,29 @@ async def _run(
             environ=environ,
             backend_url=settings.backend_url,
         ),
-        rules=_rules(settings, environ),
+        rules=_rules(settings, environ, isolation),
         state=state,
         warm=WarmSessions(
             limit=settings.claude_max_warm_sessions, idle_s=settings.claude_session_idle_s
         ),
-        redactor=redactor,
         private_dir=_private_dir(settings),
     )
 
     def superseded(key: RunKey) -> None:
         supervisor.supersede(key)
 
-    outbox = Outbox(on_superseded=superseded)
-    reporter = ProgressReporter(outbox)
+    outbox = await Outbox.open(state, on_superseded=superseded)
+    reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(
         handler,
         reporter,
+        state,
         max_concurrent=settings.max_concurrent_tasks,
         queue_limit=settings.queue_limit,
         timeout_s=settings.task_timeout_s,
     )
+    supervisor.restore(await state.runs())
+    state.on_disk_trouble(supervisor.disk_trouble)
     has_claude = await asyncio.to_thread(claude.available)
     if not has_claude:
         logger.warning("Claude Code was not found: tasks that need it will fail")
@@ -117,7 +130,7 @@ async def _run(
         WebSocketClient(settings.backend_url, settings.auth_token),
         Registrar(
             settings.backend_url,
-            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else []),
+            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else [], isolation.available),
             supervisor,
             outbox,
             memory,
@@ -134,7 +147,10 @@ async def _run(
         drain_grace_s=settings.shutdown_grace_s,
         on_registered=load_agent,
     )
-    await runner.run(stop.first)
+    try:
+        await runner.run(stop.first)
+    finally:
+        await outbox.close()
 
 
 def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:
@@ -160,7 +176,34 @@ def _private_dir(settings: ExecutorSettings) -> Path:
     return settings.home / "private"
 
 
-def _rules(settings: ExecutorSettings, environ: dict[str, str]) -> AgentRules:
+def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> IsolationRules:
+    """What the operator wants and this machine can do; says so when these are not the same."""
+    problem = probe_sandbox(environ)
+    reason = problem.reason if problem is not None else None
+    if settings.isolation == "auto":
+        if problem is None:
+            return IsolationRules(Isolation.SANDBOX, None)
+        logger.warning(
+            "no sandbox (%s): shell commands of agents may do what this user may do; to have "
+            "one: %s (or LOCAL_ISOLATION=none to accept this)",
+            problem.reason,
+            problem.remedy,
+        )
+        return IsolationRules(Isolation.NONE, reason)
+    if settings.isolation == "sandbox" and problem is not None:
+        logger.error(
+            "LOCAL_ISOLATION=sandbox, but there is none (%s): tasks are refused until it works; "
+            "to have one: %s",
+            problem.reason,
+            problem.remedy,
+        )
+    return IsolationRules(Isolation(settings.isolation), reason)
+
+
+def _rules(
+    settings: ExecutorSettings, environ: dict[str, str], isolation: IsolationRules
+) -> AgentRules:
+    hosts = settings.sandbox_allowed_hosts
     key, token = settings.anthropic_api_key, settings.anthropic_auth_token
     mode = settings.permission_mode
     return AgentRules(
@@ -173,10 +216,19 @@ def _rules(settings: ExecutorSettings, environ: dict[str, str]) -> AgentRules:
             model=settings.anthropic_model,
         ),
         permission_mode=None if mode == "unattended" else mode,
+        isolation=isolation,
+        hidden=(settings.workspace_root, settings.log_dir),
+        allowed_hosts=None if hosts is None else read_hosts(hosts),
+        trust_repositories=settings.trust_repo_settings,
     )
 
 
-def _hello(settings: ExecutorSettings, executor_id: str, capabilities: list[str]) -> Register:
+def _hello(
+    settings: ExecutorSettings,
+    executor_id: str,
+    capabilities: list[str],
+    isolation: list[Isolation],
+) -> Register:
     host = describe_host()
     return Register(
         executor_id=executor_id,
@@ -186,7 +238,7 @@ def _hello(settings: ExecutorSettings, executor_id: str, capabilities: list[str]
         arch=host.arch,
         version=__version__,
         capabilities=capabilities,
-        isolation=[Isolation.NONE],
+        isolation=isolation,
         max_concurrent_tasks=settings.max_concurrent_tasks,
         workspace_root=str(settings.workspace_root),
     )

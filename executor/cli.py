@@ -6,8 +6,10 @@ Heavy imports wait until they are needed: ``--version`` and wrong arguments answ
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.errors import ConfigError, LinkRejected, WegentError
@@ -72,7 +74,7 @@ def _run() -> int:
     from shared.redaction import Redactor
 
     settings = load_settings()
-    redactor = Redactor(settings.secrets)
+    redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
     logs = _open_logs(settings, redactor)
     try:
         from executor.bootstrap import run_local  # heavy, so only now that the settings are right
@@ -88,6 +90,14 @@ def _run() -> int:
         return _exit_status(cause)
     finally:
         logs.close()
+
+
+def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
+    """What an agent gets of the executor's own environment and nothing may show: logins."""
+    from shared.protocol.credentials import named_credentials
+
+    names = re.compile(r".*_PROXY|(ANTHROPIC|CLAUDE)_.*", re.IGNORECASE)
+    return named_credentials({name: environ[name] for name in environ if names.fullmatch(name)})
 
 
 def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:

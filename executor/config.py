@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from executor.tasks.allowed_hosts import read_hosts
 from shared.errors import ConfigError
 from shared.protocol.execution import PermissionMode
 
@@ -94,6 +95,12 @@ def _token(value: SecretStr) -> SecretStr:
     return SecretStr(token)
 
 
+def _hosts(value: str | None) -> str | None:
+    if value is not None:
+        read_hosts(value)
+    return value
+
+
 def _one_of(*values: str) -> BeforeValidator:
     """Accept *values* in any case."""
     by_lower = {value.lower(): value for value in values}
@@ -114,6 +121,7 @@ def _local_only(mode: object) -> object:
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LocalIsolation = Literal["auto", "none", "sandbox"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
 _DOCKER: Final = "docker_mode"
 _MISFIT: Final = "misfit"
@@ -262,6 +270,24 @@ class ExecutorSettings(BaseSettings):
         default="unattended",
         validation_alias="LOCAL_PERMISSION_MODE",
         description="`unattended` (agents may do all inside the workspace), or a mode of Claude's",
+    )
+    isolation: Annotated[LocalIsolation, _one_of(*get_args(LocalIsolation))] = Field(
+        default="auto",
+        validation_alias="LOCAL_ISOLATION",
+        description="`sandbox` (commands are confined, or tasks refused), `none`, or `auto`: "
+        "`sandbox` where it works, otherwise `none` with a warning",
+    )
+    sandbox_allowed_hosts: Annotated[str | None, AfterValidator(_hosts)] = Field(
+        default=None,
+        validation_alias="LOCAL_SANDBOX_ALLOWED_HOSTS",
+        description="Hosts that sandboxed tasks may reach, like `pypi.org, *.example.com`; the "
+        "repository's and the model API's when not set",
+    )
+    trust_repo_settings: bool = Field(
+        default=False,
+        validation_alias="LOCAL_TRUST_REPO_SETTINGS",
+        description="Whether a repository's own Claude settings, hooks and MCP servers are loaded; "
+        "they run outside of any sandbox",
     )
     shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         default=30,

@@ -33,6 +33,7 @@ from executor_manager.streams.sse import KEEPALIVE_SECONDS, Streams
 from executor_manager.tokens import Tokens
 from shared.protocol import wire_json
 from shared.protocol.local import MAX_MESSAGE_BYTES, SOCKETIO_PATH
+from shared.redaction import Redactor
 from shared.version import __version__
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -60,6 +61,7 @@ class Manager:
 async def open_manager(
     settings: ManagerSettings,
     tokens: Tokens,
+    redactor: Redactor,
     *,
     keepalive_seconds: float = KEEPALIVE_SECONDS,
     call_timeout_s: float = CALL_TIMEOUT_S,
@@ -71,6 +73,7 @@ async def open_manager(
     ``ExceptionGroup``: a manager that has silently stopped to dispatch would look alive.
 
     Args:
+        redactor: Learns the secrets that requests bring, for the logs.
         keepalive_seconds: After this long without traffic a stream gets a comment.
         call_timeout_s: How long an executor may take to answer a dispatch or a cancel.
         poll_s: How long the dispatcher sleeps when nothing wakes it.
@@ -84,7 +87,7 @@ async def open_manager(
         lost_after_seconds=settings.lost_after_seconds,
     ) as store:
         streams = Streams(hub, keepalive_seconds=keepalive_seconds)
-        api = create_api(Services(store, streams), tokens.api)
+        api = create_api(Services(store, streams, redactor), tokens.api)
         connections = Connections()
         executors = LocalExecutorNamespace(
             token=tokens.executor.get_secret_value(),
@@ -108,7 +111,12 @@ async def open_manager(
         try:
             async with asyncio.TaskGroup() as group:
                 dispatcher = Dispatcher(
-                    store, executors, hub.queue, call_timeout_s=call_timeout_s, poll_s=poll_s
+                    store,
+                    executors,
+                    hub.queue,
+                    redactor,
+                    call_timeout_s=call_timeout_s,
+                    poll_s=poll_s,
                 )
                 loops = [
                     group.create_task(dispatcher.run(), name="dispatcher"),

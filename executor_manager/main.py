@@ -71,17 +71,18 @@ def _run(settings: ManagerSettings) -> int:
     from executor_manager.server import bind  # a second of imports
 
     tokens = load_tokens(settings)
+    redactor = Redactor(
+        [
+            tokens.api.get_secret_value(),
+            tokens.executor.get_secret_value(),
+            tokens.encryption_key.decode(),
+        ]
+    )
     logs = configure_logging(
         file=LogFile(settings.home / "logs" / "manager.log", LOG_MAX_BYTES, LOG_BACKUPS),
         level=settings.log_level,
         format=settings.log_format,
-        redactor=Redactor(
-            [
-                tokens.api.get_secret_value(),
-                tokens.executor.get_secret_value(),
-                tokens.encryption_key.decode(),
-            ]
-        ),
+        redactor=redactor,
     )
     try:
         with bind(settings.host, settings.port) as listener:
@@ -90,7 +91,7 @@ def _run(settings: ManagerSettings) -> int:
                     "other machines can connect (MANAGER_HOST), without encryption: "
                     "put a proxy with TLS in front, and bind to 127.0.0.1"
                 )
-            return asyncio.run(serve(settings, tokens, listener))
+            return asyncio.run(serve(settings, tokens, redactor, listener))
     except WegentError:
         raise
     except Exception as exc:
@@ -103,12 +104,14 @@ def _run(settings: ManagerSettings) -> int:
         logs.close()
 
 
-async def serve(settings: ManagerSettings, tokens: Tokens, listener: socket.socket) -> int:
+async def serve(
+    settings: ManagerSettings, tokens: Tokens, redactor: Redactor, listener: socket.socket
+) -> int:
     """Run the manager in this process until a signal ends it; returns the exit status."""
     from executor_manager.app import open_manager
     from executor_manager.server import ManagerServer, url_of
 
-    async with open_manager(settings, tokens) as manager, asyncio.TaskGroup() as group:
+    async with open_manager(settings, tokens, redactor) as manager, asyncio.TaskGroup() as group:
         server = ManagerServer(manager)
         _stop_on_signals(server.stop)
         group.create_task(server.serve([listener]), name="server")

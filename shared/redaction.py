@@ -1,32 +1,36 @@
-"""Masking of secrets in text that leaves the process: log lines above all.
+"""Masking of secrets in what leaves the process: log lines, events, errors.
 
-Two nets: the values this process knows, in every form in which they travel, and the shapes of
-well-known tokens, for values nobody told us about.
+A process has one :class:`Redactor`. Log lines are masked with all that it knows; what a run tells,
+with that run's own secrets and the process's, so that no run's secrets shape another's text.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import re
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Final
-from urllib.parse import quote, quote_plus
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-MASK: Final = "***"
+from shared.redaction_stream import StreamRedactor
+from shared.secret_patterns import MASK, MIN_SECRET_LENGTH, SecretPatterns, forms_of
 
-MIN_SECRET_LENGTH: Final = 6
-"""Shorter values are not masked: they occur in ordinary words and would shred every line."""
+__all__ = ["MASK", "MIN_SECRET_LENGTH", "Redactor", "RunRedactor"]
 
-MAX_RUN_SECRETS: Final = 256
-"""How many secrets of runs are remembered; the oldest is forgotten first.
+KEPT_FOR_S: Final = 900.0
+"""How long the secrets of a run that has ended are known to the logs: longer than any process of it
+can still say something."""
 
-Every line is searched for every form of every secret, so the number has to be bounded. At 256 a
-line costs about 0.2 ms, on the log's own thread.
+MAX_KEPT: Final = 256
+"""How many secrets of ended runs are known at most; the oldest is forgotten first.
+
+Every line is searched for every form of every secret. At 256 a line costs about 0.2 ms, on the
+log's own thread.
 """
 
-_SHAPES: Final = re.compile(
+_IN_LOGS: Final = re.compile(
     r"""
       sk-ant-[\w-]{8,}                                    # Anthropic
     | gh[pousr]_\w{16,} | github_pat_\w{20,}              # GitHub
@@ -40,73 +44,136 @@ _SHAPES: Final = re.compile(
     """,
     re.VERBOSE,
 )
+"""What looks like a secret in a log: stricter than for an agent's text, since nobody misses it."""
+
+_FREE_FORM: Final = frozenset({"arguments", "tool_input"})
+"""Fields whose own keys come from outside; all other keys are the protocol's."""
 
 
 class Redactor:
-    """Replaces secrets in text by ``***``. May be used from any thread.
+    """Knows the secrets of this process and of its runs. May be used from any thread.
 
     Args:
         permanent: Secrets of this process, never forgotten.
+        clock: Seconds, for forgetting.
     """
 
-    def __init__(self, permanent: Iterable[str] = ()) -> None:
+    def __init__(
+        self, permanent: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._lock = threading.Lock()
-        self._permanent = frozenset(s for s in permanent if len(s) >= MIN_SECRET_LENGTH)
-        self._of_runs: dict[str, None] = {}
-        self._forms: tuple[str, ...] = ()
-        self._compile()
-
-    @property
-    def permanent(self) -> frozenset[str]:
-        """The secrets of this process."""
-        return self._permanent
-
-    def add(self, secret: str) -> None:
-        """Mask *secret* from now on; see :data:`MIN_SECRET_LENGTH` and :data:`MAX_RUN_SECRETS`."""
-        self.add_many((secret,))
-
-    def add_many(self, secrets: Iterable[str]) -> None:
-        """Mask all of *secrets* from now on."""
-        with self._lock:
-            before = list(self._of_runs)
-            for secret in secrets:
-                if len(secret) >= MIN_SECRET_LENGTH and secret not in self._permanent:
-                    self._of_runs.pop(secret, None)  # the newest comes last
-                    self._of_runs[secret] = None
-            while len(self._of_runs) > MAX_RUN_SECRETS:
-                del self._of_runs[next(iter(self._of_runs))]
-            if list(self._of_runs) != before:
-                self._compile()
+        self._clock = clock
+        self._permanent = frozenset(permanent)
+        self._of_runs: Counter[str] = Counter()
+        self._kept: dict[str, float] = {}
+        """Secrets of ended runs, and when they are forgotten; the oldest first."""
+        self._forms: dict[str, tuple[str, ...]] = {}
+        self._patterns = SecretPatterns()
+        self._renew_at = -math.inf
+        """When what is known has to be made ready for searching anew."""
 
     def redact(self, text: str) -> str:
-        """Return *text* without the known secrets and without what looks like a token."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, MASK)
-        return _SHAPES.sub(MASK, text)
+        """Return *text* without any known secret and without what looks like one: for logs."""
+        if self._clock() >= self._renew_at:
+            with self._lock:
+                self._renew()
+        return _IN_LOGS.sub(MASK, self._patterns.redact(text))
 
-    def _compile(self) -> None:
-        forms = {form for secret in (*self._permanent, *self._of_runs) for form in forms_of(secret)}
-        # Longest first: a secret that contains another one must not leave its rest behind.
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
+    def add_many(self, secrets: Iterable[str]) -> None:
+        """Mask *secrets* in logs for the next :data:`KEPT_FOR_S` seconds."""
+        with self._lock:
+            self._keep(secrets)
+
+    def open_run(self, secrets: Iterable[str]) -> RunRedactor:
+        """Know a run's *secrets* until it is closed, and in logs for some time after that."""
+        held = frozenset(secrets)
+        with self._lock:
+            self._of_runs.update(held)
+            self._renew_at = -math.inf
+            patterns = SecretPatterns(self._permanent | held, find_forms=self._forms_of)
+        return RunRedactor(patterns, lambda: self._close_run(held))
+
+    def _close_run(self, secrets: frozenset[str]) -> None:
+        with self._lock:
+            self._of_runs.subtract(secrets)
+            self._of_runs = +self._of_runs
+            self._keep(secrets)
+
+    def _keep(self, secrets: Iterable[str]) -> None:
+        forget_at = self._clock() + KEPT_FOR_S
+        for secret in secrets:
+            self._kept.pop(secret, None)  # the newest comes last
+            self._kept[secret] = forget_at
+        self._renew_at = -math.inf
+        self._forget()
+
+    def _forget(self) -> None:
+        now = self._clock()
+        for secret, forget_at in list(self._kept.items()):
+            if forget_at > now and len(self._kept) <= MAX_KEPT:
+                break
+            del self._kept[secret]
+
+    def _renew(self) -> None:
+        """Done by whoever logs next, which is the log's own thread, and not where a run begins."""
+        self._forget()
+        known = self._permanent.union(self._of_runs, self._kept)
+        self._forms = {secret: self._forms_of(secret) for secret in known}
+        self._patterns = SecretPatterns(known, shapes=False, find_forms=self._forms_of)
+        self._renew_at = next(iter(self._kept.values()), math.inf)
+
+    def _forms_of(self, secret: str) -> tuple[str, ...]:
+        forms = self._forms.get(secret)
+        if forms is None:
+            forms = self._forms[secret] = tuple(dict.fromkeys(forms_of(secret)))
+        return forms
 
 
-def forms_of(secret: str) -> Iterator[str]:
-    """The secret as it stands, in URLs, in JSON and inside Base64."""
-    # A request may carry half a surrogate pair, which must not end the redaction of the rest.
-    raw = secret.encode("utf-8", "surrogatepass")
-    yield secret
-    yield quote(raw, safe="")
-    yield quote_plus(raw)
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    for offset in range(3):
-        # What precedes the secret ("user:") decides where its bits fall; the characters at the
-        # two ends also carry bits of the neighbours and are left out.
-        encoded = base64.b64encode(b"\0" * offset + raw)
-        inner = encoded[-(-offset * 8 // 6) : (offset + len(raw)) * 8 // 6].decode()
-        yield inner
-        yield inner.translate(_URL_SAFE)
+class RunRedactor:
+    """Masks what one run tells; made by :meth:`Redactor.open_run`."""
 
+    def __init__(self, patterns: SecretPatterns, on_close: Callable[[], None]) -> None:
+        self._patterns = patterns
+        self._on_close: Callable[[], None] | None = on_close
 
-_URL_SAFE: Final = str.maketrans("+/", "-_")
+    def redact(self, text: str) -> str:
+        """Return *text* without the run's secrets and without what is a token by its looks."""
+        return self._patterns.redact(text)
+
+    def redact_data(self, data: Mapping[str, Any], *, intact: frozenset[str]) -> dict[str, Any]:
+        """Return an event's *data* with every string in it masked, at any depth.
+
+        Keys stay as they are, but for those of a tool's arguments.
+
+        Args:
+            intact: Fields at the top whose values stay as they are too.
+        """
+        return {
+            key: value if key in intact else self._masked(value, keys=key in _FREE_FORM)
+            for key, value in data.items()
+        }
+
+    def stream(self) -> StreamRedactor:
+        """A filter for one text that comes in pieces."""
+        return StreamRedactor(self._patterns)
+
+    def close(self) -> None:
+        """The run has ended: forget its secrets here. Harmless when repeated."""
+        on_close, self._on_close = self._on_close, None
+        self._patterns = SecretPatterns()
+        if on_close is not None:
+            on_close()
+
+    def _masked(self, value: Any, *, keys: bool) -> Any:
+        if isinstance(value, str):
+            return self._patterns.redact(value)
+        if isinstance(value, Mapping):
+            return {
+                self._patterns.redact(key) if keys and isinstance(key, str) else key: self._masked(
+                    item, keys=keys
+                )
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._masked(item, keys=keys) for item in value]
+        return value

@@ -1,8 +1,9 @@
 """Find and end what an agent's process has started.
 
-Commands of an agent get sessions of their own and survive its death, so three ways lead to them:
-the tree below the agent as long as it lives, what was seen there before, and a mark that every
-descendant inherits in its environment. All functions but :func:`end` block for milliseconds.
+Commands of an agent get sessions of their own and survive its death, so several ways lead to them:
+the tree below the agent as long as it lives, what was seen there before, a mark that every
+descendant inherits in its environment, and on Linux :mod:`.subreaper`. All functions but
+:func:`end` block for milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from typing import Final
 import psutil
 
 MARK_VARIABLE: Final = "WEGENT_AGENT_PROCESS"
-"""Environment variable that holds the mark: one value per agent process, no secret."""
+"""Environment variable that holds the mark: one value per agent process, no secret.
+
+Other children of the executor have it too, with :data:`OWN_MARK`, so that none passes for a stray.
+"""
+
+OWN_MARK: Final = "executor"
 
 _POLL_S: Final = 0.02
 _ROUNDS: Final = 3

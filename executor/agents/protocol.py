@@ -49,6 +49,24 @@ class ToolPolicy(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The walls that the operating system puts around an agent's shell commands.
+
+    Everything may be read but what is hidden, nothing written but what is writable, and only the
+    hosts reached. Where paths lie inside each other the inner one counts, readable before hidden.
+    """
+
+    writable: tuple[Path, ...]
+    hidden: tuple[Path, ...]
+    """Need not exist."""
+    readable: tuple[Path, ...]
+    hosts: tuple[str, ...]
+    """``example.com``, ``*.example.com``, each also with ``:port``; nothing else."""
+    temporary: Path
+    """Each session gets a folder of its own in here, its only place besides ``writable``."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentJob:
     """What a conversation is opened with.
 
@@ -70,6 +88,10 @@ class AgentJob:
     permission_mode: str | None
     """One of Claude's own modes, or ``None`` for unattended."""
     policy: ToolPolicy = field(compare=False, repr=False)
+    sandbox: Sandbox | None = None
+    """``None``: commands may do what the executor's user may do."""
+    trust_repository: bool = False
+    """Whether the repository's own settings, hooks and MCP servers are loaded."""
     resume: str | None = None
     """Session id to continue, or ``None`` for a new conversation."""
 
@@ -87,7 +109,8 @@ class AgentJob:
             }
         )
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
-        text = json.dumps([asked, given, sorted(self.env.items())], default=str)
+        walls = [repr(self.sandbox), self.trust_repository]
+        text = json.dumps([asked, given, walls, sorted(self.env.items())], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

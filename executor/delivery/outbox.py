@@ -1,10 +1,12 @@
 """The outbox: what must arrive waits here until the backend has confirmed it.
 
-Delivery is at least once and in order: an event leaves the outbox when the backend acknowledges it
-as committed, and everything that is not acknowledged is sent again on the next connection.
-Receivers drop repeats by ``(subtask_id, attempt, seq)``.
+Delivery is at least once and in order: an event is written down before it is sent, leaves the
+outbox when the backend acknowledges it as committed, and everything that is not acknowledged is
+sent again on the next connection. Receivers drop repeats by ``(subtask_id, attempt, seq)``.
 
-Events are held in memory. They outlive every loss of the connection, not the process.
+While a connection keeps up, events go from memory to the transport as soon as their commit is done.
+What it has fallen behind with, and everything told during an outage, is only on the disk, and is
+read in pages when its turn comes.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, Self
 
+from executor.delivery.bounding import Bounds
+from executor.delivery.ledger import Account, Ledger
+from executor.delivery.send_queue import SendQueue
+from executor.delivery.state import Outstanding, StateStore
 from shared.errors import LinkLost
 from shared.logging import get_logger
-from shared.protocol.events import NumberedEvent, RunKey
+from shared.protocol.events import EventType, NumberedEvent, RunKey, RunRef
 from shared.protocol.local import RunAck, RunStanding
 
 logger = get_logger("outbox")
@@ -33,6 +39,13 @@ ASSUME_DELIVERED_AFTER_S: Final = 60.0
 
 RETRY_AFTER_S: Final = 1.0
 """Pause before a run's events are sent again after the backend could not commit one."""
+
+DELETE_AFTER_S: Final = 0.05
+"""How long acknowledgements are gathered before their events are deleted from the disk."""
+
+BOUND_EVERY_S: Final = 60.0
+BOUND_EVERY_EVENTS: Final = 256
+"""How often the bounds of size and age are looked after."""
 
 Place = tuple[RunKey, int]
 """Where an event stands: its run and its ``seq``."""
@@ -57,30 +70,72 @@ class Outbox:
 
     def __init__(
         self,
+        store: StateStore,
+        outstanding: Outstanding,
         *,
         on_superseded: Callable[[RunKey], None],
         stuck_after_s: float = STUCK_AFTER_S,
         assume_delivered_after_s: float = ASSUME_DELIVERED_AFTER_S,
         retry_after_s: float = RETRY_AFTER_S,
+        bounds: Bounds | None = None,
     ) -> None:
-        """*on_superseded* is told when the backend does not want a run any more."""
+        """Go on with what *store* holds; :meth:`close` before it is closed.
+
+        Args:
+            store: Holds the events.
+            outstanding: What it holds now.
+            on_superseded: Told when the backend does not want a run any more.
+            stuck_after_s: See :data:`STUCK_AFTER_S`.
+            assume_delivered_after_s: See :data:`ASSUME_DELIVERED_AFTER_S`.
+            retry_after_s: See :data:`RETRY_AFTER_S`.
+            bounds: What may wait; ``None``: as the design says.
+        """
+        self._store = store
+        self._ledger = Ledger(outstanding.held)
+        self._changed = asyncio.Event()
+        self._queue = SendQueue(
+            store,
+            outstanding.last_position,
+            waits_for=self._ledger.waits_for,
+            on_change=self._changed.set,
+        )
         self._on_superseded = on_superseded
         self._stuck_after_s = stuck_after_s
         self._assume_delivered_after_s = assume_delivered_after_s
         self._retry_after_s = retry_after_s
-        self._waiting: dict[Place, NumberedEvent] = {}
-        self._seqs: dict[RunKey, deque[int]] = {}
-        self._to_send: deque[Place] = deque()
+        self._bounds = bounds or Bounds()
         self._in_flight: set[Place] = set()
         self._retrying: set[RunKey] = set()
-        self._changed = asyncio.Event()
+        self._acked: dict[RunKey, int] = {}
+        """What is to be deleted from the disk soon."""
+        self._deleting: asyncio.TimerHandle | None = None
+        self._shrinking: asyncio.Task[None] | None = None
+        self._shortened = False
+        """Whether events were replaced by placeholders in the life of this process."""
+        self._since_bounded = 0
         self._settled = asyncio.Event()
-        self._settled.set()
         self._connected = False
         self._acks = True
         self._last_ack = 0.0
         self.on_connected: Callable[[], None] = lambda: None
         """Called when a connection starts to take events."""
+        self._note_settled()
+        self._bound_timer: asyncio.TimerHandle = self._keep_bounded()
+
+    @classmethod
+    async def open(
+        cls, store: StateStore, *, on_superseded: Callable[[RunKey], None], **options: Any
+    ) -> Self:
+        """Read what *store* holds and go on with it; *options* as for the class."""
+        return cls(store, await store.outstanding(), on_superseded=on_superseded, **options)
+
+    async def close(self) -> None:
+        """Hand the last deletions to the store, and stop all timers."""
+        self._delete_acknowledged()
+        self._bound_timer.cancel()
+        if self._shrinking is not None:
+            self._shrinking.cancel()
+            await asyncio.wait({self._shrinking})
 
     @property
     def connected(self) -> bool:
@@ -90,26 +145,58 @@ class Outbox:
     @property
     def depth(self) -> int:
         """How many events wait for their acknowledgement."""
-        return len(self._waiting)
+        return self._ledger.waiting
 
     def waits_for(self, key: RunKey) -> bool:
         """Whether events of this run are not yet acknowledged."""
-        return key in self._seqs
+        return self._ledger.waits_for(key)
+
+    def know(self, run: RunRef, last_seq: int) -> None:
+        """Be ready to learn how much the backend has of a run from before a restart."""
+        self._ledger.know(run, last_seq)
+
+    def committed(self, key: RunKey) -> int:
+        """Up to which ``seq`` the backend is known to have this run; 0 when nothing is known."""
+        return self._ledger.committed(key)
 
     def put(self, event: NumberedEvent) -> None:
-        """Take *event*; a repeat of one that still waits changes nothing."""
-        place = (event.run.key, event.seq)
-        if place in self._waiting:
+        """Take *event*; a repeat of one that still waits changes nothing.
+
+        Events of one run come in the order of their numbers, without gaps.
+        """
+        key = event.run.key
+        if self._acked.get(key, 0) >= event.seq:
+            self._delete_acknowledged()  # what uses a number again must not be deleted with it
+        if not self._ledger.add(event.run, event.seq, ended=event.event.terminal):
             return
-        self._waiting[place] = event
-        self._seqs.setdefault(event.run.key, deque()).append(event.seq)
-        self._to_send.append(place)
         self._settled.clear()
-        self._changed.set()
+        # The store marks the end of a message that has lost some of its text.
+        losses = self._shortened or self._shrinking is not None
+        may_be_marked = losses and event.event.type == EventType.LLM_DONE
+        self._queue.put(event, in_memory=self._connected and not may_be_marked)
+        self._since_bounded += 1
+        if self._since_bounded >= BOUND_EVERY_EVENTS:
+            self._shrink()
+
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        """Send the verdict that the store keeps of a finished run once more; *seq* is its number.
+
+        Nothing changes when it still waits.
+        """
+        self._delete_acknowledged()
+        if self._ledger.add(run, seq, ended=True):
+            self._settled.clear()
+            self._store.add_verdict(run.key, self._queue.next_position())
+            self._queue.only_on_disk()
 
     def drop(self, key: RunKey) -> None:
         """Forget a run's events: nobody wants them any more."""
-        self._acknowledge(key, None)
+        self._ledger.forget(key)
+        self._acked.pop(key, None)
+        self._store.delete_events(key)
+        self._queue.drop(key)
+        self._changed.set()
+        self._note_settled()
 
     def register_standing(self, standings: Sequence[RunStanding]) -> None:
         """Take what the backend says it has, from the answer to a register."""
@@ -120,6 +207,7 @@ class Outbox:
                 self._on_superseded(key)
             elif standing.seq is not None:
                 self._acknowledge(key, standing.seq)
+                self._fill_gap(key, standing.seq)
 
     async def wait_empty(self) -> None:
         """Wait until nothing is left to deliver.
@@ -140,26 +228,29 @@ class Outbox:
             LinkLost: The connection is gone, or the backend has stopped acknowledging.
         """
         loop = asyncio.get_running_loop()
-        self._to_send = deque(self._waiting)
+        self._queue.begin()
+        self._delete_acknowledged()
         self._in_flight.clear()
         self._acks = acks
         self._last_ack = loop.time()
-        sent: deque[tuple[float, Place]] = deque()
         self._connected = True
+        sent: deque[tuple[float, Place]] = deque()
         self.on_connected()
         try:
             while True:
                 self._changed.clear()
-                while self._to_send and (not acks or len(self._in_flight) < MAX_IN_FLIGHT):
-                    place = self._to_send.popleft()
-                    event = self._waiting.get(place)
+                while not acks or len(self._in_flight) < MAX_IN_FLIGHT:
+                    event = await self._queue.next()
                     if event is None:
-                        continue
+                        break
+                    key = event.run.key
+                    place = (key, event.seq)
                     if not self._in_flight:
                         self._last_ack = loop.time()
                     self._in_flight.add(place)
+                    run = self._ledger.of(key)
                     answer = await sender.send_event(event)
-                    answer.add_done_callback(functools.partial(self._on_answer, place))
+                    answer.add_done_callback(functools.partial(self._on_answer, place, run))
                     if not acks:
                         sent.append((loop.time(), place))
                 self._note_settled()
@@ -167,6 +258,9 @@ class Outbox:
         finally:
             self._connected = False
             self._in_flight.clear()
+            self._queue.end()
+
+    # --- Answers --------------------------------------------------------------------------------
 
     async def _wait_for_change(self, sent: deque[tuple[float, Place]]) -> None:
         """Wait for a new event, an acknowledgement, or the moment when time itself decides."""
@@ -188,7 +282,9 @@ class Outbox:
                 key, seq = sent.popleft()[1]
                 self._acknowledge(key, seq)
 
-    def _on_answer(self, place: Place, answer: asyncio.Future[RunAck | None]) -> None:
+    def _on_answer(
+        self, place: Place, run: Account | None, answer: asyncio.Future[RunAck | None]
+    ) -> None:
         self._in_flight.discard(place)
         self._changed.set()
         if answer.cancelled() or answer.exception() is not None:
@@ -196,6 +292,8 @@ class Outbox:
         key, seq = place
         ack = answer.result()
         self._last_ack = asyncio.get_running_loop().time()
+        if self._ledger.of(key) is not run:
+            return  # that run was dropped, and this key may be another's
         if ack is None or (ack.success and ack.acked is None):
             self._acknowledge(key, seq)
         elif ack.code == "superseded":
@@ -205,21 +303,43 @@ class Outbox:
             logger.error("event %d of run %s was skipped as unusable: %s", seq, key[0], ack.error)
             self._acknowledge(key, max(seq, ack.acked or 0))
         else:
-            self._acknowledge(key, ack.acked or 0)
-            if place in self._waiting:
+            acked = ack.acked or 0
+            self._acknowledge(key, acked)
+            if self._ledger.waits_for(key, seq):
+                if ack.acked is not None:
+                    self._fill_gap(key, acked)
                 self._send_again_later(key, ack.error)
 
-    def _acknowledge(self, key: RunKey, up_to: int | None) -> None:
-        """Forget the run's events up to *up_to*; ``None``: all of them."""
-        seqs = self._seqs.get(key)
-        if seqs is None:
+    def _acknowledge(self, key: RunKey, up_to: int) -> None:
+        """Forget the run's events up to *up_to*."""
+        if not self._ledger.acknowledge(key, up_to):
             return
-        while seqs and (up_to is None or seqs[0] <= up_to):
-            del self._waiting[(key, seqs.popleft())]
-        if not seqs:
-            del self._seqs[key]
+        self._acked[key] = up_to
+        if self._deleting is None:
+            loop = asyncio.get_running_loop()
+            self._deleting = loop.call_later(DELETE_AFTER_S, self._delete_acknowledged)
         self._changed.set()
         self._note_settled()
+
+    def _delete_acknowledged(self) -> None:
+        if self._deleting is not None:
+            self._deleting.cancel()
+            self._deleting = None
+        if self._acked:
+            acked, self._acked = self._acked, {}
+            self._store.delete_acknowledged(acked)
+
+    def _fill_gap(self, key: RunKey, committed: int) -> None:
+        """Tell a backend that has forgotten what was acknowledged what it cannot have again."""
+        gap = self._ledger.reopen(key, committed)
+        if gap is None:
+            return
+        run, first, last = gap
+        self._delete_acknowledged()
+        logger.warning("the backend has lost events %d to %d of run %s", first, last, key[0])
+        self._settled.clear()
+        self._store.fill_gap(run, first, last, self._queue.next_position())
+        self._queue.only_on_disk()
 
     def _send_again_later(self, key: RunKey, error: str | None) -> None:
         if key in self._retrying:
@@ -230,10 +350,43 @@ class Outbox:
 
     def _send_again(self, key: RunKey) -> None:
         self._retrying.discard(key)
-        again: list[Place] = [(key, seq) for seq in self._seqs.get(key, ())]
-        self._to_send = deque([*again, *(p for p in self._to_send if p[0] != key)])
-        self._changed.set()
+        self._queue.send_again(key)
 
     def _note_settled(self) -> None:
-        if not self._waiting or (not self._acks and self._connected and not self._to_send):
+        handed_over = not self._acks and self._connected and self._queue.empty
+        if not self._ledger.waiting or handed_over:
             self._settled.set()
+
+    # --- Bounds ---------------------------------------------------------------------------------
+
+    def _keep_bounded(self) -> asyncio.TimerHandle:
+        if not self._ledger.waiting:
+            self._store.give_back_space()
+        self._shrink()
+        loop = asyncio.get_running_loop()
+        return loop.call_later(BOUND_EVERY_S, self._bound_again)
+
+    def _bound_again(self) -> None:
+        self._bound_timer = self._keep_bounded()
+
+    def _shrink(self) -> None:
+        self._since_bounded = 0
+        if self._shrinking is None and self._ledger.waiting:
+            self._shrinking = asyncio.create_task(self._shrink_now(), name="bound the outbox")
+
+    async def _shrink_now(self) -> None:
+        try:
+            while await self._store.shrink(
+                self._bounds, self._queue.sent if self._connected else 0
+            ):
+                if not self._shortened:
+                    logger.warning(
+                        "the backend is away for long: the oldest events are dropped from now on"
+                    )
+                self._shortened = True
+                self._queue.only_on_disk()
+        except Exception:
+            # What waits stays; the next time may succeed.
+            logger.exception("the outbox could not be kept within its bounds")
+        finally:
+            self._shrinking = None

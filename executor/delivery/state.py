@@ -1,38 +1,33 @@
-"""The executor's own small state: ``{home}/state.db``, SQLite, 0600.
+"""What outlives the process: sessions, accepted runs, and what the backend has not confirmed.
 
-All SQL of the executor is here. One thread of its own does the I/O, so that the event loop never
-waits for a disk; writes take effect in the order of the calls.
+``{home}/state.db``, SQLite, 0600. Everything is done by the database's own thread in the order of
+the calls, so that the event loop never waits for a disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import functools
+import json
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self
 
-from shared.errors import ConfigError
+from executor.delivery import bounding, event_rows
+from executor.delivery.bounding import Bounds
+from executor.delivery.database import Database, DiskListener
+from executor.delivery.event_rows import Held, Placed
+from executor.delivery.schema import migrate
 from shared.logging import get_logger
+from shared.protocol.events import NumberedEvent, RunKey, RunRef, Source
 
 logger = get_logger("state")
 
-T = TypeVar("T")
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS sessions (
-    task_id        TEXT PRIMARY KEY,
-    agent_type     TEXT NOT NULL,
-    sdk_session_id TEXT,
-    cwd            TEXT NOT NULL,
-    config_dir     TEXT,
-    updated_at     TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-) STRICT;
-"""
-_SCHEMA_VERSION: Final = 1
+FINISHED_KEPT_S: Final = 7 * 24 * 3600.0
+"""How long a finished run is known, so that a repeat gets its result. Source: Delivery 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +45,37 @@ class SessionRecord:
     config_dir: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What persists of an accepted run; its request does not, since it holds secrets."""
+
+    run: RunRef
+    state: Literal["queued", "running", "finished"]
+    """``queued``: accepted, nothing told yet."""
+    last_seq: int
+    progress: int
+    sdk_session_id: str | None
+    open_messages: Mapping[str, Source | None]
+    """Messages that have begun and not ended, with where they come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """What an outbox begins with."""
+
+    held: list[Held]
+    last_position: int
+
+
 class StateStore:
     """Opened once per process; :meth:`close` finishes what was asked before it."""
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, database: Database) -> None:
         """Use :meth:`open`."""
-        self._connection = connection
-        self._thread = thread
+        self._database = database
+        # Jumps of the wall clock while this runs age nothing.
+        self._began = time.time() - time.monotonic()
+        self._insert = functools.partial(_insert_events, now=self.now)
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -65,53 +84,189 @@ class StateStore:
         Raises:
             ConfigError: It cannot be used; says why and what to do.
         """
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
-        loop = asyncio.get_running_loop()
-        try:
-            connection = await loop.run_in_executor(thread, _connect, path)
-        except (OSError, sqlite3.Error) as exc:
-            thread.shutdown(wait=False)
-            raise ConfigError(
-                f"cannot open {path}: {exc}",
-                hint="make WEGENT_EXECUTOR_HOME writable, or move the damaged file away",
-            ) from exc
-        return cls(connection, thread)
+        return cls(await Database.open(path, migrate))
 
-    async def session(self, task_id: int | str) -> SessionRecord | None:
-        """What is known of a session; ``None`` when it has never run here."""
-        return await self._ask(lambda db: _read_session(db, str(task_id)))
+    def now(self) -> float:
+        """Seconds since the epoch, unmoved by changes of the clock since the start."""
+        return self._began + time.monotonic()
 
-    def save_session(self, record: SessionRecord) -> None:
-        """Write a session down; returns before it is on disk, an error is logged."""
-        self._tell(lambda db: _write_session(db, record))
+    def on_disk_trouble(self, listener: DiskListener) -> None:
+        """Have *listener* told the reason when writing fails, and ``None`` when it works again.
+
+        It is told at once when writing fails already.
+        """
+        self._database.on_disk_trouble = listener
+        if self._database.disk_trouble is not None:
+            listener(self._database.disk_trouble)
 
     async def close(self) -> None:
         """Finish all writes and close the file."""
-        await self._ask(lambda db: db.close())
-        self._thread.shutdown(wait=False)
+        await self._database.close()
 
-    async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, work, self._connection)
+    # --- Sessions -------------------------------------------------------------------------------
 
-    def _tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        def log_failure(done: Future[object]) -> None:
-            if (error := done.exception()) is not None:
-                logger.error("state not written: %s", error)
+    async def session(self, task_id: int | str) -> SessionRecord | None:
+        """What is known of a session; ``None`` when it has never run here."""
+        return await self._database.submit(lambda db: _read_session(db, str(task_id)))
 
-        self._thread.submit(work, self._connection).add_done_callback(log_failure)
+    def save_session(self, record: SessionRecord) -> None:
+        """Write a session down; returns before it is on disk, an error is logged."""
+        self._database.tell(lambda db: _write_session(db, record))
+
+    # --- Runs -----------------------------------------------------------------------------------
+
+    async def runs(self) -> list[RunRecord]:
+        """Every accepted run that is known, in the order of acceptance; forgets the old ones."""
+        forgotten_before = self.now() - FINISHED_KEPT_S
+
+        def read(db: sqlite3.Connection) -> list[RunRecord]:
+            _forget_finished(db, forgotten_before)
+            return _read_runs(db)
+
+        return await self._database.submit(read)
+
+    def accept(self, run: RunRef) -> asyncio.Future[None]:
+        """Write an accepted run down; done when that survives the loss of power."""
+        values = (*run.key, json.dumps([run.task_id, run.subtask_id]))
+        return self._database.submit(lambda db: _write_run(db, values), durable=True)
+
+    def forget_run(self, key: RunKey) -> None:
+        """Delete a run and everything it has told."""
+        self._database.tell(lambda db: _delete_run(db, key))
+
+    # --- Events ---------------------------------------------------------------------------------
+
+    async def outstanding(self) -> Outstanding:
+        """Which events wait for the backend."""
+        return await self._database.submit(
+            lambda db: Outstanding(event_rows.held(db), event_rows.last_position(db))
+        )
+
+    def add_event(
+        self, position: int, event: NumberedEvent, *, written: Callable[[int], None]
+    ) -> None:
+        """Write an event, and what it says about its run.
+
+        *written* is called with the highest position that is committed. A verdict is then safe
+        from loss of power, too.
+        """
+
+        def done(last: object, error: Exception | None) -> None:
+            if error is not None:
+                logger.error("an event was not written: %s", error)
+            elif isinstance(last, int):
+                written(last)
+
+        self._database.add(self._insert, (position, event), durable=event.event.terminal, done=done)
+
+    async def events_after(self, position: int, limit: int) -> list[Placed]:
+        """The events that follow *position*, in order, with those added before this call."""
+        return await self._database.submit(lambda db: event_rows.read_page(db, position, limit))
+
+    async def events_of(self, key: RunKey, up_to: int) -> list[Placed]:
+        """A run's events up to position *up_to*."""
+        return await self._database.submit(lambda db: event_rows.read_run(db, key, up_to))
+
+    def delete_acknowledged(self, acked: Mapping[RunKey, int]) -> None:
+        """Delete the events of each run up to a ``seq``."""
+        items = list(acked.items())
+        self._database.tell(lambda db: event_rows.delete_acknowledged(db, items))
+
+    def delete_events(self, key: RunKey) -> None:
+        """Delete all events of a run."""
+        self._database.tell(lambda db: event_rows.delete_run_events(db, key))
+
+    def add_verdict(self, key: RunKey, position: int) -> None:
+        """Put a finished run's verdict among the events once more."""
+        now = self.now()
+        self._database.tell(lambda db: event_rows.insert_verdict(db, key, position, now))
+
+    def fill_gap(self, run: RunRef, covers_from: int, seq: int, position: int) -> None:
+        """Put a placeholder for events that are gone before what is held of the run.
+
+        *position* serves when nothing is held of it.
+        """
+        now = self.now()
+        self._database.tell(
+            lambda db: event_rows.fill_gap(db, run, covers_from, seq, position, now)
+        )
+
+    async def shrink(self, bounds: Bounds, after: int) -> bool:
+        """Replace some of the oldest events after position *after* if they exceed *bounds*.
+
+        Returns:
+            Whether something was replaced: there may be more to do.
+        """
+        return await self._database.submit(
+            lambda db: bounding.shrink(db, bounds, after, self.now())
+        )
+
+    def give_back_space(self) -> None:
+        """Return a part of the file's unused space to the disk."""
+        self._database.tell(bounding.give_back_space)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Made with the right mode before SQLite opens it; its side files inherit the mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    path.chmod(0o600)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.executescript(_SCHEMA)
-    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    return connection
+# --- On the database's thread -------------------------------------------------------------------
+
+
+def _insert_events(
+    db: sqlite3.Connection, placed: list[Placed], *, now: Callable[[], float]
+) -> int:
+    event_rows.insert_events(db, placed, now())
+    return placed[-1][0]
+
+
+def _write_run(db: sqlite3.Connection, values: tuple[object, ...]) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO runs (subtask_id, attempt, ids) VALUES (?, ?, ?)",
+        values,
+    )
+
+
+def _delete_run(db: sqlite3.Connection, key: RunKey) -> None:
+    for table in ("runs", "open_messages", "events"):
+        db.execute(f"DELETE FROM {table} WHERE subtask_id = ? AND attempt = ?", key)  # noqa: S608
+
+
+def _forget_finished(db: sqlite3.Connection, before: float) -> None:
+    old = db.execute(
+        "SELECT subtask_id, attempt FROM runs WHERE finished_at < ? AND NOT EXISTS"
+        " (SELECT 1 FROM events WHERE events.subtask_id = runs.subtask_id"
+        "  AND events.attempt = runs.attempt)",
+        (before,),
+    ).fetchall()
+    for key in old:
+        _delete_run(db, key)
+
+
+def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
+    messages: dict[RunKey, dict[str, Source | None]] = {}
+    for subtask_id, attempt, message_id, text in db.execute(
+        "SELECT subtask_id, attempt, message_id, source FROM open_messages"
+    ):
+        source = json.loads(text)
+        messages.setdefault((subtask_id, attempt), {})[message_id] = (
+            Source(**source) if source else None
+        )
+    return [
+        RunRecord(
+            _ref(ids, attempt),
+            state,
+            last_seq,
+            progress,
+            sdk_session_id,
+            messages.get((subtask_id, attempt), {}),
+        )
+        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id in db.execute(
+            "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id FROM runs"
+            " ORDER BY rowid"
+        )
+    ]
+
+
+def _ref(ids: str, attempt: int) -> RunRef:
+    task_id, subtask_id = json.loads(ids)
+    return RunRef(task_id, subtask_id, attempt)
 
 
 def _read_session(db: sqlite3.Connection, task_id: str) -> SessionRecord | None:

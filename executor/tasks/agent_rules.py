@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from executor.agents.protocol import ToolPolicy
+from executor.agents.protocol import Sandbox, ToolPolicy
 from executor.tasks.agent_environment import (
     AgentEnvironment,
     ExecutorApi,
     agent_environment,
     users_claude_state,
 )
+from executor.tasks.allowed_hosts import hosts_of_run
+from executor.tasks.isolation import IsolationRules, Walls
 from executor.tasks.permissions import limits_for, policy_for, stronger_mode
 from executor.tasks.workspace import Workspace
-from shared.protocol.execution import ExecutionRequest
+from shared.protocol.execution import ExecutionRequest, Isolation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,13 @@ class AgentRules:
     """The executor's own key, address and model."""
     permission_mode: str | None
     """One of Claude's own modes, or ``None`` for unattended."""
+    isolation: IsolationRules = field(default_factory=IsolationRules)
+    hidden: tuple[Path, ...] = ()
+    """Places besides the home that no sandboxed command may read: workspace root, log folder."""
+    allowed_hosts: tuple[str, ...] | None = None
+    """What sandboxed runs may reach; ``None``: the repository's host and the model API's."""
+    trust_repositories: bool = False
+    """Whether repositories' own settings, hooks and MCP servers are loaded."""
 
     def environment(self, request: ExecutionRequest) -> AgentEnvironment:
         """The exact environment of the agent's process.
@@ -44,8 +54,28 @@ class AgentRules:
             self.permission_mode, request.permission_mode or request.first_bot.permission_mode
         )
 
+    async def sandbox(
+        self, request: ExecutionRequest, workspace: Workspace, environment: AgentEnvironment
+    ) -> Sandbox | None:
+        """The walls around the agent's commands; ``None``: it has none.
+
+        Raises:
+            Refusal: ``isolation_unavailable``.
+        """
+        if self.isolation.level(request) is not Isolation.SANDBOX:
+            return None
+        hosts = self.allowed_hosts
+        if hosts is None:
+            hosts = hosts_of_run(workspace.repository, environment.env.get("ANTHROPIC_BASE_URL"))
+        walls = Walls(self.home, self.hidden, self.environ)
+        return await asyncio.to_thread(walls.around, workspace.session_dir, hosts)
+
     def policy(
-        self, request: ExecutionRequest, workspace: Workspace, config_dir: Path | None
+        self,
+        request: ExecutionRequest,
+        workspace: Workspace,
+        config_dir: Path | None,
+        sandbox: Sandbox | None,
     ) -> ToolPolicy:
         """What the agent's tools may do.
 
@@ -59,5 +89,6 @@ class AgentRules:
                 session_dir=workspace.session_dir,
                 mode=self.mode(request),
                 claude_dir=claude_dir,
+                hosts=sandbox.hosts if sandbox is not None else None,
             )
         )

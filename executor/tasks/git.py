@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from executor.agents import process_tree
 from executor.shielding import finish
 from shared.errors import WegentError
 
@@ -125,6 +126,7 @@ class Git:
         self._environment = {
             **{name: value for name, value in environ.items() if name.upper() in _INHERITED},
             **_FIXED,
+            process_tree.MARK_VARIABLE: process_tree.OWN_MARK,
             # Overrides the user's protocol.*.allow: no ext::, no other helper, whoever asks.
             "GIT_ALLOW_PROTOCOL": "https:http:ssh" + (":file" if allow_local else ""),
         }

@@ -16,19 +16,18 @@ from typing import Any, TypeVar
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
-from executor.shielding import stop
+from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.event_mask import EventMask
+from executor.tasks.pausing import resume_tree, suspend_tree
 from executor.tasks.run_handler import Run
 from executor.tasks.verdicts import cancelled, failed
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
-from shared.errors import Refusal, RunError
+from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
-from shared.protocol.execution import ExecutionRequest, Isolation
+from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
-from shared.redaction import Redactor
 from shared.status import ErrorCode
 
 logger = get_logger("in_process")
@@ -47,7 +46,6 @@ class InProcessRunHandler:
         rules: AgentRules,
         state: StateStore,
         warm: WarmSessions,
-        redactor: Redactor,
         private_dir: Path,
     ) -> None:
         """Take the parts; whoever built them closes them.
@@ -58,7 +56,6 @@ class InProcessRunHandler:
             rules: What the operator allows.
             state: Remembers conversations between runs.
             warm: Keeps live sessions between runs.
-            redactor: Knows the secrets of this process, and learns those that requests bring.
             private_dir: 0700 and outside every workspace.
         """
         self.agents = agents
@@ -66,23 +63,16 @@ class InProcessRunHandler:
         self.rules = rules
         self.state = state
         self.warm = warm
-        self.redactor = redactor
         self.private_dir = private_dir
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
         self.agents.resolve(request.requested_agent)
         self.workspaces.check(request)
-        if request.isolation not in (None, Isolation.NONE):
-            raise Refusal(
-                ErrorCode.ISOLATION_UNAVAILABLE,
-                f"this executor cannot run tasks with isolation {request.isolation.value!r}",
-                hint="it offers: none",
-            )
+        self.rules.isolation.level(request)
 
     def start(self, request: ExecutionRequest) -> Run:
-        """Prepare a run; from here on the logs know its secrets."""
-        self.redactor.add_many(request.secrets)
+        """Prepare a run; nothing is done before its events are asked for."""
         return _InProcessRun(self, request)
 
     async def close_session(self, task_id: int | str) -> None:
@@ -105,24 +95,30 @@ class _InProcessRun:
         self._cancel = asyncio.Event()
         self._reason: str | None = None
         self._session: AgentSession | None = None
+        self._suspended: int | None = None
 
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancel.set()
+        await self.resume()  # what stands still does not hear an interrupt
         if self._session is not None:
             await self._session.interrupt()
+
+    async def pause(self) -> None:
+        pid = self._session.pid if self._session is not None else None
+        if pid is not None and not self._cancel.is_set():
+            self._suspended = pid
+            await asyncio.to_thread(suspend_tree, pid)
+
+    async def resume(self) -> None:
+        pid, self._suspended = self._suspended, None
+        if pid is not None:
+            await asyncio.to_thread(resume_tree, pid)
 
     async def answer(self, answer: Input) -> bool:
         return False
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
-        mask = EventMask([*self._request.secrets, *self._handler.redactor.permanent])
-        async with aclosing(self._carry_out()) as events:
-            async for event in events:
-                for masked in mask.mask(event):
-                    yield masked
-
-    async def _carry_out(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
         workspace: Workspace | None = None
         end: TurnEnd | None = None
@@ -159,6 +155,7 @@ class _InProcessRun:
                 },
             )
             config_dir = known.config_dir if known else environment.config_dir
+            sandbox = await handler.rules.sandbox(request, workspace, environment)
             job = AgentJob(
                 request=request,
                 cwd=workspace.cwd,
@@ -168,7 +165,9 @@ class _InProcessRun:
                 env=environment.env,
                 model=environment.model,
                 permission_mode=handler.rules.mode(request),
-                policy=handler.rules.policy(request, workspace, config_dir),
+                policy=handler.rules.policy(request, workspace, config_dir, sandbox),
+                sandbox=sandbox,
+                trust_repository=handler.rules.trust_repositories,
                 resume=resume,
             )
             record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)
@@ -225,6 +224,7 @@ class _InProcessRun:
                     yield item
         finally:
             session, self._session = self._session, None
+            await finish(self.resume())  # it could not end gracefully otherwise
             if session is not None and reusable:
                 await warm.park(task_id, session, job.fingerprint)
             elif session is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
+from typing import Literal
 
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
@@ -24,6 +25,14 @@ class AcceptedRun:
     reason: str | None = None
     finished: bool = False
     """Whether its verdict has been told; its task may still have a last step to take."""
+    last_seq: int = 0
+    """The number of its verdict, once that has been told."""
+    ended_at: float = 0.0
+    """When it was retired, by the event loop's clock."""
+    left: Literal["queued", "interrupted"] | None = None
+    """How an earlier process left it, while it waits to be dispatched again."""
+    written: asyncio.Future[None] | None = field(default=None, repr=False)
+    """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
     sdk_session_id: str | None = None
     ended_as: RunError | None = None
     """Why the supervisor itself ended the run, if it did."""
@@ -34,6 +43,15 @@ class AcceptedRun:
     def key(self) -> RunKey:
         """What repeats are recognised by."""
         return self.ref.key
+
+    @property
+    def state(self) -> Literal["queued", "running", "interrupted", "finished"]:
+        """Where it stands, as a backend is told."""
+        if self.finished:
+            return "finished"
+        if self.left is not None:
+            return self.left
+        return "queued" if self.run is None else "running"
 
     @property
     def names(self) -> dict[str, int | str]:
@@ -48,6 +66,7 @@ class KnownRuns:
         self._unfinished: dict[RunKey, AcceptedRun] = {}
         self._finished: dict[RunKey, AcceptedRun] = {}
         """In the order in which they ended."""
+        self._of_subtask: dict[str, dict[RunKey, AcceptedRun]] = {}
 
     def __iter__(self) -> Iterator[AcceptedRun]:
         return chain(self._finished.values(), self._unfinished.values())
@@ -66,7 +85,7 @@ class KnownRuns:
 
     def of_subtask(self, subtask_id: int | str) -> list[AcceptedRun]:
         """Every attempt at this run."""
-        return [entry for entry in self if entry.key[0] == str(subtask_id)]
+        return list(self._of_subtask.get(str(subtask_id), {}).values())
 
     def of_session(self, task_id: int | str) -> list[AcceptedRun]:
         """Every run of this session."""
@@ -75,17 +94,25 @@ class KnownRuns:
     def add(self, entry: AcceptedRun) -> None:
         """Know an accepted run."""
         self._unfinished[entry.key] = entry
+        self._of_subtask.setdefault(entry.key[0], {})[entry.key] = entry
 
     def remove(self, key: RunKey) -> AcceptedRun | None:
         """Forget a run; returns it if it was known."""
+        attempts = self._of_subtask.get(key[0], {})
+        attempts.pop(key, None)
+        if not attempts:
+            self._of_subtask.pop(key[0], None)
         return self._unfinished.pop(key, None) or self._finished.pop(key, None)
 
-    def retire(self, entry: AcceptedRun) -> None:
+    def retire(self, entry: AcceptedRun, *, now: float) -> None:
         """Keep what a repeat of an ended run needs, and let go of the rest."""
-        entry.run = entry.task = entry.stopping = None
+        entry.run = entry.task = entry.stopping = entry.left = None
+        entry.ended_at = now
         if entry in self:
             self._finished[entry.key] = self._unfinished.pop(entry.key)
 
-    def oldest_beyond(self, kept: int) -> RunKey | None:
-        """The run that ended first, when more than *kept* ended ones are known."""
-        return next(iter(self._finished)) if len(self._finished) > kept else None
+    def ended_before(self, time: float) -> list[RunKey]:
+        """The runs that were retired before *time*, the oldest first."""
+        return list(
+            takewhile(lambda key: self._finished[key].ended_at < time, iter(self._finished))
+        )

@@ -1,8 +1,9 @@
 """What an agent's tools may do: one policy, asked before every use of a tool.
 
-Three questions, in this order: is the tool among those that the run may use, does a file tool stay
-inside the session's folder, and, when the agent would ask its user, who answers. Commands of a
-shell are not looked into: bounding them is the operating system's part.
+Four questions, in this order: is the tool among those that the run may use, does a file tool stay
+inside the session's folder, does a sandboxed run stay in its sandbox, and, when the agent would ask
+its user, who answers. Commands of a shell are not looked into: bounding them is the operating
+system's part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.protocol import ToolDecision, ToolPolicy
+from executor.tasks.allowed_hosts import host_allowed, url_allowed
 from executor.tasks.tool_rules import ToolRule, canonical_tool
 from shared.protocol.execution import ExecutionRequest
 
@@ -43,6 +45,11 @@ _FILE_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _PATTERNS: Final = frozenset({"pattern", "glob"})
 
+_WRITING: Final = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
+
+_OUTSIDE_SANDBOX: Final = frozenset({"EnterWorktree", "ExitWorktree", "DesignSync", "PowerShell"})
+"""They run git, programs or connections of the CLI's own."""
+
 _READING: Final = frozenset({"Read", "NotebookRead", "LS", "LSP", "Glob", "Grep"})
 
 _NO_USER: Final = (
@@ -67,6 +74,8 @@ class Limits:
     """Claude's own state: what it keeps of this session's long tool results may be read there."""
     mode: str | None = None
     """One of Claude's own modes, or ``None`` for unattended."""
+    hosts: tuple[str, ...] | None = None
+    """The only hosts that a sandboxed run may reach; ``None``: it is not in a sandbox."""
     rules: tuple[ToolRule, ...] | None = None
     """The only tools that may be used; ``None``: every tool."""
 
@@ -78,8 +87,13 @@ def limits_for(
     session_dir: Path,
     mode: str | None,
     claude_dir: Path | None,
+    hosts: tuple[str, ...] | None = None,
 ) -> Limits:
-    """The limits of a run; *claude_dir* is where Claude keeps its state, if that is known."""
+    """The limits of a run.
+
+    *claude_dir* is where Claude keeps its state, if that is known. *hosts* is what a sandboxed run
+    may reach; ``None``: it is not in a sandbox.
+    """
     allowed = request.allowed_tools
     if allowed is None:
         allowed = request.first_bot.allowed_tools
@@ -88,6 +102,7 @@ def limits_for(
         root=session_dir,
         claude_dir=claude_dir,
         mode=mode,
+        hosts=hosts,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
     )
 
@@ -112,6 +127,8 @@ def decide(
     decision = _is_listed(tool, arguments, limits)
     if decision.allowed:
         decision = _stays_inside(tool, arguments, limits)
+    if decision.allowed and limits.hosts is not None:
+        decision = _stays_in_sandbox(tool, arguments, limits, limits.hosts)
     if decision.allowed and asked:
         decision = _answer_for_the_user(tool, limits)
     return decision
@@ -163,6 +180,53 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
         message=f"{tool} works inside {limits.root} only. Use a path in there; make a folder for "
         "temporary files in it when you need one.",
     )
+
+
+def _stays_in_sandbox(
+    tool: str, arguments: Mapping[str, Any], limits: Limits, hosts: tuple[str, ...]
+) -> ToolDecision:
+    """What the sandbox around shell commands leaves open: tools that the agent itself carries out.
+
+    What they write, fetch or start is outside of it.
+    """
+    if arguments.get("dangerouslyDisableSandbox"):
+        return _denied("This run is sandboxed: commands run inside the sandbox only.")
+    if tool in _OUTSIDE_SANDBOX or arguments.get("isolation") in ("worktree", "remote"):
+        return _denied("This run is sandboxed, and this would work outside of the sandbox.")
+    if tool in _WRITING and _touches_git(arguments.get(_FILE_ARGUMENTS[tool][0]), limits):
+        return _denied("Git's own files can only be changed through git commands in this run.")
+    match tool:
+        case "SandboxNetworkAccess":
+            allowed = host_allowed(str(arguments.get("host", "")), hosts)
+        case "WebFetch":
+            allowed = url_allowed(str(arguments.get("url", "")), hosts)
+        case "WebSearch":
+            # Without this list it would bring pages of any host.
+            domains = arguments.get("allowed_domains") or [""]
+            allowed = all(host_allowed(f"{name}:443", hosts) for name in domains)
+        case _:
+            return ALLOWED
+    if allowed:
+        return ALLOWED
+    listed = ", ".join(hosts) or "none"
+    return _denied(f"This run may only reach these hosts: {listed}. It is the operator's setting.")
+
+
+def _touches_git(path: object, limits: Limits) -> bool:
+    # The CLI, and later the user, run git here outside of the sandbox: it would start what a
+    # configuration or a hook names.
+    if not isinstance(path, str):
+        return True
+    try:
+        places = _targets(path, "", {}, limits)
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return True
+    parts = (part.lower() for place in places for part in (*place.parts, *Path(path).parts))
+    return ".git" in parts
+
+
+def _denied(message: str) -> ToolDecision:
+    return ToolDecision(allowed=False, message=message)
 
 
 def _tool_results(limits: Limits) -> tuple[Path, ...]:

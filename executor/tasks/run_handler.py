@@ -34,6 +34,14 @@ class Run(Protocol):
         """
         ...
 
+    async def pause(self) -> None:
+        """Stop what the run does where it stands, until :meth:`resume`; harmless again."""
+        ...
+
+    async def resume(self) -> None:
+        """Let a paused run go on; harmless when it is not paused."""
+        ...
+
     async def answer(self, answer: Input) -> bool:
         """Give the user's answer to a question; ``False`` when nobody waits for it."""
         ...

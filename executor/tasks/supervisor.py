@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import structlog
 
+from executor.delivery.state import FINISHED_KEPT_S, RunRecord
+from executor.tasks import redispatch
+from executor.tasks.disk_pause import DiskPause
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
+from executor.tasks.redispatch import RedispatchClock
+from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_handler import Run, RunHandler
-from executor.tasks.verdicts import as_ended, cancelled, failed, internal
+from executor.tasks.verdicts import as_ended, cancelled, failed, internal, summary
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -33,45 +39,24 @@ logger = get_logger("supervisor")
 INTERRUPT_GRACE_S: Final = 3.0
 """How long an interrupted agent may take to end by itself. Source: the design's control rules."""
 
-FINISHED_KEPT: Final = 1000
-"""Finished runs remembered, so that a repeated dispatch gets its result instead of a second run."""
-
 CancelState = Literal["cancelling", "finished", "unknown"]
-
-
-class Reporter(Protocol):
-    """Where runs tell what happens; synchronous and never failing."""
-
-    def open(self, request: ExecutionRequest) -> None:
-        """Begin a run."""
-        ...
-
-    def report(self, run: RunRef, event: AgentEvent) -> None:
-        """Tell one event; what comes after a run's terminal event is dropped."""
-        ...
-
-    def last_seq(self, key: RunKey) -> int:
-        """How many events the run has told."""
-        ...
-
-    def repeat_verdict(self, key: RunKey) -> None:
-        """Tell a finished run's verdict once more."""
-        ...
-
-    def delivered(self, key: RunKey) -> bool:
-        """Whether the backend has everything the run told."""
-        ...
-
-    def forget(self, key: RunKey) -> None:
-        """Drop a run and what is left to be told of it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Answer to an accepted request; ``duplicate``: it was known already and started nothing."""
+    """Answer to a request that will be accepted, as soon as :meth:`written` returns."""
 
     duplicate: bool = False
+    """It was known already and started nothing."""
+    resumed: bool = False
+    """A run that a restart had interrupted goes on."""
+    acceptance: asyncio.Future[None] | None = None
+
+    async def written(self) -> None:
+        """Wait until the acceptance is safe on the disk."""
+        if self.acceptance is not None:
+            # Shielded: others may wait for the same one.
+            await asyncio.shield(self.acceptance)
 
 
 class Supervisor:
@@ -81,15 +66,29 @@ class Supervisor:
         self,
         handler: RunHandler,
         reporter: Reporter,
+        records: Records,
         *,
         max_concurrent: int,
         queue_limit: int,
         timeout_s: float,
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
+        redispatch_wait_s: float = redispatch.WAIT_S,
     ) -> None:
-        """*timeout_s* bounds a run that names no limit of its own, from its start."""
+        """Take the parts.
+
+        Args:
+            handler: Carries runs out.
+            reporter: Hears what they tell.
+            records: Outlives this process.
+            max_concurrent: How many runs go on at once.
+            queue_limit: How many more may wait.
+            timeout_s: Bounds a run that names no limit of its own, from its start.
+            interrupt_grace_s: See :data:`INTERRUPT_GRACE_S`.
+            redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
+        """
         self._handler = handler
         self._reporter = reporter
+        self._records = records
         self._max_concurrent = max_concurrent
         self._queue_limit = queue_limit
         self._timeout_s = timeout_s
@@ -100,6 +99,8 @@ class Supervisor:
         self._running: dict[str, AcceptedRun] = {}
         """By session: at most one run each, superseded ones that are still ending included."""
         self._early_cancels = EarlyCancels()
+        self._redispatch = RedispatchClock(self._give_up_left, wait_s=redispatch_wait_s)
+        self._disk = DiskPause()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
@@ -113,23 +114,25 @@ class Supervisor:
             Refusal: It is not accepted, and nothing was created.
         """
         known = self._known.get(request.run.key)
+        if known is not None and known.left is not None:
+            return self._take_up(known, request)
         if known is not None:
             if known.finished:
-                self._reporter.repeat_verdict(known.key)
-            return Submission(duplicate=True)
+                self._reporter.repeat_verdict(known.ref, known.last_seq)
+            return Submission(duplicate=True, acceptance=known.written)
         older = self._known.of_subtask(request.subtask_id)
         if any(entry.ref.attempt > request.attempt for entry in older):
             raise Refusal(ErrorCode.SUPERSEDED, "a later attempt of this run is known")
-        if self.draining:
-            raise Refusal(ErrorCode.DRAINING, "the executor is stopping")
+        self._refuse_while_draining()
+        if self._disk.trouble is not None:
+            raise Refusal(ErrorCode.BUSY, self._disk.trouble, reason="disk")
         self._handler.check(request)
         waits = self.free_slots == 0 or request.run.session in self._running
         if waits and len(self._queue) >= self._queue_limit:
             raise Refusal(ErrorCode.BUSY, "the queue is full", reason="slots")
         for entry in older:
             self.supersede(entry.key)
-        self._admit(request)
-        return Submission()
+        return self._admit(request)
 
     def cancel(self, cancel: Cancel) -> CancelState:
         """Cancel a run, or every unfinished run of a session; returns before it has ended."""
@@ -161,7 +164,7 @@ class Supervisor:
 
     def supersede(self, key: RunKey) -> None:
         """Stop a run that the backend does not want any more, and forget what it told."""
-        self._reporter.forget(key)
+        self._forget(key)
         entry = self._known.remove(key)
         if entry is None or entry.finished:
             return
@@ -181,6 +184,8 @@ class Supervisor:
     @property
     def free_slots(self) -> int:
         """How many more runs could start at once."""
+        if self._disk.trouble is not None:
+            return 0
         # Whoever waits while there is a free slot waits for its own session.
         return max(0, self._max_concurrent - len(self._running))
 
@@ -191,13 +196,63 @@ class Supervisor:
                 task_id=entry.ref.task_id,
                 subtask_id=entry.ref.subtask_id,
                 attempt=entry.ref.attempt,
-                state=_state(entry),
-                last_seq=self._reporter.last_seq(entry.key),
+                state=entry.state,
+                last_seq=entry.last_seq or self._reporter.last_seq(entry.key),
                 sdk_session_id=entry.sdk_session_id,
             )
             for entry in self._known
             if not entry.finished or not self._reporter.delivered(entry.key)
         ]
+
+    # --- Restart --------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[RunRecord]) -> None:
+        """Know the runs of an earlier process, before anything else happens.
+
+        The unfinished ones wait to be dispatched again.
+        """
+        for record in records:
+            entry = AcceptedRun(record.run, sdk_session_id=record.sdk_session_id)
+            self._known.add(entry)
+            if record.state == "finished":
+                entry.finished, entry.last_seq = True, record.last_seq
+                self._known.retire(entry, now=_now())
+            else:
+                entry.left = "interrupted" if record.state == "running" else "queued"
+                self._reporter.reopen(record)
+
+    def connected(self, *, redispatches: bool) -> None:
+        """A backend has registered this executor; *redispatches*: it continues its runs."""
+        self._redispatch.connected(redispatches=redispatches)
+
+    def disconnected(self) -> None:
+        """The connection has ended."""
+        self._redispatch.disconnected()
+
+    def _take_up(self, entry: AcceptedRun, request: ExecutionRequest) -> Submission:
+        """Go on with a run that an earlier process left."""
+        self._refuse_while_draining()
+        self._handler.check(request)
+        resumed = entry.left == "interrupted"
+        entry.left = None
+        self._reporter.resume(request)
+        self._idle.clear()
+        self._queue[entry] = redispatch.continued(request, entry.sdk_session_id)
+        self._start_next()
+        return Submission(resumed=resumed)
+
+    def _give_up_left(self, why: str) -> None:
+        """Fail the runs that wait in vain to be dispatched again."""
+        for entry in self._known.unfinished:
+            if entry.left is not None:
+                logger.warning("the run cannot go on: %s", why, **entry.names)
+                error = f"the executor was restarted, and {why}"
+                self._end_unstarted(entry, failed(RunError(ErrorCode.EXECUTOR_RESTARTED, error)))
+
+    def disk_trouble(self, reason: str | None) -> None:
+        """Stand still while what runs tell cannot be written down; ``None``: go on."""
+        self._disk.changed(reason, self._running.values())
+        self._start_next()
 
     # --- Stopping -------------------------------------------------------------------------------
 
@@ -236,17 +291,22 @@ class Supervisor:
 
     # --- Inside ---------------------------------------------------------------------------------
 
-    def _admit(self, request: ExecutionRequest) -> None:
-        entry = AcceptedRun(request.run)
+    def _refuse_while_draining(self) -> None:
+        if self.draining:
+            raise Refusal(ErrorCode.DRAINING, "the executor is stopping")
+
+    def _admit(self, request: ExecutionRequest) -> Submission:
+        entry = AcceptedRun(request.run, written=self._records.accept(request.run))
         self._known.add(entry)
         self._idle.clear()
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
         if early is not None:
             self._end_unstarted(entry, cancelled(early.reason))
-            return
-        self._queue[entry] = request
-        self._start_next()
+        else:
+            self._queue[entry] = request
+            self._start_next()
+        return Submission(acceptance=entry.written)
 
     def _start_next(self) -> None:
         """Start what may start: first come first served, one run of a session at a time."""
@@ -256,7 +316,7 @@ class Supervisor:
             self._idle.set()
 
     def _next(self) -> AcceptedRun | None:
-        if len(self._running) >= self._max_concurrent:
+        if self._disk.trouble is not None or len(self._running) >= self._max_concurrent:
             return None
         return next((e for e in self._queue if e.ref.session not in self._running), None)
 
@@ -292,7 +352,7 @@ class Supervisor:
                         if event.terminal:
                             entry.finished = True
                             seconds = _now() - began
-                            logger.info("run ended: %s after %.1f s", _summary(event), seconds)
+                            logger.info("run ended: %s after %.1f s", summary(event), seconds)
             except RunError as exc:
                 self._fail(entry, exc)
             except Exception as exc:
@@ -313,7 +373,9 @@ class Supervisor:
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
         # A run that was superseded tells nothing: its key may already be its successor's.
         if entry in self._known:
-            self._reporter.report(entry.ref, event)
+            seq = self._reporter.report(entry.ref, event)
+            if event.terminal:
+                entry.last_seq = seq
 
     def _fail(self, entry: AcceptedRun, error: RunError) -> None:
         if entry.finished:
@@ -345,13 +407,16 @@ class Supervisor:
         self._start_next()
 
     def _retire(self, entry: AcceptedRun) -> None:
-        """Remember the run for repeats, and forget the oldest."""
-        self._known.retire(entry)
-        while (oldest := self._known.oldest_beyond(FINISHED_KEPT)) is not None:
-            if not self._reporter.delivered(oldest):
-                return
-            self._known.remove(oldest)
-            self._reporter.forget(oldest)
+        """Remember the run for repeats, and forget those of long ago."""
+        self._known.retire(entry, now=_now())
+        for key in self._known.ended_before(_now() - FINISHED_KEPT_S):
+            if self._reporter.delivered(key):
+                self._known.remove(key)
+                self._forget(key)
+
+    def _forget(self, key: RunKey) -> None:
+        self._reporter.forget(key)
+        self._records.forget_run(key)
 
     def _cancel(self, entry: AcceptedRun, reason: str | None) -> None:
         if entry.cancelled:
@@ -379,19 +444,6 @@ class Supervisor:
             logger.exception("the interrupt failed, ending the agent", **entry.names)
         finally:
             task.cancel()
-
-
-def _summary(verdict: AgentEvent) -> str:
-    """A verdict in a few words."""
-    if verdict.type != EventType.FAILED:
-        return verdict.action
-    return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"
-
-
-def _state(entry: AcceptedRun) -> Literal["queued", "running", "finished"]:
-    if entry.finished:
-        return "finished"
-    return "queued" if entry.run is None else "running"
 
 
 def _now() -> float:

@@ -34,3 +34,10 @@ def as_ended(event: AgentEvent, ended_as: RunError | None) -> AgentEvent:
 def internal(exc: Exception) -> RunError:
     """What is told of an error that should not happen; its text may hold anything."""
     return RunError(ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
+
+
+def summary(verdict: AgentEvent) -> str:
+    """A verdict in a few words."""
+    if verdict.type != EventType.FAILED:
+        return verdict.action
+    return f"failed: {verdict.data.get('error_code')}: {verdict.data.get('error')}"

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from executor_manager.store.store import Store
 from executor_manager.streams.sse import Streams
+from shared.redaction import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Services:
 
     store: Store
     streams: Streams
+    redactor: Redactor
+    """Masks the logs; it has to learn what a request must not show there."""
 
 
 def _services(request: Request) -> Services:

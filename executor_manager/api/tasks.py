@@ -50,6 +50,7 @@ async def create_task(
     store = services.store
     raw = body.raw_request()
     request = _check(raw)
+    services.redactor.add_many(request.secrets)
     key = body.idempotency_key or key_header
     if key is not None and await store.runs.by_key(body.user_id, key):
         response.status_code = 200

@@ -14,7 +14,8 @@ from executor_manager.request_secrets import merge
 from executor_manager.store.records import Errand
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import WakeUp
-from shared.errors import ConfigError, LinkLost
+from shared.errors import ConfigError, LinkLost, ProtocolError
+from shared.protocol.execution import read_execution_request
 from shared.protocol.local import (
     Cancel,
     CancelAck,
@@ -24,6 +25,7 @@ from shared.protocol.local import (
     read_ack,
     to_wire,
 )
+from shared.redaction import Redactor
 from shared.status import ErrorCode, RunState
 
 CALL_TIMEOUT_S: Final = 10.0
@@ -55,6 +57,7 @@ class Dispatcher:
         store: Store,
         executors: Executors,
         wake_up: WakeUp,
+        redactor: Redactor,
         *,
         call_timeout_s: float = CALL_TIMEOUT_S,
         poll_s: float = POLL_S,
@@ -62,6 +65,7 @@ class Dispatcher:
         self._store = store
         self._executors = executors
         self._wake_up = wake_up
+        self._redactor = redactor
         self._call_timeout_s = call_timeout_s
         self._poll_s = poll_s
         self._under_way: set[Errand] = set()
@@ -128,6 +132,7 @@ class Dispatcher:
             "attempt": run.attempt,
             "on_node_loss": run.on_node_loss,
         }
+        self._redactor.add_many(_secrets_of(request))
         raw = await self._executors.call(
             errand.node_id, LocalEvent.DISPATCH, request, timeout_s=self._call_timeout_s
         )
@@ -161,3 +166,10 @@ class Dispatcher:
             logger.warning("executor %s answered a cancel with nothing usable", errand.node_id)
         else:
             await self._store.queue.cancel_answered(errand, known=ack.state != "unknown")
+
+
+def _secrets_of(request: dict[str, Any]) -> list[str]:
+    try:
+        return read_execution_request(request).secrets
+    except ProtocolError:
+        return []  # taken by an earlier version; the executor decides about it

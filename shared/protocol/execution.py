@@ -7,6 +7,7 @@ the names of the fields at fault, never with their values: a dispatch carries pr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -25,6 +26,11 @@ from pydantic import (
 )
 
 from shared.errors import ProtocolError
+from shared.protocol.credentials import (
+    argument_credentials,
+    named_credentials,
+    url_credentials,
+)
 from shared.protocol.events import RunRef
 from shared.protocol.repository import (
     DEVICE_NAMES,
@@ -267,18 +273,18 @@ class ExecutionRequest(_Part):
 
     @property
     def secrets(self) -> list[str]:
-        """Every credential that this request carries, so that no log shows it."""
+        """Every credential that this request carries, so that nothing shows it."""
         held = [self.git_token, self.git_password, self.auth_token, self.user.git_token]
         found = [secret.get_secret_value() for secret in held if secret is not None]
         if self.git_url is not None:
             password = Repository.parse(self.git_url).password
             found += [password.get_secret_value()] if password is not None else []
+        for url in (self.backend_url, *(part.url for part in self.attachments)):
+            found += url_credentials(url or "")
         for bot in self.bot:
-            found += _secret_values(bot.agent_config.env)
+            found += named_credentials(bot.agent_config.env)
             for server in (bot.mcp_servers or {}).values():
-                for part in ("headers", "env"):
-                    given = server.get(part)
-                    found += _secret_values(given) if isinstance(given, dict) else []
+                found += _credentials_of_server(server)
         return found
 
     @property
@@ -294,18 +300,16 @@ class ExecutionRequest(_Part):
         return self.agent_type or self.first_bot.shell_type or "claude_code"
 
 
-_NAMES_A_SECRET: Final = re.compile(
-    r"key|token|secret|passw|credential|authorization|cookie", re.IGNORECASE
-)
-
-
-def _secret_values(variables: dict[str, Any]) -> list[str]:
-    """The values whose names say that they are secret."""
-    return [
-        value
-        for name, value in variables.items()
-        if isinstance(value, str) and _NAMES_A_SECRET.search(name)
-    ]
+def _credentials_of_server(server: dict[str, Any]) -> Iterator[str]:
+    for part in ("headers", "env"):
+        given = server.get(part)
+        if isinstance(given, dict):
+            yield from named_credentials(given)
+    arguments, url = server.get("args"), server.get("url")
+    if isinstance(arguments, list):
+        yield from argument_credentials(arguments)
+    if isinstance(url, str):
+        yield from url_credentials(url)
 
 
 def read_execution_request(raw: object) -> ExecutionRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -121,7 +122,8 @@ async def test_secrets_of_a_run_are_found_nowhere_on_disk_in_argv_or_in_the_agen
 def _command_lines(*pids: int) -> Iterator[str]:
     for pid in pids:
         for process in (psutil.Process(pid), *family(pid)):
-            yield " ".join(process.cmdline())
+            with suppress(psutil.NoSuchProcess):  # a short one, and it has ended
+                yield " ".join(process.cmdline())
 
 
 def _holders(place: Path, secrets: list[str]) -> dict[str, list[Path]]:

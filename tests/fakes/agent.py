@@ -17,7 +17,6 @@ from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
-from shared.redaction import Redactor
 
 Step = AgentEvent | TurnEnd | asyncio.Event | BaseException
 """Something to yield, a gate to wait at, or something to raise."""
@@ -126,7 +125,6 @@ async def in_process(agent: ScriptedAgent, home: Path) -> AsyncIterator[InProces
         rules=AgentRules(home=home, environ={}, api=ExecutorApi(api_key="k"), permission_mode=None),
         state=state,
         warm=WarmSessions(limit=2, idle_s=3600),
-        redactor=Redactor(),
         private_dir=private,
     )
     try:

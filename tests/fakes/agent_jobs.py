@@ -13,6 +13,7 @@ from typing import Any
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.protocol import AgentJob, AgentSession, TurnEnd
 from executor.tasks.agent_environment import ExecutorApi, agent_environment
+from executor.tasks.isolation import Walls
 from executor.tasks.permissions import limits_for, policy_for
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
@@ -33,6 +34,9 @@ class JobMaker:
     api_key: str = "sk-test-key"
     mode: str | None = None
     environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    hosts: tuple[str, ...] | None = None
+    """What a sandboxed job may reach; ``None``: no sandbox."""
+    trust_repository: bool = False
 
     @property
     def session_dir(self) -> Path:
@@ -55,6 +59,10 @@ class JobMaker:
             executor=ExecutorApi(api_key=self.api_key, base_url=self.api_url),
             home=home,
         )
+        sandbox = None
+        if self.hosts is not None:
+            walls = Walls(home, (home / "workspace",), self.environ)
+            sandbox = walls.around(self.session_dir, self.hosts)
         return AgentJob(
             request=request,
             cwd=self.cwd,
@@ -71,8 +79,11 @@ class JobMaker:
                     session_dir=self.session_dir,
                     mode=self.mode,
                     claude_dir=environment.config_dir,
+                    hosts=self.hosts,
                 )
             ),
+            sandbox=sandbox,
+            trust_repository=self.trust_repository,
             resume=resume,
         )
 

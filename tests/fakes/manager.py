@@ -18,6 +18,7 @@ from executor_manager.server import ManagerServer, bind, url_of
 from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from executor_manager.tokens import load_tokens, prepare_home
+from shared.redaction import Redactor
 from tests.fakes.executor_client import ExecutorClient
 
 START_AND_STOP_SECONDS = 20.0
@@ -159,7 +160,7 @@ async def _run(
     await asyncio.to_thread(prepare_home, settings.home)
     tokens = await asyncio.to_thread(load_tokens, settings)
     async with (
-        open_manager(settings, tokens, **timing) as manager,
+        open_manager(settings, tokens, Redactor(), **timing) as manager,
         asyncio.TaskGroup() as group,
     ):
         server = ManagerServer(manager)

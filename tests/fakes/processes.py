@@ -278,8 +278,9 @@ class ManagerProcess:
 
 @asynccontextmanager
 async def manager_process(home: Path, **variables: str) -> AsyncIterator[ManagerProcess]:
-    """Start a manager on a free port, its home and its user's home in *home*."""
-    env = plain_environ(home / "user", MANAGER_HOME=str(home), MANAGER_PORT="0", **variables)
+    """Start a manager, its home and its user's home in *home*; on a free port unless told."""
+    usual = {"MANAGER_HOME": str(home), "MANAGER_PORT": "0"}
+    env = plain_environ(home / "user", **(usual | variables))
     async with running("-m", "executor_manager.main", env=env) as program:
         async with asyncio.timeout(START_SECONDS):
             url = (await program.says(LISTENING)).partition(LISTENING)[2]

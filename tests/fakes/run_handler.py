@@ -58,6 +58,9 @@ class ScriptedRunHandler:
         """Subtask ids, as runs begin to be carried out."""
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         """Subtask ids, as runs have told everything or were ended."""
+        self.paused: asyncio.Queue[str] = asyncio.Queue()
+        self.resumed: asyncio.Queue[str] = asyncio.Queue()
+        """Subtask ids, as runs were asked to stand still and to go on."""
         self.answers: list[Input] = []
         self.questions = {"q"}
         """Request ids that somebody waits for."""
@@ -119,6 +122,12 @@ class _ScriptedRun:
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancelled.set()
+
+    async def pause(self) -> None:
+        self._handler.paused.put_nowait(str(self._request.subtask_id))
+
+    async def resume(self) -> None:
+        self._handler.resumed.put_nowait(str(self._request.subtask_id))
 
     async def answer(self, answer: Input) -> bool:
         if answer.request_id not in self._handler.questions:

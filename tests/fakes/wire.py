@@ -32,6 +32,11 @@ class Wire:
         self.taken = asyncio.Event()
         """Set when there has been a connection."""
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._hops)
+
     async def listen(self) -> None:
         """Accept connections (again)."""
         self._server = await asyncio.start_server(

@@ -287,7 +287,7 @@ async def test_mcp_servers_of_the_request_are_started_from_a_private_file(tmp_pa
             await take_turn(session)
             (folder,) = private.iterdir()
             modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
-            assert modes == {"mcp.json": 0o600}
+            assert modes == {"mcp.json": 0o600, "process.json": 0o600}
             assert folder.stat().st_mode & 0o777 == 0o700
             command = Path(f"/proc/{session.pid}/cmdline")
             if command.exists():

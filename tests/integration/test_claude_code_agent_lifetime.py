@@ -226,7 +226,7 @@ async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_pa
     )
     deaf.chmod(0o755)
     job = JobMaker(tmp_path, "http://127.0.0.1:1").job()
-    transport = ProcessTransport(ClaudeAgentOptions(cli_path=deaf, cwd=job.cwd), job.env)
+    transport = ProcessTransport(ClaudeAgentOptions(cli_path=deaf, cwd=job.cwd), job.env, tmp_path)
     await transport.connect()
     while not await asyncio.to_thread((job.cwd / "started").exists):  # noqa: ASYNC110 - as above
         await asyncio.sleep(0.02)

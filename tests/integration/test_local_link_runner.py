@@ -7,12 +7,14 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.progress_reporter import ProgressReporter
@@ -22,6 +24,7 @@ from executor.modes.local.websocket_client import WebSocketClient
 from executor.tasks.supervisor import Supervisor
 from shared.errors import LinkRejected
 from shared.protocol.local import LocalEvent, Register
+from shared.redaction import Redactor
 from tests.fakes.backend import ALL_FEATURES, TOKEN, FakeBackend, open_backend
 from tests.fakes.run_handler import ScriptedRunHandler, completed, text, tool_call
 from tests.fakes.wire import open_wire
@@ -47,6 +50,7 @@ class Harness:
 
     def __init__(
         self,
+        store: StateStore,
         port: int,
         agent: ScriptedRunHandler | None = None,
         *,
@@ -64,13 +68,15 @@ class Harness:
         self.memory = Memory(known)
         self.registered: list[frozenset[str]] = []
         self.outbox = Outbox(
+            store,
+            Outstanding([], 0),
             on_superseded=lambda key: self.supervisor.supersede(key),
             stuck_after_s=stuck_after_s,
             assume_delivered_after_s=assume_delivered_after_s,
         )
-        reporter = ProgressReporter(self.outbox, merge_for_s=0.001)
+        reporter = ProgressReporter(self.outbox, Redactor(), merge_for_s=0.001)
         self.supervisor = Supervisor(
-            self.agent, reporter, max_concurrent=2, queue_limit=4, timeout_s=60
+            self.agent, reporter, store, max_concurrent=2, queue_limit=4, timeout_s=60
         )
         client = WebSocketClient(f"http://127.0.0.1:{port}", SecretStr(token), connect_timeout_s=5)
         self.runner = LocalRunner(
@@ -112,6 +118,13 @@ class Harness:
             await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[StateStore]:
+    store = await StateStore.open(tmp_path / "state.db")
+    yield store
+    await store.close()
+
+
 async def result(backend: FakeBackend) -> dict[str, Any]:
     payload: dict[str, Any] = await backend.expect(LocalEvent.RESULT)
     return payload
@@ -122,11 +135,12 @@ async def result(backend: FakeBackend) -> dict[str, Any]:
 
 async def test_the_first_connect_is_tried_until_the_backend_is_there(
     caplog: pytest.LogCaptureFixture,
+    store: StateStore,
 ) -> None:
     caplog.set_level(logging.INFO)
     async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
         await wire.refuse()
-        harness = Harness(wire.port)
+        harness = Harness(store, wire.port)
         async with harness.running():
             await harness.tried.wait()
             await wire.listen()
@@ -143,24 +157,24 @@ async def test_the_first_connect_is_tried_until_the_backend_is_there(
     assert f"registered at http://127.0.0.1:{wire.port} as e-1; agents: claude_code" in str(lines)
 
 
-async def test_a_wrong_token_ends_the_runner_with_the_refusal() -> None:
+async def test_a_wrong_token_ends_the_runner_with_the_refusal(store: StateStore) -> None:
     async with asyncio.timeout(10), open_backend() as backend:
         with pytest.raises(LinkRejected):
-            await Harness(backend.port, token="wrong").runner.run(asyncio.Event())
+            await Harness(store, backend.port, token="wrong").runner.run(asyncio.Event())
         assert backend.refused.qsize() == 1
 
 
-async def test_a_register_refused_as_unauthorized_ends_the_runner() -> None:
+async def test_a_register_refused_as_unauthorized_ends_the_runner(store: StateStore) -> None:
     refusal = {"success": False, "code": "unauthorized", "error": "unknown executor"}
     backend = FakeBackend(register_ack=lambda _: refusal)
     async with asyncio.timeout(10), open_backend(backend):
         with pytest.raises(LinkRejected, match="unknown executor"):
-            await Harness(backend.port).runner.run(asyncio.Event())
+            await Harness(store, backend.port).runner.run(asyncio.Event())
 
 
-async def test_a_register_that_fails_otherwise_is_tried_again() -> None:
+async def test_a_register_that_fails_otherwise_is_tried_again(store: StateStore) -> None:
     backend = FakeBackend(register_ack=lambda _: {"success": False, "error": "database is busy"})
-    async with asyncio.timeout(10), open_backend(backend), Harness(backend.port).running():
+    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
         await backend.expect(LocalEvent.REGISTER)
         await backend.expect(LocalEvent.REGISTER)
         backend.register_ack = None
@@ -168,13 +182,13 @@ async def test_a_register_that_fails_otherwise_is_tried_again() -> None:
     assert backend.most_connections == 1
 
 
-async def test_a_refusal_later_on_keeps_the_outbox_and_is_tried_again() -> None:
+async def test_a_refusal_later_on_keeps_the_outbox_and_is_tried_again(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("kept")])
     async with (
         asyncio.timeout(10),
         open_backend() as backend,
-        Harness(backend.port, agent).running(),
+        Harness(store, backend.port, agent).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -190,12 +204,12 @@ async def test_a_refusal_later_on_keeps_the_outbox_and_is_tried_again() -> None:
 # --- Losing the connection ----------------------------------------------------------------------
 
 
-async def test_a_cut_leads_to_exactly_one_new_registration() -> None:
+async def test_a_cut_leads_to_exactly_one_new_registration(store: StateStore) -> None:
     async with (
         asyncio.timeout(10),
         open_backend() as backend,
         open_wire(backend.port) as wire,
-        Harness(wire.port).running(),
+        Harness(store, wire.port).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         wire.cut()
@@ -205,11 +219,11 @@ async def test_a_cut_leads_to_exactly_one_new_registration() -> None:
     assert backend.most_connections <= 2  # the server may notice the cut after the new one
 
 
-async def test_what_was_told_during_an_outage_arrives_in_order_and_once() -> None:
+async def test_what_was_told_during_an_outage_arrives_in_order_and_once(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([tool_call(0), gate, *map(tool_call, range(1, 200)), completed()])
     async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
-        harness = Harness(wire.port, agent)
+        harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -229,13 +243,13 @@ async def test_what_was_told_during_an_outage_arrives_in_order_and_once() -> Non
     ]
 
 
-async def test_a_cut_in_the_middle_of_a_stream_loses_nothing() -> None:
+async def test_a_cut_in_the_middle_of_a_stream_loses_nothing(store: StateStore) -> None:
     agent = ScriptedRunHandler([*map(tool_call, range(500)), completed()])
     async with (
         asyncio.timeout(20),
         open_backend() as backend,
         open_wire(backend.port) as wire,
-        Harness(wire.port, agent).running(),
+        Harness(store, wire.port, agent).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -245,10 +259,10 @@ async def test_a_cut_in_the_middle_of_a_stream_loses_nothing() -> None:
     assert backend.seqs(2) == list(range(1, 502))
 
 
-async def test_a_half_open_connection_is_noticed_by_its_heartbeats() -> None:
+async def test_a_half_open_connection_is_noticed_by_its_heartbeats(store: StateStore) -> None:
     backend = FakeBackend(heartbeat_interval=0.02, heartbeat_timeout=0.2)
     async with asyncio.timeout(10), open_backend(backend), open_wire(backend.port) as wire:
-        harness = Harness(wire.port)
+        harness = Harness(store, wire.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             wire.freeze()
@@ -259,14 +273,14 @@ async def test_a_half_open_connection_is_noticed_by_its_heartbeats() -> None:
     assert len(backend.payloads(LocalEvent.REGISTER)) >= 2
 
 
-async def test_a_backend_that_stops_acknowledging_is_connected_to_anew() -> None:
+async def test_a_backend_that_stops_acknowledging_is_connected_to_anew(store: StateStore) -> None:
     agent = ScriptedRunHandler([tool_call(1), completed()])
     backend = FakeBackend()
     backend.answer_events = False
     async with (
         asyncio.timeout(10),
         open_backend(backend),
-        Harness(backend.port, agent, stuck_after_s=0.05).running(),
+        Harness(store, backend.port, agent, stuck_after_s=0.05).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -277,11 +291,11 @@ async def test_a_backend_that_stops_acknowledging_is_connected_to_anew() -> None
     assert backend.seqs(2) == [1, 2]
 
 
-async def test_runs_that_the_backend_does_not_know_any_more_stop() -> None:
+async def test_runs_that_the_backend_does_not_know_any_more_stop(store: StateStore) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
     backend = FakeBackend()
     async with asyncio.timeout(10), open_backend(backend), open_wire(backend.port) as wire:
-        harness = Harness(wire.port, agent)
+        harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -302,12 +316,12 @@ async def test_runs_that_the_backend_does_not_know_any_more_stop() -> None:
 # --- Dispatches ---------------------------------------------------------------------------------
 
 
-async def test_a_run_streams_to_its_result() -> None:
+async def test_a_run_streams_to_its_result(store: StateStore) -> None:
     agent = ScriptedRunHandler([*text("m", "hel", "lo"), completed("hello")])
     async with (
         asyncio.timeout(10),
         open_backend() as backend,
-        Harness(backend.port, agent).running(),
+        Harness(store, backend.port, agent).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         assert await backend.send(LocalEvent.DISPATCH, DISPATCH) == {"accepted": True}
@@ -321,12 +335,12 @@ async def test_a_run_streams_to_its_result() -> None:
     assert len(agent.requests) == 1
 
 
-async def test_a_cancel_right_behind_its_dispatch_finds_the_run() -> None:
+async def test_a_cancel_right_behind_its_dispatch_finds_the_run(store: StateStore) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
     async with (
         asyncio.timeout(10),
         open_backend() as backend,
-        Harness(backend.port, agent).running(),
+        Harness(store, backend.port, agent).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         for number in range(5):
@@ -340,7 +354,7 @@ async def test_a_cancel_right_behind_its_dispatch_finds_the_run() -> None:
             assert (await result(backend))["status"] == "cancelled"
 
 
-async def test_a_dispatch_that_comes_before_the_register_ack_is_not_lost() -> None:
+async def test_a_dispatch_that_comes_before_the_register_ack_is_not_lost(store: StateStore) -> None:
     backend = FakeBackend()
     sends: list[asyncio.Task[Any]] = []
 
@@ -349,19 +363,21 @@ async def test_a_dispatch_that_comes_before_the_register_ack_is_not_lost() -> No
         return {"success": True, "features": list(ALL_FEATURES), "acked": []}
 
     backend.register_ack = eager
-    async with asyncio.timeout(10), open_backend(backend), Harness(backend.port).running():
+    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
         assert (await result(backend))["status"] == "completed"
         assert await sends[0] == {"accepted": True}
 
 
-async def test_a_dispatch_behind_a_register_ack_that_forgets_its_run_starts_it_anew() -> None:
+async def test_a_dispatch_behind_a_register_ack_that_forgets_its_run_starts_it_anew(
+    store: StateStore,
+) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
     backend = FakeBackend()
     async with (
         asyncio.timeout(10),
         open_backend(backend),
         open_wire(backend.port) as wire,
-        Harness(wire.port, agent).running(),
+        Harness(store, wire.port, agent).running(),
     ):
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -381,8 +397,12 @@ async def test_a_dispatch_behind_a_register_ack_that_forgets_its_run_starts_it_a
         assert await sends[0] == {"accepted": True}
 
 
-async def test_a_prompt_of_ten_megabytes_is_refused_and_costs_nothing() -> None:
-    async with asyncio.timeout(20), open_backend() as backend, Harness(backend.port).running():
+async def test_a_prompt_of_ten_megabytes_is_refused_and_costs_nothing(store: StateStore) -> None:
+    async with (
+        asyncio.timeout(20),
+        open_backend() as backend,
+        Harness(store, backend.port).running(),
+    ):
         await backend.expect(LocalEvent.HEARTBEAT)
         huge = DISPATCH | {"prompt": "x" * 10_000_000}
         answer = await backend.send(LocalEvent.DISPATCH, huge)
@@ -397,10 +417,10 @@ async def test_a_prompt_of_ten_megabytes_is_refused_and_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", [FakeBackend.base, FakeBackend.garbage])
-async def test_a_base_backend_gets_runs_done(kind: Any) -> None:
+async def test_a_base_backend_gets_runs_done(kind: Any, store: StateStore) -> None:
     backend = kind()
     async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(backend.port)
+        harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.emit(LocalEvent.DISPATCH, DISPATCH)
@@ -409,10 +429,12 @@ async def test_a_base_backend_gets_runs_done(kind: Any) -> None:
         assert harness.registered == [frozenset()]
 
 
-async def test_a_backend_that_never_acknowledges_gets_runs_done_too() -> None:
+async def test_a_backend_that_never_acknowledges_gets_runs_done_too(store: StateStore) -> None:
     backend = FakeBackend.silent()
     async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(backend.port, register_timeout_s=0.05, assume_delivered_after_s=0.05)
+        harness = Harness(
+            store, backend.port, register_timeout_s=0.05, assume_delivered_after_s=0.05
+        )
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.emit(LocalEvent.DISPATCH, DISPATCH)
@@ -420,11 +442,11 @@ async def test_a_backend_that_never_acknowledges_gets_runs_done_too() -> None:
             await harness.outbox.wait_empty()
 
 
-async def test_silence_of_a_backend_that_once_had_features_is_a_loss() -> None:
+async def test_silence_of_a_backend_that_once_had_features_is_a_loss(store: StateStore) -> None:
     backend = FakeBackend.silent()
     known = frozenset(ALL_FEATURES)
     async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(backend.port, register_timeout_s=0.05, known=known)
+        harness = Harness(store, backend.port, register_timeout_s=0.05, known=known)
         async with harness.running():
             await backend.expect(LocalEvent.REGISTER)
             await harness.tried.wait()
@@ -433,17 +455,17 @@ async def test_silence_of_a_backend_that_once_had_features_is_a_loss() -> None:
         assert harness.registered == [known]
 
 
-async def test_what_a_backend_offers_is_remembered() -> None:
+async def test_what_a_backend_offers_is_remembered(store: StateStore) -> None:
     async with asyncio.timeout(10), open_backend() as backend:
-        harness = Harness(backend.port)
+        harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
         assert harness.memory.known == frozenset(ALL_FEATURES)
 
 
-async def test_a_base_backend_learns_of_a_refusal_by_a_failed_result() -> None:
+async def test_a_base_backend_learns_of_a_refusal_by_a_failed_result(store: StateStore) -> None:
     backend = FakeBackend.base()
-    async with asyncio.timeout(10), open_backend(backend), Harness(backend.port).running():
+    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.emit(LocalEvent.DISPATCH, DISPATCH | {"agent_type": "cobol"})
         verdict = await result(backend)
@@ -454,9 +476,9 @@ async def test_a_base_backend_learns_of_a_refusal_by_a_failed_result() -> None:
 # --- Stopping -----------------------------------------------------------------------------------
 
 
-async def test_an_idle_stop_says_goodbye_and_disconnects() -> None:
+async def test_an_idle_stop_says_goodbye_and_disconnects(store: StateStore) -> None:
     async with asyncio.timeout(10), open_backend() as backend:
-        harness = Harness(backend.port)
+        harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
         goodbye = await backend.expect(LocalEvent.UNREGISTER)
@@ -466,12 +488,12 @@ async def test_an_idle_stop_says_goodbye_and_disconnects() -> None:
         assert len(backend.payloads(LocalEvent.REGISTER)) == 1
 
 
-async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining() -> None:
+async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("in time")])
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
     async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(backend.port, agent)
+        harness = Harness(store, backend.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -487,10 +509,10 @@ async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining() -> None:
     assert names[-2:] == [LocalEvent.RESULT, LocalEvent.UNREGISTER]
 
 
-async def test_a_stop_ends_what_does_not_finish_and_delivers_its_verdict() -> None:
+async def test_a_stop_ends_what_does_not_finish_and_delivers_its_verdict(store: StateStore) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
     async with asyncio.timeout(10), open_backend() as backend:
-        async with Harness(backend.port, agent, drain_grace_s=0).running():
+        async with Harness(store, backend.port, agent, drain_grace_s=0).running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
             await agent.started.get()
@@ -499,11 +521,13 @@ async def test_a_stop_ends_what_does_not_finish_and_delivers_its_verdict() -> No
         await backend.expect(LocalEvent.UNREGISTER)
 
 
-async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged() -> None:
+async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged(
+    store: StateStore,
+) -> None:
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
     backend.acks_flow.clear()
     async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(backend.port)
+        harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -518,29 +542,31 @@ async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged() -> 
         assert (goodbye["runs"], harness.outbox.depth) == ([], 0)
 
 
-async def test_a_stop_without_a_connection_works_at_once() -> None:
+async def test_a_stop_without_a_connection_works_at_once(store: StateStore) -> None:
     async with asyncio.timeout(10), open_wire(0) as wire:
         await wire.refuse()
-        harness = Harness(wire.port)
+        harness = Harness(store, wire.port)
         async with harness.running():
             await harness.tried.wait()
         assert harness.agent.closed
 
 
-async def test_a_stop_while_connecting_works_at_once() -> None:
+async def test_a_stop_while_connecting_works_at_once(store: StateStore) -> None:
     async with asyncio.timeout(4), open_backend() as backend, open_wire(backend.port) as wire:
         wire.freeze()
-        harness = Harness(wire.port)
+        harness = Harness(store, wire.port)
         async with harness.running():
             await wire.taken.wait()
         assert harness.agent.closed
 
 
-async def test_a_run_that_ends_during_a_drain_in_an_outage_is_delivered_by_the_next_link() -> None:
+async def test_a_run_that_ends_during_a_drain_in_an_outage_is_delivered_by_the_next_link(
+    store: StateStore,
+) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("late")])
     async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
-        harness = Harness(wire.port, agent)
+        harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -555,10 +581,10 @@ async def test_a_run_that_ends_during_a_drain_in_an_outage_is_delivered_by_the_n
             assert (await result(backend))["result"]["value"] == "late"
 
 
-async def test_cancelling_the_runner_ends_every_run_and_the_connection() -> None:
+async def test_cancelling_the_runner_ends_every_run_and_the_connection(store: StateStore) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
     async with asyncio.timeout(10), open_backend() as backend:
-        harness = Harness(backend.port, agent)
+        harness = Harness(store, backend.port, agent)
         task = asyncio.create_task(harness.runner.run(harness.stop))
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -573,9 +599,15 @@ async def test_cancelling_the_runner_ends_every_run_and_the_connection() -> None
         await backend.disconnected.wait()
 
 
-async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_secret_is_logged(
+    caplog: pytest.LogCaptureFixture, store: StateStore
+) -> None:
     caplog.set_level(logging.DEBUG)
-    async with asyncio.timeout(10), open_backend() as backend, Harness(backend.port).running():
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        Harness(store, backend.port).running(),
+    ):
         await backend.expect(LocalEvent.HEARTBEAT)
         secret = {"prompt": "sesame-prompt", "git_token": "sesame-token", "max_turns": "sesame"}
         await backend.send(LocalEvent.DISPATCH, DISPATCH | secret)

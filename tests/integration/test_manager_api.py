@@ -150,6 +150,8 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
             "on_node_loss": "requeue",
         },
     )
+    redactor = manager.manager.api.state.services.redactor
+    assert MARK not in redactor.redact(f"in a log line: {MARK}")
     run = await manager.store.runs.get(created["task_id"])
     assert run is not None
     public = await manager.store.runs.request_of(run.id)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final, cast
 
 from claude_agent_sdk import CanUseTool, ClaudeAgentOptions, HookCallback, HookMatcher
-from claude_agent_sdk.types import PermissionMode
+from claude_agent_sdk.types import PermissionMode, SandboxSettings, SettingSource
 
 from executor.agents.claude_code.private_files import PrivateFiles
+from executor.agents.claude_code.sandbox import sandbox_settings
 from executor.agents.protocol import AgentJob
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
@@ -50,8 +51,7 @@ def build_options(
         # the texts of this run count when an older conversation is continued.
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
         extra_args={"append-system-prompt-file": str(prompt)} if prompt else {},
-        # What a repository brings is never trusted: neither `project` nor `local`.
-        setting_sources=["user"] if job.config_dir is None else [],
+        setting_sources=_setting_sources(job),
         mcp_servers=files.mcp_config or {},
         strict_mcp_config=True,
         tools=None if allowed is None else builtin_tools(allowed),
@@ -69,7 +69,20 @@ def build_options(
         verbatim_prompts=True,
         max_buffer_size=MAX_MESSAGE_BYTES,
         stderr=stderr,
+        sandbox=_sandbox(job, files),
     )
+
+
+def _setting_sources(job: AgentJob) -> list[SettingSource]:
+    sources: list[SettingSource] = ["user"] if job.config_dir is None else []
+    # What a repository brings is not trusted unless the operator says so: neither of these two.
+    return [*sources, "project", "local"] if job.trust_repository else sources
+
+
+def _sandbox(job: AgentJob, files: PrivateFiles) -> SandboxSettings | None:
+    if job.sandbox is None or files.temporary is None:
+        return None
+    return cast("SandboxSettings", sandbox_settings(job.sandbox, files.temporary))
 
 
 def builtin_tools(rules: list[str]) -> list[str]:

@@ -7,15 +7,26 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from executor.agents.claude_code.sandbox import excluded_masks
+from executor.agents.orphans import FOLDERS
 from executor.agents.protocol import AgentJob
+from shared.errors import RunError
 from shared.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
+from shared.status import ErrorCode
 
 MAX_INSTRUCTIONS_BYTES: Final = 100_000
 """How much of a repository's CLAUDE.md is read."""
+
+
+MAX_SERVERS_BYTES: Final = 1_000_000
+"""How much of a trusted repository's ``.mcp.json`` is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +38,46 @@ class PrivateFiles:
     """What is appended to Claude Code's own system prompt; ``None``: nothing."""
     mcp_config: Path | None
     """``{"mcpServers": …}``; ``None``: no servers."""
+    temporary: Path | None = None
+    """Where sandboxed commands keep temporary files; ``None`` without a sandbox."""
+    git_excludes: Path | None = None
+    """In ``temporary``: what git ignores besides a repository's own rules."""
 
     @classmethod
     def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
         """Make *folder* and write what *job* needs; what fails half-way is left to the caller."""
         make_private_directory(folder.parent)
         folder.mkdir(mode=PRIVATE_DIRECTORY)
-        appended = appended_prompt(job, read_instructions(job.cwd, job.session_dir))
-        servers = job.request.first_bot.mcp_servers
+        # Trusted, the CLI reads them by itself.
+        own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
+        appended = appended_prompt(job, own)
+        servers = job.request.first_bot.mcp_servers or {}
+        if job.trust_repository:
+            servers = {**read_servers(job.cwd, job.session_dir), **servers}
+        temporary = excludes = None
+        if job.sandbox is not None:
+            temporary = _temporary_folder(job.sandbox.temporary)
+            excludes = _write(temporary / "git-excludes", excluded_masks(_own_excludes(job.env)))
         return cls(
             folder,
             _write(folder / "system-prompt.md", appended) if appended else None,
             _write(folder / "mcp.json", json.dumps({"mcpServers": servers})) if servers else None,
+            temporary,
+            excludes,
         )
+
+    def remove(self) -> None:
+        """Delete the folders; harmless when called again."""
+        remove(self.folder)
+        if self.temporary is not None:
+            remove(self.temporary)
+            with suppress(OSError):
+                self.temporary.parent.rmdir()  # unless other sessions have theirs in it
 
 
 def folder_in(private_dir: Path) -> Path:
     """A folder for one session's files that is not there yet."""
-    return private_dir / f"claude-{secrets.token_hex(8)}"
+    return private_dir / f"{FOLDERS.removesuffix('*')}{secrets.token_hex(8)}"
 
 
 def remove(folder: Path) -> None:
@@ -61,18 +94,52 @@ def appended_prompt(job: AgentJob, instructions: str) -> str:
 
 
 def read_instructions(cwd: Path, session_dir: Path) -> str:
-    """The start of the repository's CLAUDE.md; empty when it has none that may be read.
+    """The start of the repository's CLAUDE.md; empty when it has none that may be read."""
+    return _read_inside(cwd / "CLAUDE.md", session_dir, MAX_INSTRUCTIONS_BYTES)
 
-    It must be a plain file of the session: a link could lead to anybody's secrets.
-    """
+
+def read_servers(cwd: Path, session_dir: Path) -> dict[str, Any]:
+    """The MCP servers of a trusted repository's ``.mcp.json``; none when it is unusable."""
     try:
-        path = (cwd / "CLAUDE.md").resolve(strict=True)
+        servers = json.loads(_read_inside(cwd / ".mcp.json", session_dir, MAX_SERVERS_BYTES))
+        return {str(name): dict(server) for name, server in servers["mcpServers"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _read_inside(path: Path, session_dir: Path, limit: int) -> str:
+    # It must be a plain file of the session: a link could lead to anybody's secrets.
+    try:
+        path = path.resolve(strict=True)
         if not path.is_relative_to(session_dir.resolve()) or not stat.S_ISREG(path.stat().st_mode):
             return ""
         with path.open("rb") as file:
-            return file.read(MAX_INSTRUCTIONS_BYTES).decode("utf-8", "ignore")
+            return file.read(limit).decode("utf-8", "ignore")
     except OSError:
         return ""
+
+
+def _own_excludes(env: Mapping[str, str]) -> str:
+    folder = env.get("XDG_CONFIG_HOME") or str(Path(env.get("HOME", "~")).expanduser() / ".config")
+    try:
+        return (Path(folder) / "git" / "ignore").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _temporary_folder(parent: Path) -> Path:
+    make_private_directory(parent)
+    status = parent.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise RunError(
+            ErrorCode.ISOLATION_UNAVAILABLE,
+            f"the sandbox's folder for temporary files, {parent}, belongs to somebody else",
+            hint="remove it",
+        )
+    try:
+        return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    except FileNotFoundError:  # another session, the last one, has just removed it
+        return _temporary_folder(parent)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -26,6 +26,7 @@ from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.private_files import PrivateFiles
+from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, TurnEnd
@@ -112,7 +113,9 @@ class ClaudeSession:
         env = dict(job.env)
         if job.config_dir is not None:
             env["CLAUDE_CONFIG_DIR"] = str(job.config_dir)
-        self._transport = ProcessTransport(options, env)
+        if files.temporary is not None and files.git_excludes is not None:
+            env |= sandbox_environment(files.temporary, files.git_excludes)
+        self._transport = ProcessTransport(options, env, files.folder)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
         self._interrupted = False
@@ -152,7 +155,10 @@ class ClaudeSession:
             status = self._transport.returncode
             if status is None:
                 raise RunError(ErrorCode.AGENT_ERROR, f"Claude Code did not start: {exc}") from exc
-            raise RunError(ErrorCode.AGENT_CRASHED, self._crash()) from exc
+            crash = self._crash()
+            refused = self._job.sandbox is not None and "sandbox" in crash.lower()
+            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else ErrorCode.AGENT_CRASHED
+            raise RunError(code, crash) from exc
 
     async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
@@ -216,7 +222,7 @@ class ClaudeSession:
                     name = type(exc).__name__
                     logger.warning("claude was not ended gracefully: %s: %s", name, exc)
         finally:
-            await asyncio.to_thread(private_files.remove, self._files.folder)
+            await asyncio.to_thread(self._files.remove)
 
     async def _answers(self, prompt: dict[str, Any]) -> AsyncGenerator[Message]:
         async def only_prompt() -> AsyncIterator[dict[str, Any]]:

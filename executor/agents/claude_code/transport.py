@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from subprocess import PIPE
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from claude_agent_sdk import (
     ClaudeAgentOptions,
@@ -28,7 +29,8 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
-from executor.agents import process_tree
+from executor.agents import process_tree, subreaper
+from executor.agents.orphans import AgentRecord
 from executor.shielding import finish, in_thread
 
 EOF_GRACE_S: Final = 3.0
@@ -50,10 +52,15 @@ class ProcessTransport(Transport):
     Args:
         options: Only what becomes the command line is used.
         env: The environment of the process; nothing else is in it but what the SDK itself sets.
+        folder: Where the process is written down, for an executor that comes after a killed one.
     """
 
-    def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str]) -> None:
+    live: ClassVar[set[str]] = set()
+    """The marks of all processes that are not known to have ended."""
+
+    def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str], folder: Path) -> None:
         self._options = options
+        self._folder = folder
         self._mark = secrets.token_hex(16)
         self._env = {
             **env,
@@ -94,6 +101,8 @@ class ProcessTransport(Transport):
         """
         if self._process is not None:
             return
+        self.live.add(self._mark)
+        await asyncio.to_thread(self._write_down, None)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command(),
@@ -110,6 +119,10 @@ class ProcessTransport(Transport):
         except ValueError as exc:  # an argument that no command line can carry
             raise CLIConnectionError(f"it cannot be started: {exc}") from exc
         self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
+        await asyncio.to_thread(self._write_down, self._process.pid)
+
+    def _write_down(self, pid: int | None) -> None:
+        AgentRecord.of(self._mark, pid).write(self._folder)
 
     async def write(self, data: str) -> None:
         """Send one line.
@@ -199,11 +212,17 @@ class ProcessTransport(Transport):
     async def _end(self) -> None:
         process = self._process
         if process is None:
+            self.live.discard(self._mark)
             return
         tree = await in_thread(process_tree.descendants, process.pid)
         try:
             await self._end_process(process)
             await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+            self.live.discard(self._mark)
+            strays = await in_thread(
+                subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
+            )
+            await process_tree.end(strays, self._mark, grace_s=TERM_GRACE_S)
         except asyncio.CancelledError:
             # The event loop is being closed: nobody waits any more.
             self.kill()

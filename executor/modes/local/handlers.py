@@ -70,7 +70,7 @@ class TaskHandler:
         try:
             match event:
                 case LocalEvent.DISPATCH | LocalEvent.MESSAGE:
-                    return to_wire(self._dispatch(raw))
+                    return to_wire(await self._dispatch(raw))
                 case LocalEvent.CANCEL:
                     return to_wire(self._cancel(raw))
                 case LocalEvent.INPUT:
@@ -85,7 +85,7 @@ class TaskHandler:
             logger.warning("%s is unusable: %s", event, exc)
             return to_wire(Failure(code=exc.code, error=str(exc)))
 
-    def _dispatch(self, raw: object) -> DispatchAck:
+    async def _dispatch(self, raw: object) -> DispatchAck:
         with structlog.contextvars.bound_contextvars(**_names(raw)):
             try:
                 submission = self._supervisor.submit(read_execution_request(raw))
@@ -93,8 +93,14 @@ class TaskHandler:
                 return self._refused(raw, ErrorCode.INVALID_REQUEST, str(exc))
             except Refusal as exc:
                 return self._refused(raw, exc.error_code, str(exc), exc.reason)
-            logger.info("accepted%s", " before: a duplicate" if submission.duplicate else "")
-            return DispatchAck(accepted=True, duplicate=submission.duplicate or None)
+            how = " before: a duplicate" if submission.duplicate else ""
+            logger.info("accepted%s", ", to go on" if submission.resumed else how)
+            await submission.written()
+            return DispatchAck(
+                accepted=True,
+                duplicate=submission.duplicate or None,
+                resumed=submission.resumed or None,
+            )
 
     def _refused(
         self, raw: object, code: ErrorCode, error: str, reason: str | None = None

@@ -1,7 +1,7 @@
 """ProgressReporter: numbers what a run tells and hands it to the outbox.
 
-The one place where AgentEvents get their ``seq``. Before that it merges text deltas, bounds every
-event's size, closes messages that were left open, and works out the progress bar.
+The one place where AgentEvents get their ``seq``. Before that it masks secrets, merges text deltas,
+bounds every event's size, closes messages that were left open, and works out the progress bar.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from executor.delivery.bounds import bound, bound_name, bound_source, split_text
+from executor.delivery.bounds import bound, bound_name, bound_source
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import RunRecord
+from executor.modes.local.message_text import MessageText
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
+from shared.redaction import Redactor, RunRedactor
 from shared.status import ErrorCode
 
 MERGE_FOR_S: Final = 0.05
@@ -22,6 +25,9 @@ MERGE_FOR_S: Final = 0.05
 
 MERGED_CHARS_OFFLINE: Final = 64 * 1024 // 4
 """Characters gathered into one chunk while disconnected: at most 64 KiB of UTF-8 (Delivery 3)."""
+
+INTERRUPTED: Final = "interrupted"
+"""The code of a message that nobody will complete. Source: Delivery 4."""
 
 _MILESTONES: Final[Mapping[str, int]] = {
     EventType.STARTED: 10,
@@ -35,15 +41,10 @@ _APPROACH: Final = 0.9
 """Each tool result leaves this share of the way to 90 when the agent keeps no todo list."""
 
 
-@dataclass(slots=True)
-class _Text:
-    """Deltas of one message that wait to become a chunk."""
-
-    offset: int
-    source: Source | None
-    timestamp: str
-    parts: list[str] = field(default_factory=list)
-    length: int = 0
+_INTACT: Final = frozenset(
+    {"message_id", "tool_id", "request_id", "sdk_session_id", "session_id", "code", "error_code"}
+)
+"""Fields that others find things by; they are never masked."""
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class _Told:
     """What has been told of one run so far."""
 
     run: RunRef
+    redactor: RunRedactor
     task_title: str | None
     subtask_title: str | None
     seq: int = 0
@@ -58,56 +60,100 @@ class _Told:
     turns: int = 0
     todos: bool = False
     open_messages: dict[str, Source | None] = field(default_factory=dict)
-    texts: dict[str, _Text] = field(default_factory=dict)
-    streamed: set[str] = field(default_factory=set)
+    texts: dict[str, MessageText] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
-    verdict: NumberedEvent | None = None
 
 
 class ProgressReporter:
     """Turns a run's AgentEvents into numbered ones; every call is synchronous and cannot fail."""
 
-    def __init__(self, outbox: Outbox, *, merge_for_s: float = MERGE_FOR_S) -> None:
-        """*merge_for_s* 0: every delta becomes a chunk of its own while connected."""
+    def __init__(
+        self, outbox: Outbox, redactor: Redactor, *, merge_for_s: float = MERGE_FOR_S
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            outbox: Gets what is told.
+            redactor: Knows the secrets of a run from :meth:`open` to its verdict.
+            merge_for_s: 0: every delta becomes a chunk of its own while connected.
+        """
         self._outbox = outbox
+        self._redactor = redactor
         self._merge_for_s = merge_for_s
         self._runs: dict[RunKey, _Told] = {}
+        """The unfinished ones."""
         outbox.on_connected = self._flush_all
 
     def open(self, request: ExecutionRequest) -> None:
         """Begin to number a run's events at 1."""
+        redactor = self._redactor.open_run(request.secrets)
         self._runs[request.run.key] = _Told(
-            request.run, bound_name(request.task_title), bound_name(request.subtask_title)
+            request.run,
+            redactor,
+            task_title=bound_name(request.task_title and redactor.redact(request.task_title)),
+            subtask_title=bound_name(
+                request.subtask_title and redactor.redact(request.subtask_title)
+            ),
         )
 
-    def report(self, run: RunRef, event: AgentEvent) -> None:
-        """Take one event of an opened run; after its verdict, or when unknown, it is dropped."""
+    def reopen(self, record: RunRecord) -> None:
+        """Go on with an unfinished run of an earlier process, after its last number."""
+        told = _Told(record.run, self._redactor.open_run([]), task_title=None, subtask_title=None)
+        told.seq, told.progress = record.last_seq, record.progress
+        told.open_messages.update(record.open_messages)
+        self._runs[record.run.key] = told
+        self._outbox.know(record.run, record.last_seq)
+
+    def resume(self, request: ExecutionRequest) -> None:
+        """A reopened run goes on: its old messages end, what follows opens new ones."""
+        reopened = self._runs.pop(request.run.key)
+        reopened.redactor.close()
+        self.open(request)
+        told = self._runs[request.run.key]
+        told.seq, told.progress = reopened.seq, reopened.progress
+        told.open_messages = reopened.open_messages
+        error = "the executor was restarted before this message was complete"
+        self._close_messages(told, error, INTERRUPTED)
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
+        """Take one event of an opened run; after its verdict, or when unknown, it is dropped.
+
+        Returns:
+            The number of the run's last event so far; 0 when it is not known.
+        """
         told = self._runs.get(run.key)
-        if told is None or told.verdict is not None:
-            return
+        if told is None:
+            return 0
         if event.type == EventType.LLM_STREAM:
             self._stream(told, event)
-            return
+            return told.seq
+        event = replace(event, data=told.redactor.redact_data(event.data, intact=_INTACT))
+        event = self._end_texts(told, event)
         self._flush(told)
         if event.terminal:
-            self._close_messages(told, event)
+            error = event.data.get("error") or "the run ended before this message did"
+            self._close_messages(told, error, event.data.get("error_code") or INTERRUPTED)
+            del self._runs[run.key]
         self._put(told, event)
+        if event.terminal:
+            told.texts.clear()
+            told.redactor.close()
+        return told.seq
 
     def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:
         """Report a dispatch that was refused as a failed run, for a backend that sees no acks."""
-        event = AgentEvent(EventType.FAILED, {"error": error, "error_code": str(code)})
+        data = {"error": self._redactor.redact(error), "error_code": str(code)}
+        event = AgentEvent(EventType.FAILED, data)
         self._outbox.put(NumberedEvent(request_run, 1, event, progress=100))
 
     def last_seq(self, key: RunKey) -> int:
-        """The last number given to an event of this run; 0 when none was."""
+        """The last number given to an event of this unfinished run; 0 when none was."""
         told = self._runs.get(key)
         return told.seq if told is not None else 0
 
-    def repeat_verdict(self, key: RunKey) -> None:
-        """Send a finished run's result once more."""
-        told = self._runs.get(key)
-        if told is not None and told.verdict is not None:
-            self._outbox.put(told.verdict)
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        """Send a finished run's result, its event number *seq*, once more."""
+        self._outbox.repeat_verdict(run, seq)
 
     def delivered(self, key: RunKey) -> bool:
         """Whether everything told of this run has been acknowledged."""
@@ -116,27 +162,47 @@ class ProgressReporter:
     def forget(self, key: RunKey) -> None:
         """Drop a run: what is left of it is not sent, and later events are ignored."""
         told = self._runs.pop(key, None)
-        if told is not None and told.timer is not None:
-            told.timer.cancel()
+        if told is not None:
+            told.redactor.close()
+            if told.timer is not None:
+                told.timer.cancel()
         self._outbox.drop(key)
 
     def _stream(self, told: _Told, event: AgentEvent) -> None:
-        message_id, content = event.data["message_id"], event.data["content"]
+        message_id = event.data["message_id"]
         text = told.texts.get(message_id)
         if text is None:
-            text = told.texts[message_id] = _Text(
-                event.data["offset"], event.source, event.timestamp
-            )
-        text.parts.append(content)
-        text.length += len(content)
-        if message_id not in told.streamed or (not self._merge_for_s and self._outbox.connected):
-            told.streamed.add(message_id)
-            self._flush(told)
-        elif text.length >= MERGED_CHARS_OFFLINE:
+            text = MessageText(message_id, event.source, told.redactor.stream())
+            told.texts[message_id] = text
+        text.add(event)
+        if not text.waiting:
+            return
+        at_once = not self._merge_for_s and self._outbox.connected
+        if not text.streamed or at_once or text.waiting >= MERGED_CHARS_OFFLINE:
             self._flush(told)
         elif told.timer is None:
             loop = asyncio.get_running_loop()
             told.timer = loop.call_later(self._merge_for_s, self._merged, told)
+
+    def _end_texts(self, told: _Told, event: AgentEvent) -> AgentEvent:
+        """Let go of text that *event* ends; an ended message's content is what was sent of it."""
+        match event.type:
+            case EventType.LLM_DONE | EventType.LLM_ERROR:
+                text = told.texts.get(event.data.get("message_id", ""))
+                ended = [text] if text is not None else []
+            case EventType.TOOL_CALL:
+                # A tool call ends the block of text before it, and must not overtake any of it.
+                ended = [text for text in told.texts.values() if text.source == event.source]
+            case _ if event.terminal:
+                ended = list(told.texts.values())
+            case _:
+                ended = []
+        for text in ended:
+            text.end_block(event.timestamp)
+        if event.type == EventType.LLM_DONE and ended:
+            self._flush(told)
+            return replace(event, data={**event.data, "content": ended[0].sent})
+        return event
 
     def _merged(self, told: _Told) -> None:
         told.timer = None
@@ -152,26 +218,19 @@ class ProgressReporter:
         if told.timer is not None:
             told.timer.cancel()
             told.timer = None
-        texts, told.texts = told.texts, {}
-        for message_id, text in texts.items():
-            for offset, piece in split_text("".join(text.parts)):
-                data = {
-                    "message_id": message_id,
-                    "content": piece,
-                    "offset": text.offset + offset,
-                }
-                self._put(told, AgentEvent(EventType.LLM_STREAM, data, text.source, text.timestamp))
+        for text in told.texts.values():
+            for chunk in text.chunks():
+                self._put(told, chunk)
 
-    def _close_messages(self, told: _Told, verdict: AgentEvent) -> None:
-        """A message that was begun and not ended ends with an error, before the verdict."""
-        code = verdict.data.get("error_code") or "interrupted"
-        error = verdict.data.get("error") or "the run ended before this message did"
+    def _close_messages(self, told: _Told, error: str, code: str) -> None:
+        """A message that was begun and not ended ends with an error."""
         for message_id, source in list(told.open_messages.items()):
             data = {"message_id": message_id, "error": error, "code": code}
             self._put(told, AgentEvent(EventType.LLM_ERROR, data, source))
 
     def _put(self, told: _Told, event: AgentEvent) -> None:
-        told.seq += 1
+        # After a loss of power the backend may have more than this disk.
+        told.seq = max(told.seq, self._outbox.committed(told.run.key)) + 1
         self._advance(told, event)
         numbered = NumberedEvent(
             run=told.run,
@@ -181,8 +240,6 @@ class ProgressReporter:
             task_title=told.task_title,
             subtask_title=told.subtask_title,
         )
-        if event.terminal:
-            told.verdict = numbered
         self._outbox.put(numbered)
 
     def _advance(self, told: _Told, event: AgentEvent) -> None:
@@ -197,6 +254,7 @@ class ProgressReporter:
                 told.open_messages[data["message_id"]] = event.source
             case EventType.LLM_DONE | EventType.LLM_ERROR:
                 told.open_messages.pop(data.get("message_id", ""), None)
+                told.texts.pop(data.get("message_id", ""), None)
             case EventType.TODOS:
                 todos = data["todos"]
                 done = sum(todo.get("status") == "completed" for todo in todos)

@@ -63,6 +63,11 @@ class Registration:
         """Whether it acknowledges events by ``seq``."""
         return Feature.SEQ_ACK in self.features
 
+    @property
+    def redispatches(self) -> bool:
+        """Whether it sends runs again that a restart has interrupted."""
+        return Feature.REDISPATCH in self.features
+
 
 class Registrar:
     """Registers and unregisters one executor at one backend."""

@@ -144,11 +144,13 @@ class LocalRunner:
             self._registrations += 1
             self._handler.registered(base=registration.base)
             self._on_registered(registration.features)
+            self._supervisor.connected(redispatches=registration.redispatches)
             self._link = link
             try:
                 raise await self._serve(link, registration)
             finally:
                 self._link = None
+                self._supervisor.disconnected()
 
     async def _serve(self, link: Link, registration: Registration) -> LinkLost:
         lost = LinkLost("the connection ended")

@@ -207,3 +207,17 @@ def test_the_second_signal_ends_at_once_after_cleaning_up(run: Run) -> None:
 
     assert (done.returncode, done.stdout) == (130, "cleaned up\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_logins_that_agents_inherit_are_masked_in_every_line_and_every_run(run: Run) -> None:
+    inherited = {
+        "https_proxy": "http://me:the-proxy-password@127.0.0.1:1",
+        "CLAUDE_CODE_OAUTH_TOKEN": "the-login-of-claude",
+    }
+    work = """
+    said = "the-proxy-password the-login-of-claude a-token-for-tests"
+    print(redactor.redact(said), redactor.open_run([]).redact(said))
+    """
+    done = run("-c", program(work), **SETTINGS, **inherited)
+
+    assert done.stdout.split() == ["***"] * 6, done.stderr

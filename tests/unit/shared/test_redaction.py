@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.redaction import MASK, MAX_RUN_SECRETS, Redactor
+from shared.redaction import KEPT_FOR_S, MASK, MAX_KEPT, Redactor
 
 SECRET = 'p&ss/w"rd+ü 12'
 
@@ -63,21 +63,87 @@ def test_a_secret_is_masked_from_the_moment_it_is_added() -> None:
     redactor = Redactor()
     assert redactor.redact("open sesame") == "open sesame"
 
-    redactor.add("open sesame")
+    redactor.add_many(["open sesame"])
 
     assert redactor.redact("say open sesame!") == f"say {MASK}!"
 
 
-def test_the_oldest_secrets_of_runs_are_forgotten_and_the_permanent_ones_never() -> None:
+def test_the_oldest_secrets_of_ended_runs_are_forgotten_and_the_permanent_ones_never() -> None:
     redactor = Redactor(["the-permanent-one"])
-    redactor.add("the-oldest-one")
-    redactor.add("the-refreshed-one")
-    redactor.add_many(f"secret-number-{number}" for number in range(MAX_RUN_SECRETS - 2))
-    redactor.add("the-refreshed-one")
-    redactor.add("one-too-many")
+    redactor.add_many(["the-oldest-one"])
+    redactor.add_many(["the-refreshed-one"])
+    redactor.add_many(f"secret-number-{number}" for number in range(MAX_KEPT - 2))
+    redactor.add_many(["the-refreshed-one"])
+    redactor.add_many(["one-too-many"])
 
     text = "the-permanent-one the-oldest-one the-refreshed-one one-too-many"
     assert redactor.redact(text) == f"{MASK} the-oldest-one {MASK} {MASK}"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_late_lines_of_an_ended_run_are_masked_and_its_secrets_forgotten_in_the_end() -> None:
+    clock = Clock()
+    redactor = Redactor(clock=clock)
+    run = redactor.open_run(["swordfish"])
+    clock.now = 10 * KEPT_FOR_S
+    assert redactor.redact("swordfish") == MASK
+    run.close()
+    clock.now += KEPT_FOR_S - 1
+    assert redactor.redact("swordfish") == MASK
+    clock.now += 1
+    assert redactor.redact("swordfish") == "swordfish"
+
+
+def test_a_secret_that_two_runs_share_is_known_until_the_last_has_ended() -> None:
+    clock = Clock()
+    redactor = Redactor(clock=clock)
+    first, second = redactor.open_run(["swordfish"]), redactor.open_run(["swordfish"])
+    first.close()
+    first.close()
+    clock.now = 10 * KEPT_FOR_S
+    assert redactor.redact("swordfish") == MASK
+    second.close()
+    clock.now *= 2
+    assert redactor.redact("swordfish") == "swordfish"
+
+
+def test_however_many_runs_are_live_none_of_their_secrets_is_forgotten() -> None:
+    redactor = Redactor()
+    for number in range(MAX_KEPT + 10):
+        redactor.open_run([f"secret-of-run-{number}"])
+    assert redactor.redact("secret-of-run-0!") == f"{MASK}!"
+
+
+def test_a_run_knows_its_own_secrets_and_the_process_s_only() -> None:
+    redactor = Redactor(["the-executor-token"])
+    redactor.open_run(["of-another-run"])
+    run = redactor.open_run(["of-this-run"])
+    text = "the-executor-token of-another-run of-this-run"
+    assert run.redact(text) == f"{MASK} of-another-run {MASK}"
+    assert redactor.redact(text) == f"{MASK} {MASK} {MASK}"
+
+
+def test_strings_are_masked_at_any_depth_and_keys_only_where_they_come_from_outside() -> None:
+    run = Redactor().open_run(["swordfish"])
+    data = {
+        "swordfish": "a swordfish",
+        "id": "swordfish",
+        "arguments": {"swordfish": [{"x": ("swordfish", 7, None, True)}]},
+        "result": {"swordfish": "swordfish"},
+    }
+    assert run.redact_data(data, intact=frozenset({"id"})) == {
+        "swordfish": f"a {MASK}",
+        "id": "swordfish",
+        "arguments": {MASK: [{"x": [MASK, 7, None, True]}]},
+        "result": {"swordfish": MASK},
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,7 +189,7 @@ def test_threads_may_add_and_redact_at_the_same_time() -> None:
 
     def add() -> None:
         for number in range(50):
-            redactor.add(f"{threading.get_ident()}-{number}-secret")
+            redactor.add_many([f"{threading.get_ident()}-{number}-secret"])
 
     def redact() -> None:
         seen = [redactor.redact("always-secret") for _ in range(200)]

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
 from executor.delivery.outbox import MAX_IN_FLIGHT, Outbox
+from executor.delivery.state import StateStore
 from shared.errors import LinkLost
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef
 from shared.protocol.local import RunAck, RunStanding
@@ -67,8 +69,20 @@ def superseded() -> list[RunKey]:
 
 
 @pytest.fixture
-def outbox(superseded: list[RunKey]) -> Outbox:
-    return Outbox(on_superseded=superseded.append, retry_after_s=0)
+async def outbox(store: StateStore, superseded: list[RunKey]) -> AsyncIterator[Outbox]:
+    async with opened(store, superseded, retry_after_s=0) as outbox:
+        yield outbox
+
+
+@asynccontextmanager
+async def opened(
+    store: StateStore, superseded: list[RunKey], **options: Any
+) -> AsyncIterator[Outbox]:
+    outbox = await Outbox.open(store, on_superseded=superseded.append, **options)
+    try:
+        yield outbox
+    finally:
+        await outbox.close()
 
 
 async def test_events_leave_in_order_and_are_gone_when_acknowledged(outbox: Outbox) -> None:
@@ -174,21 +188,23 @@ async def test_events_that_could_not_be_committed_are_sent_again_in_order(outbox
 
 
 async def test_a_backend_that_stops_acknowledging_costs_the_connection(
-    superseded: list[RunKey],
+    store: StateStore, superseded: list[RunKey]
 ) -> None:
-    outbox = Outbox(on_superseded=superseded.append, stuck_after_s=0.01)
-    outbox.put(event(1))
-    with pytest.raises(LinkLost, match="acknowledged nothing"):
-        await asyncio.wait_for(outbox.pump(Link(), acks=True), 5)
-    assert outbox.depth == 1
+    async with opened(store, superseded, stuck_after_s=0.01) as outbox:
+        outbox.put(event(1))
+        with pytest.raises(LinkLost, match="acknowledged nothing"):
+            await asyncio.wait_for(outbox.pump(Link(), acks=True), 5)
+        assert outbox.depth == 1
 
 
 async def test_an_idle_connection_is_not_mistaken_for_a_stuck_one(
-    superseded: list[RunKey],
+    store: StateStore, superseded: list[RunKey]
 ) -> None:
-    outbox = Outbox(on_superseded=superseded.append, stuck_after_s=0.01)
     link = Link()
-    async with pumping(outbox, link):
+    async with (
+        opened(store, superseded, stuck_after_s=0.01) as outbox,
+        pumping(outbox, link),
+    ):
         loop = asyncio.get_running_loop()
         later = loop.create_future()
         loop.call_later(0.05, later.set_result, None)
@@ -199,13 +215,15 @@ async def test_an_idle_connection_is_not_mistaken_for_a_stuck_one(
 
 
 async def test_without_acknowledgements_time_on_the_connection_settles_an_event(
-    superseded: list[RunKey],
+    store: StateStore, superseded: list[RunKey]
 ) -> None:
-    outbox = Outbox(on_superseded=superseded.append, assume_delivered_after_s=0.01)
     gone = asyncio.Event()
-    outbox.put(event(1))
     link = Link()
-    async with pumping(outbox, link, acks=False):
+    async with (
+        opened(store, superseded, assume_delivered_after_s=0.01) as outbox,
+        pumping(outbox, link, acks=False),
+    ):
+        outbox.put(event(1))
         assert await link.take(1) == [1]
         while outbox.depth:
             asyncio.get_running_loop().call_later(0.01, gone.set)

@@ -15,7 +15,6 @@ from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType
-from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.agent import ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
@@ -185,22 +184,3 @@ async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -
     told = await runs.carry_out(prompt="half \ud800", bot=bot)
     assert verdicts(told) == [EventType.COMPLETED]
     assert "".join(runs.agent.jobs[0].env.values()).encode()
-
-
-async def test_a_key_that_the_agent_prints_is_in_no_event(runs: Runs) -> None:
-    key, own = "sk-of-the-request-161803", "token-of-the-executor-141421"
-    runs.handler.redactor = Redactor([own])
-    result = {"tool_id": "t", "tool_name": "Bash", "result": f"{key} {own}", "is_error": False}
-    runs.agent.script = [AgentEvent(EventType.TOOL_RESULT, result), TurnEnd(f"it is {key}")]
-    told = await runs.carry_out(bot={"agent_config": {"env": {"api_key": key}}})
-    assert told[-1].data["result"] == "it is ***"
-    assert "*** ***" in [event.data.get("result") for event in told]
-    assert runs.agent.jobs[0].env["ANTHROPIC_API_KEY"] == key
-
-
-async def test_a_turn_without_an_end_is_not_taken_for_a_cancel(runs: Runs) -> None:
-    runs.agent.script = [AgentEvent(EventType.WARNING, {"message": "that is all"})]
-    told = await runs.carry_out()
-    assert told[-1].type == EventType.FAILED
-    assert told[-1].data["error_code"] == "internal"
-    assert [session.alive for session in runs.agent.sessions] == [False]

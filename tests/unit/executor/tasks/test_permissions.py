@@ -194,3 +194,40 @@ def test_a_request_strengthens_the_mode_and_never_weakens_it(
     operator: str | None, requested: str | None, result: str | None
 ) -> None:
     assert stronger_mode(operator, requested) == result
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "allowed"),
+    [
+        ("Bash", {"command": "ls"}, True),
+        ("Bash", {"command": "ls", "dangerouslyDisableSandbox": False}, True),
+        ("Bash", {"command": "ls", "dangerouslyDisableSandbox": True}, False),
+        ("Write", {"file_path": "a.txt"}, True),
+        ("Write", {"file_path": "{cwd}/.git/hooks/pre-commit"}, False),
+        ("Write", {"file_path": "sub/.GIT/config"}, False),
+        ("Edit", {"file_path": "a/../.git/config"}, False),
+        ("Edit", {"file_path": ".github/workflows/ci.yml"}, True),
+        ("Read", {"file_path": ".git/config"}, True),
+        ("WebFetch", {"url": "https://example.com/x"}, True),
+        ("WebFetch", {"url": "http://169.254.169.254/"}, False),
+        ("WebFetch", {}, False),
+        ("WebSearch", {"query": "x"}, False),
+        ("WebSearch", {"query": "x", "allowed_domains": ["example.com"]}, True),
+        ("WebSearch", {"query": "x", "allowed_domains": ["example.com", "evil.net"]}, False),
+        ("SandboxNetworkAccess", {"host": "example.com"}, True),
+        ("SandboxNetworkAccess", {"host": "evil.net"}, False),
+        ("EnterWorktree", {"name": "x"}, False),
+        ("Agent", {"prompt": "x"}, True),
+        ("Agent", {"prompt": "x", "isolation": "worktree"}, False),
+    ],
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_a_sandbox_leaves_open_is_closed(
+    limits: Limits, tool: str, arguments: dict[str, Any], allowed: bool, asked: bool
+) -> None:
+    here = {
+        k: str(v).format(cwd=limits.cwd) if k == "file_path" else v for k, v in arguments.items()
+    }
+    sandboxed = replace(limits, hosts=("example.com",))
+    assert decide(tool, here, sandboxed, asked=asked).allowed is allowed
+    assert decide(tool, here, limits, asked=asked).allowed

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from executor.delivery.state import RunRecord
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal, RunError
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -33,6 +34,8 @@ class Run:
         self.begun = asyncio.Event()
         self.cleaned_up = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.paused = asyncio.Event()
+        self.resumed = asyncio.Event()
         self._script = script
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
@@ -45,6 +48,12 @@ class Run:
 
     async def cancel(self, reason: str | None) -> None:
         self.cancelled.set()
+
+    async def pause(self) -> None:
+        self.paused.set()
+
+    async def resume(self) -> None:
+        self.resumed.set()
 
     async def answer(self, answer: Input) -> bool:
         return answer.request_id == "known"
@@ -113,7 +122,9 @@ class Reports:
 
     def __init__(self) -> None:
         self.events: dict[RunKey, list[AgentEvent]] = {}
-        self.repeated: list[RunKey] = []
+        self.repeated: list[tuple[RunKey, int]] = []
+        self.reopened: list[RunKey] = []
+        self.resumed: list[RunKey] = []
         self.forgotten: list[RunKey] = []
         self.undelivered: set[RunKey] = set()
         self._told = asyncio.Event()
@@ -121,15 +132,22 @@ class Reports:
     def open(self, request: ExecutionRequest) -> None:
         self.events[request.run.key] = []
 
-    def report(self, run: RunRef, event: AgentEvent) -> None:
+    def reopen(self, record: RunRecord) -> None:
+        self.reopened.append(record.run.key)
+
+    def resume(self, request: ExecutionRequest) -> None:
+        self.resumed.append(request.run.key)
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
         self.events.setdefault(run.key, []).append(event)
         self._told.set()
+        return len(self.events[run.key])
 
     def last_seq(self, key: RunKey) -> int:
         return len(self.events.get(key, ()))
 
-    def repeat_verdict(self, key: RunKey) -> None:
-        self.repeated.append(key)
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        self.repeated.append((run.key, seq))
 
     def delivered(self, key: RunKey) -> bool:
         return key not in self.undelivered
@@ -155,18 +173,38 @@ class Reports:
         }
 
 
+class Records:
+    """What the supervisor has written down; the test decides when it is on the disk."""
+
+    def __init__(self) -> None:
+        self.accepted: dict[RunKey, asyncio.Future[None]] = {}
+        self.forgotten: list[RunKey] = []
+
+    def accept(self, run: RunRef) -> asyncio.Future[None]:
+        self.accepted[run.key] = asyncio.get_running_loop().create_future()
+        return self.accepted[run.key]
+
+    def forget_run(self, key: RunKey) -> None:
+        self.forgotten.append(key)
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
 @pytest.fixture
 def reports() -> Reports:
     return Reports()
 
 
 @pytest.fixture
-async def make(reports: Reports) -> AsyncIterator[Callable[..., Supervisor]]:
+async def make(reports: Reports, records: Records) -> AsyncIterator[Callable[..., Supervisor]]:
     made: list[Supervisor] = []
 
     def make(handler: Handler, **options: Any) -> Supervisor:
         defaults = {"max_concurrent": 2, "queue_limit": 2, "timeout_s": 3600}
-        made.append(Supervisor(handler, reports, **{**defaults, **options}))
+        made.append(Supervisor(handler, reports, records, **{**defaults, **options}))
         return made[-1]
 
     yield make
@@ -209,7 +247,7 @@ async def test_a_repeat_of_a_finished_run_sends_its_result_again(
     (await handler.started.get()).gate.set()
     await reports.verdict()
     assert supervisor.submit(request()).duplicate
-    assert reports.repeated == [("10", 1)]
+    assert reports.repeated == [(("10", 1), 2)]
     assert len(handler.runs) == 1
 
 
@@ -335,7 +373,7 @@ async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: 
 async def test_a_dispatch_again_of_what_was_superseded_is_not_forgotten_with_it(
     make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT", 0)
+    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT_S", -1.0)
     handler = Handler()
     supervisor = make(handler)
     reports.undelivered.add(("10", 1))

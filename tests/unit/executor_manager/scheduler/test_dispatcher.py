@@ -16,6 +16,7 @@ from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
 from shared.errors import LinkLost
 from shared.protocol.local import LocalEvent
+from shared.redaction import MASK, Redactor
 from tests.fakes.store_bench import Bench, open_store
 
 
@@ -40,8 +41,10 @@ class Executors:
 
 
 @asynccontextmanager
-async def dispatching(store: Store, hub: Hub, executors: Executors) -> AsyncIterator[None]:
-    dispatcher = Dispatcher(store, executors, hub.queue, poll_s=0.01)
+async def dispatching(
+    store: Store, hub: Hub, executors: Executors, redactor: Redactor | None = None
+) -> AsyncIterator[None]:
+    dispatcher = Dispatcher(store, executors, hub.queue, redactor or Redactor(), poll_s=0.01)
     task = asyncio.create_task(dispatcher.run())
     try:
         yield
@@ -130,3 +133,16 @@ async def test_an_executor_that_cannot_answer_fails_the_run_instead_of_being_ask
                     await wake_up.wait()
         assert (now.state, now.error_code) == ("failed", "internal")
         assert executors.asked.qsize() == 1
+
+
+async def test_the_logs_know_the_secrets_of_a_request_before_anything_is_said_about_it(
+    tmp_path: Path,
+) -> None:
+    hub, executors, redactor = Hub(), Executors(), Redactor()
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        await Bench(store, hub, tmp_path).node()
+        secrets = {"/git_token": "the-token-of-git"}
+        run = await Bench(store, hub, tmp_path).queued(secrets=secrets)
+        async with dispatching(store, hub, executors, redactor):
+            assert (await executors.asked.get())["subtask_id"] == run.id
+    assert redactor.redact("refused: the-token-of-git") == f"refused: {MASK}"

@@ -43,7 +43,7 @@ def transport(job: AgentJob, files: PrivateFiles = NO_FILES) -> ProcessTransport
         before_tool=_no_decision,
         stderr=lambda _: None,
     )
-    return ProcessTransport(options, job.env)
+    return ProcessTransport(options, job.env, job.private_dir)
 
 
 def command(job: AgentJob, files: PrivateFiles = NO_FILES) -> list[str]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from executor.delivery.outbox import Outbox
+from executor.delivery.state import Outstanding, RunRecord, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import RunKey, RunRef
 from shared.protocol.local import LocalEvent
+from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.run_handler import ScriptedRunHandler
 
@@ -24,7 +29,7 @@ class Reporter(ProgressReporter):
     """The real one, remembering which refusals it was asked to report."""
 
     def __init__(self, outbox: Outbox) -> None:
-        super().__init__(outbox)
+        super().__init__(outbox, Redactor())
         self.refusals: list[tuple[RunRef, ErrorCode]] = []
 
     def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:
@@ -35,13 +40,20 @@ class Reporter(ProgressReporter):
 class Desk:
     """A handler with what is behind it."""
 
-    def __init__(self, *, queue_limit: int = 4, base: bool | None = False) -> None:
+    def __init__(
+        self, store: StateStore, *, queue_limit: int = 4, base: bool | None = False
+    ) -> None:
         self.agent = ScriptedRunHandler([asyncio.Event()])
         self.superseded: list[RunKey] = []
-        self.outbox = Outbox(on_superseded=self.superseded.append)
+        self.outbox = Outbox(store, Outstanding([], 0), on_superseded=self.superseded.append)
         self.reporter = Reporter(self.outbox)
         self.supervisor = Supervisor(
-            self.agent, self.reporter, max_concurrent=1, queue_limit=queue_limit, timeout_s=60
+            self.agent,
+            self.reporter,
+            store,
+            max_concurrent=1,
+            queue_limit=queue_limit,
+            timeout_s=60,
         )
         self.handler = TaskHandler(self.supervisor, self.reporter)
         if base is not None:
@@ -56,8 +68,8 @@ class Desk:
 
 
 @pytest.mark.parametrize("event", [LocalEvent.DISPATCH, LocalEvent.MESSAGE])
-async def test_a_good_request_is_accepted_and_begun(event: str) -> None:
-    desk = Desk()
+async def test_a_good_request_is_accepted_and_begun(event: str, store: StateStore) -> None:
+    desk = Desk(store)
     assert await desk.ask(event, DISPATCH) == {"accepted": True}
     assert await desk.agent.started.get() == "2"
     assert await desk.ask(event, DISPATCH) == {"accepted": True, "duplicate": True}
@@ -86,9 +98,9 @@ async def test_a_good_request_is_accepted_and_begun(event: str) -> None:
     ],
 )
 async def test_an_unusable_dispatch_is_refused_by_name_and_leaves_nothing(
-    raw: object, names: str
+    raw: object, names: str, store: StateStore
 ) -> None:
-    desk = Desk()
+    desk = Desk(store)
     answer = await desk.ask(LocalEvent.DISPATCH, raw)
     assert (answer["accepted"], answer["code"]) == (False, "invalid_request")
     assert names in answer["error"]
@@ -97,8 +109,8 @@ async def test_an_unusable_dispatch_is_refused_by_name_and_leaves_nothing(
     assert not desk.outbox.depth
 
 
-async def test_refusals_carry_their_code_and_reason() -> None:
-    desk = Desk(queue_limit=0)
+async def test_refusals_carry_their_code_and_reason(store: StateStore) -> None:
+    desk = Desk(store, queue_limit=0)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     busy = await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"subtask_id": 3})
     assert (busy["accepted"], busy["code"], busy["reason"]) == (False, "busy", "slots")
@@ -111,8 +123,8 @@ async def test_refusals_carry_their_code_and_reason() -> None:
     await desk.supervisor.close()
 
 
-async def test_to_a_base_backend_a_refusal_is_a_failed_result_too() -> None:
-    desk = Desk(base=True)
+async def test_to_a_base_backend_a_refusal_is_a_failed_result_too(store: StateStore) -> None:
+    desk = Desk(store, base=True)
     await desk.ask(LocalEvent.DISPATCH, {"task_id": "t", "subtask_id": 0, "attempt": 3})
     assert desk.refusals == [(RunRef("t", 0, 3), ErrorCode.INVALID_REQUEST)]
     assert desk.outbox.depth == 1
@@ -122,14 +134,16 @@ async def test_to_a_base_backend_a_refusal_is_a_failed_result_too() -> None:
     "raw",
     [None, [], {}, {"task_id": 1}, {"task_id": 1, "subtask_id": "../x"}, {"subtask_id": 1}],
 )
-async def test_a_refusal_without_readable_ids_has_nobody_to_be_told_of(raw: object) -> None:
-    desk = Desk(base=True)
+async def test_a_refusal_without_readable_ids_has_nobody_to_be_told_of(
+    raw: object, store: StateStore
+) -> None:
+    desk = Desk(store, base=True)
     assert (await desk.ask(LocalEvent.DISPATCH, raw))["accepted"] is False
     assert not desk.refusals
 
 
-async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on() -> None:
-    desk = Desk(base=True)
+async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on(store: StateStore) -> None:
+    desk = Desk(store, base=True)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     answer = await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"subtask_id": "2", "prompt": ""})
     assert answer["accepted"] is False
@@ -139,9 +153,9 @@ async def test_a_bad_repeat_does_not_fail_the_run_that_goes_on() -> None:
 
 @pytest.mark.parametrize(("base", "reported"), [(True, 1), (False, 0)])
 async def test_refusals_before_the_first_registration_wait_for_it(
-    base: bool, reported: int
+    base: bool, reported: int, store: StateStore
 ) -> None:
-    desk = Desk(base=None)
+    desk = Desk(store, base=None)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | {"prompt": ""})
     assert not desk.refusals
     desk.handler.registered(base=base)
@@ -149,8 +163,8 @@ async def test_refusals_before_the_first_registration_wait_for_it(
     assert len(desk.refusals) == reported
 
 
-async def test_a_cancel_finds_a_run_accepted_just_before() -> None:
-    desk = Desk()
+async def test_a_cancel_finds_a_run_accepted_just_before(store: StateStore) -> None:
+    desk = Desk(store)
     dispatch = desk.ask(LocalEvent.DISPATCH, DISPATCH)
     cancel = desk.ask(LocalEvent.CANCEL, {"task_id": "1", "subtask_id": "2", "reason": "user"})
     accepted, cancelled = await asyncio.gather(dispatch, cancel)
@@ -159,13 +173,13 @@ async def test_a_cancel_finds_a_run_accepted_just_before() -> None:
     await desk.supervisor.close()
 
 
-async def test_a_cancel_of_an_unknown_run_says_so() -> None:
-    answer = await Desk().ask(LocalEvent.CANCEL, {"task_id": 1, "subtask_id": 0})
+async def test_a_cancel_of_an_unknown_run_says_so(store: StateStore) -> None:
+    answer = await Desk(store).ask(LocalEvent.CANCEL, {"task_id": 1, "subtask_id": 0})
     assert answer == {"success": True, "state": "unknown"}
 
 
-async def test_an_answer_reaches_the_run_that_asked() -> None:
-    desk = Desk()
+async def test_an_answer_reaches_the_run_that_asked(store: StateStore) -> None:
+    desk = Desk(store)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
     raw = {"task_id": 1, "subtask_id": 2, "request_id": "q", "decision": "allow"}
     assert await desk.ask(LocalEvent.INPUT, raw) == {"success": True}
@@ -175,27 +189,31 @@ async def test_an_answer_reaches_the_run_that_asked() -> None:
     await desk.supervisor.close()
 
 
-async def test_a_close_ends_the_sessions_warm_process() -> None:
-    desk = Desk()
+async def test_a_close_ends_the_sessions_warm_process(store: StateStore) -> None:
+    desk = Desk(store)
     assert await desk.ask(LocalEvent.CLOSE, {"task_id": 0}) == {"success": True}
     assert desk.agent.closed_sessions == [0]
 
 
 @pytest.mark.parametrize("event", [LocalEvent.CANCEL, LocalEvent.INPUT, LocalEvent.CLOSE])
 @pytest.mark.parametrize("raw", [None, [], "x", {}, {"task_id": []}])
-async def test_other_unusable_messages_are_answered_as_failures(event: str, raw: object) -> None:
-    answer = await Desk().ask(event, raw)
+async def test_other_unusable_messages_are_answered_as_failures(
+    event: str, raw: object, store: StateStore
+) -> None:
+    answer = await Desk(store).ask(event, raw)
     assert (answer["success"], answer["code"]) == (False, "invalid_request")
 
 
-async def test_an_unknown_event_is_answered_as_a_failure() -> None:
-    answer = await Desk().ask("local:task:explode", {"task_id": 1})
+async def test_an_unknown_event_is_answered_as_a_failure(store: StateStore) -> None:
+    answer = await Desk(store).ask("local:task:explode", {"task_id": 1})
     assert (answer["success"], answer["code"]) == (False, "unknown_event")
 
 
-async def test_log_lines_name_runs_and_never_contents(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_lines_name_runs_and_never_contents(
+    caplog: pytest.LogCaptureFixture, store: StateStore
+) -> None:
     caplog.set_level(logging.DEBUG)
-    desk = Desk()
+    desk = Desk(store)
     secrets = {"prompt": "sesame", "git_token": "sesame", "max_turns": "sesame"}
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | secrets)
     await desk.ask(LocalEvent.DISPATCH, DISPATCH | secrets | {"max_turns": 1})
@@ -208,3 +226,30 @@ async def test_log_lines_name_runs_and_never_contents(caplog: pytest.LogCaptureF
         "ignored an unknown event",
     ]
     assert "sesame" not in caplog.text
+
+
+async def test_what_is_accepted_is_on_the_disk_without_its_secrets(
+    store: StateStore, tmp_path: Path
+) -> None:
+    def written() -> list[tuple[str, int]]:
+        with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+            return db.execute("SELECT subtask_id, attempt FROM runs").fetchall()
+
+    desk = Desk(store)
+    answer = await desk.ask(
+        LocalEvent.DISPATCH, {**DISPATCH, "git_token": "secret-4711", "prompt": "secret-4712"}
+    )
+    assert answer == {"accepted": True}
+    assert await asyncio.to_thread(written) == [("2", 1)]
+    for file in tmp_path.glob("state.db*"):
+        assert b"secret-471" not in await asyncio.to_thread(file.read_bytes)
+    await desk.supervisor.close()
+
+
+async def test_a_run_that_is_taken_up_is_answered_as_resumed(store: StateStore) -> None:
+    desk = Desk(store)
+    record = RunRecord(RunRef(1, 2), "running", 3, 30, "sid", {})
+    desk.supervisor.restore([record])
+    answer = await desk.ask(LocalEvent.DISPATCH, DISPATCH)
+    assert answer == {"accepted": True, "resumed": True}
+    await desk.supervisor.close()

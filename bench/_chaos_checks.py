@@ -1,0 +1,152 @@
+"""What must hold for every run after chaos; each function gives sentences about what does not."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench._chaos_load import Work
+from shared.protocol.events import TERMINAL_EVENTS, EventType
+from shared.redaction import MASK
+from tests.fakes.scripted_cli import KEY_MARK
+
+EXPLAINED: Final[Mapping[str, str]] = {
+    "agent_crashed": "kill agent",
+    "executor_restarted": "kill executor",
+}
+"""Failures that a fault explains, and which one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """A row of the manager's log."""
+
+    sequence: int
+    attempt: int
+    seq: int | None
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRun:
+    """A run as the manager's database has it."""
+
+    id: str
+    state: str
+    error_code: str | None
+    events: list[LoggedEvent]
+
+
+def read_runs(database: Path) -> dict[str, LoggedRun]:
+    """All runs of a manager that has ended."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "SELECT run_id, sequence, attempt, seq, type, data FROM events ORDER BY 1, 2"
+        )
+        events: dict[str, list[LoggedEvent]] = {}
+        for run_id, sequence, attempt, seq, type_, data in rows:
+            event = LoggedEvent(sequence, attempt, seq, type_, json.loads(data))
+            events.setdefault(run_id, []).append(event)
+        runs = connection.execute("SELECT id, state, error_code FROM runs")
+        return {id_: LoggedRun(id_, state, code, events.get(id_, [])) for id_, state, code in runs}
+
+
+def check_run(work: Work, run: LoggedRun | None, faults: Counter[str]) -> Iterator[str]:
+    """Everything that must hold for one run."""
+    if run is None:
+        yield "is not in the manager's database"
+        return
+    yield from _verdict(work, run, faults)
+    yield from _numbers(run)
+    yield from _texts(run)
+    sequences = [event.sequence for event in run.events]
+    if work.sequences != sequences:
+        yield f"its stream gave {_short(work.sequences)} instead of {_short(sequences)}"
+    if not work.closed:
+        yield "its stream has not ended"
+    if run.state == "completed" and [e.type for e in run.events].count(EventType.LLM_START) == 1:
+        said = work.text.replace(KEY_MARK, MASK)
+        results = [e.data["result"] for e in run.events if e.type == EventType.COMPLETED]
+        if any(result != said for result in results):
+            yield f"its result is not what the agent said: {results}"
+
+
+def _verdict(work: Work, run: LoggedRun, faults: Counter[str]) -> Iterator[str]:
+    verdicts = [event.type for event in run.events if event.type in TERMINAL_EVENTS]
+    if verdicts != [f"lifecycle.{run.state}"]:
+        yield f"it is {run.state}, with the verdicts {verdicts}"
+    elif run.events[-1].type != verdicts[0]:
+        yield f"{run.events[-1].type} follows its verdict"
+    if run.state == "cancelled" and not work.cancel_asked:
+        yield "nobody has cancelled it"
+    if run.state == "failed" and not faults[EXPLAINED.get(run.error_code or "", "")]:
+        error = run.events[-1].data.get("error") if run.events else None
+        yield f"it failed without a fault that explains it: {run.error_code}: {error}"
+
+
+def _numbers(run: LoggedRun) -> Iterator[str]:
+    sequences = [event.sequence for event in run.events]
+    if sequences != list(range(1, len(sequences) + 1)):
+        yield f"its sequence has gaps or repeats: {_short(sequences)}"
+    for attempt in {event.attempt for event in run.events}:
+        last = 0
+        for event in run.events:
+            if event.attempt != attempt or event.seq is None:
+                continue
+            first = event.data.get("covers_from", event.seq)
+            if event.seq <= last or first > last + 1:
+                yield f"seq {first} to {event.seq} of attempt {attempt} comes after {last}"
+            last = event.seq
+
+
+def _texts(run: LoggedRun) -> Iterator[str]:
+    texts: dict[str, str] = {}
+    open_: set[str] = set()
+    truncated = any(event.type == EventType.TRUNCATED for event in run.events)
+    for event in run.events:
+        message_id = event.data.get("message_id", "")
+        match event.type:
+            case EventType.LLM_START:
+                open_.add(message_id)
+            case EventType.LLM_STREAM:
+                text = texts.setdefault(message_id, "")
+                if event.data["offset"] != len(text) and not truncated:
+                    yield f"a chunk is at {event.data['offset']} instead of {len(text)}"
+                texts[message_id] = text + event.data["content"]
+            case EventType.LLM_DONE:
+                open_.discard(message_id)
+                if event.data["content"] != texts.get(message_id, "") and not (
+                    truncated or event.data.get("truncated")
+                ):
+                    yield "a message's content is not its chunks joined"
+            case EventType.LLM_ERROR:
+                open_.discard(message_id)
+            case _:
+                pass
+    by_executor = bool(run.events) and run.events[-1].seq is not None
+    if open_ and by_executor:  # the manager's own verdicts close nothing
+        yield f"{len(open_)} messages were left open"
+
+
+def holders(place: Path, secrets: Iterable[str], meant_for: Mapping[str, str]) -> Iterator[str]:
+    """Files below *place* that hold a secret; *meant_for* names the file that may."""
+    wanted = {secret.encode(): secret for secret in secrets}
+    for path in sorted(place.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        for raw, secret in wanted.items():
+            if meant_for.get(secret) != path.name and raw in content:
+                yield f"{path.relative_to(place)} holds the secret {secret[:12]}…"
+
+
+def _short(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:5]))
+    return f"{len(numbers)} numbers from {shown} … to {numbers[-1]}" if numbers else "none"

@@ -1,0 +1,214 @@
+"""The system under chaos: a manager and executors that can be killed, each on a bad wire."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench._full_disk import SmallDisk, small_disk
+from bench._programs import (
+    LISTENING,
+    ROOT,
+    Tokens,
+    announced,
+    clean_environment,
+    executor_environment,
+    manager_tokens,
+    stop,
+)
+from tests.fakes.scripted_cli import install
+from tests.fakes.wire import Wire, open_wire
+
+HEARTBEAT_S = 2.0
+LEASE_S = 6.0
+"""Short, so that leases really end within the frozen moments of a short bench."""
+
+DISK_MB = 32
+
+
+class Host:
+    """One program that is started again after every kill; its faults happen one at a time."""
+
+    def __init__(self, module: str, env: dict[str, str], log: Path) -> None:
+        self._module = module
+        self.env = env
+        self.log = log
+        self.lock = asyncio.Lock()
+        self.process: asyncio.subprocess.Process | None = None
+        self.crashes: list[str] = []
+        """Ends that nobody asked for."""
+
+    async def start(self) -> None:
+        """Start the program; returns when it runs, not when it is ready."""
+        with self.log.open("ab") as stderr:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                cwd=ROOT,
+                env=self.env,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+            )
+
+    async def kill(self) -> None:
+        """SIGKILL; what it had started stays."""
+        process = self._running()
+        if process is not None:
+            process.kill()
+            await process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that does not end it."""
+        process = self._running()
+        if process is not None:
+            await stop(process)
+            if process.returncode != 0:
+                self.crashes.append(f"{self.log.stem}: exit status {process.returncode} on SIGTERM")
+
+    def _running(self) -> asyncio.subprocess.Process | None:
+        process = self.process
+        if process is not None and process.returncode is not None:
+            self.crashes.append(f"{self.log.stem}: exit status {process.returncode}")
+            return None
+        return process
+
+
+class ManagerHost(Host):
+    """The manager; it keeps its port."""
+
+    def __init__(self, place: Path) -> None:
+        self.home = place / "manager"
+        env = {
+            **clean_environment(place / "user"),
+            "MANAGER_HOME": str(self.home),
+            "MANAGER_PORT": "0",
+            "MANAGER_HEARTBEAT_INTERVAL": str(HEARTBEAT_S),
+            "MANAGER_HEARTBEAT_TIMEOUT": str(LEASE_S),
+        }
+        super().__init__("executor_manager.main", env, place / "manager.stderr")
+        self.url = ""
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        await super().start()
+        assert self.process is not None
+        self.url = await announced(self.process, LISTENING, self.log)
+        self.env["MANAGER_PORT"] = self.url.rpartition(":")[2]
+
+    @property
+    def tokens(self) -> Tokens:
+        """Its tokens, once it has been started."""
+        return manager_tokens(self.home)
+
+
+class ExecutorHost(Host):
+    """An executor behind a wire of its own."""
+
+    def __init__(self, place: Path, number: int, wire: Wire, token: str, cli: Path) -> None:
+        self.wire = wire
+        self.home = place / f"executor-{number}" / "executor"
+        self.home.parent.mkdir(exist_ok=True)
+        env = executor_environment(self.home.parent, f"http://127.0.0.1:{wire.port}", token)
+        env |= {
+            "WEGENT_CLAUDE_PATH": str(cli),
+            "LOCAL_ISOLATION": "none",
+            "LOCAL_RECONNECT_DELAY": "0.2",
+            "LOCAL_RECONNECT_MAX_DELAY": "2",
+            "LOCAL_SHUTDOWN_GRACE_SECONDS": "5",
+            "CLAUDE_SESSION_IDLE_SECONDS": "2",
+        }
+        super().__init__("executor.main", env, place / f"executor-{number}.stderr")
+        self._cli = str(cli)
+        self.disk_lock = asyncio.Lock()
+        self.disk: SmallDisk | None = None
+        """What the home is on, when it is a small disk."""
+
+    def agents(self) -> list[psutil.Process]:
+        """The agents' processes that it runs now."""
+        if self.process is None:
+            return []
+        with suppress(psutil.Error):
+            return [
+                child
+                for child in psutil.Process(self.process.pid).children(recursive=True)
+                if self._cli in command_line(child)
+            ]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosSystem:
+    """Everything that runs, below one folder."""
+
+    place: Path
+    manager: ManagerHost
+    executors: Sequence[ExecutorHost]
+    foreign: frozenset[int]
+    """Processes that were there before."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The manager and the executors."""
+        return (self.manager, *self.executors)
+
+    def some_executor(self, chance: random.Random) -> ExecutorHost:
+        """One of the executors."""
+        return chance.choice(self.executors)
+
+    def leftovers(self) -> list[str]:
+        """Processes that belong to this system and should not be there any more."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.pid in self.foreign or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                words, cwd = command_line(process), process.cwd()
+                if any(str(self.place) in word for word in (*words, cwd)):
+                    found.append(f"{process.pid} {' '.join(words)[:100]} in {cwd}")
+        return found
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """The words of its command line; none when it has ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+@asynccontextmanager
+async def open_system(
+    place: Path, executors: int, *, small_disks: bool = False
+) -> AsyncGenerator[ChaosSystem]:
+    """Start everything; whatever still runs at the end is stopped.
+
+    Args:
+        small_disks: Give each executor's home a disk of its own, which can be filled.
+
+    Raises:
+        DiskNotPermitted: Small disks cannot be had here.
+    """
+    foreign = frozenset(psutil.pids())
+    async with AsyncExitStack() as stack:
+        (place / "user").mkdir()
+        manager = ManagerHost(place)
+        stack.push_async_callback(manager.stop)
+        await manager.start()
+        port, cli = int(manager.env["MANAGER_PORT"]), install(place)
+        hosts = []
+        for number in range(executors):
+            wire = await stack.enter_async_context(open_wire(port))
+            host = ExecutorHost(place, number, wire, manager.tokens.executor, cli)
+            if small_disks:
+                host.disk = await stack.enter_async_context(small_disk(host.home, DISK_MB))
+            stack.push_async_callback(host.stop)
+            await host.start()
+            hosts.append(host)
+        yield ChaosSystem(place, manager, hosts, foreign)

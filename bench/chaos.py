@@ -1,0 +1,177 @@
+"""Faults by the hundred while runs go on; afterwards every run must be whole.
+
+A manager, executors and a bad wire before each of them are real processes and real connections; the
+agents are cheap stand-ins for the CLI. From a printed seed come TCP cuts, half-open freezes,
+latency, refused connections, and SIGKILL of manager, executors and agents. Then every run is
+checked: one verdict, ``seq`` and ``sequence`` without gap or repeat, in the database and in the
+stream that was followed all the time; text equal to its chunks; no process left; no secret in any
+file but those meant for it. Exit status 1 when anything does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from bench._chaos_checks import check_run, holders, read_runs
+from bench._chaos_faults import inject, schedule
+from bench._chaos_load import Load, Work
+from bench._chaos_programs import ChaosSystem, open_system
+from bench._measure import describe_machine
+from bench._programs import temporary_folder
+
+SETTLE_S = 120.0
+"""How long after the last fault the last run may take."""
+
+LEFTOVER_GRACE_S = 10.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What chaos has shown."""
+
+    seed: int
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+async def chaos(
+    place: Path,
+    *,
+    seed: int,
+    seconds: float,
+    counts: Mapping[str, int],
+    executors: int = 2,
+    workers: int = 8,
+) -> Outcome:
+    """Run it once in the empty folder *place*.
+
+    Args:
+        seconds: How long faults happen.
+        counts: How many of each kind; see :data:`bench._chaos_faults.FAULTS`.
+        workers: How many runs are under way at a time.
+    """
+    outcome = Outcome(seed)
+    began = time.monotonic()
+    small_disks = counts.get("full disk", 0) > 0
+    async with open_system(place, executors, small_disks=small_disks) as system:
+        tokens = system.manager.tokens
+        load = Load(seed, system.manager.url, tokens.api, workers)
+        working = asyncio.create_task(load.run(), name="load")
+        try:
+            outcome.faults = await inject(system, schedule(seed, seconds, counts))
+            await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+            load.stop()
+            async with asyncio.timeout(SETTLE_S):
+                await working
+        except TimeoutError:
+            unfinished = sum(not work.closed for work in load.works)
+            outcome.violations.append(f"{unfinished} runs have no end after {SETTLE_S:.0f} s")
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+        for host in reversed(system.hosts):
+            await host.stop()
+            outcome.violations += host.crashes
+        await _check(outcome, system, load.works)  # before the small disks vanish
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+async def _check(outcome: Outcome, system: ChaosSystem, works: list[Work]) -> None:
+    tokens = system.manager.tokens
+    runs = await asyncio.to_thread(read_runs, system.manager.home / "manager.db")
+    for work in works:
+        run = runs.get(work.task_id)
+        if run is not None:
+            outcome.events += len(run.events)
+            outcome.states[run.error_code or run.state] += 1
+        complaints = check_run(work, run, outcome.faults)
+        outcome.violations += [f"run {work.number} ({work.task_id}): {c}" for c in complaints]
+    if unknown := set(runs) - {work.task_id for work in works}:
+        outcome.violations.append(f"{len(unknown)} runs that nobody has made")
+    give_up_at = time.monotonic() + LEFTOVER_GRACE_S
+    while left := await asyncio.to_thread(system.leftovers):
+        if time.monotonic() > give_up_at:
+            break
+        await asyncio.sleep(0.5)
+    outcome.violations += [f"process left: {process}" for process in left]
+    meant_for = {tokens.api: "api-token", tokens.executor: "executor-token"}
+    secrets = [*(work.key for work in works), *meant_for]
+    found = await asyncio.to_thread(lambda: list(holders(system.place, secrets, meant_for)))
+    outcome.violations += found
+
+
+def show(outcome: Outcome) -> None:
+    """Print the summary."""
+    for name, value in describe_machine().items():
+        print(f"  {name:20} {value}")
+    print(f"\n  seed {outcome.seed}, {outcome.seconds:.0f} s")
+    for title, counter in (("faults", outcome.faults), ("runs", outcome.states)):
+        print(f"\n  {title:20} {counter.total():>7}")
+        for name, count in sorted(counter.items()):
+            print(f"    {name:18} {count:>7}")
+    print(f"\n  {'events':20} {outcome.events:>7}")
+    print(f"  {'violations':20} {len(outcome.violations):>7}")
+    for violation in outcome.violations[:50]:
+        print(f"    {violation}")
+
+
+def main() -> int:
+    """Read the command line, run, print; the exit status."""
+    parser = argparse.ArgumentParser(description="Chaos: faults while runs go on.")
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--cuts", type=int, default=60, help="TCP cuts")
+    parser.add_argument("--kills", type=int, default=5, help="kills of the manager and of agents")
+    parser.add_argument("--executor-kills", type=int, default=None, help="default: --kills")
+    parser.add_argument("--full-disks", type=int, default=0, help="needs the right to mount")
+    parser.add_argument("--executors", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
+    options = parser.parse_args()
+    seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
+    print(f"chaos with --seed {seed}\n", flush=True)
+    executor_kills = options.kills if options.executor_kills is None else options.executor_kills
+    counts = {
+        "cut": options.cuts,
+        "freeze": options.cuts // 10,
+        "slow": options.cuts // 10,
+        "refuse": options.cuts // 10,
+        "kill manager": options.kills,
+        "kill agent": options.kills,
+        "kill executor": executor_kills,
+        "full disk": options.full_disks,
+    }
+    with temporary_folder() as folder:
+        place = folder
+        if options.keep is not None:
+            options.keep.mkdir(mode=0o700)
+            place = options.keep.resolve()
+        outcome = asyncio.run(
+            chaos(
+                place,
+                seed=seed,
+                seconds=options.seconds,
+                counts=counts,
+                executors=options.executors,
+            )
+        )
+    show(outcome)
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The outbox: events per second through the disk, what the disk costs, and memory in an outage.
+
+An outage of 10 minutes at 1,000 text deltas per second is put through the reporter as fast as it
+takes them: the number of deltas is the real one, the time is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+
+if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import psutil
+
+from bench._measure import Report, arguments
+from executor.delivery.outbox import Outbox
+from executor.delivery.state import StateStore
+from executor.modes.local.progress_reporter import ProgressReporter
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.local import RunAck
+from shared.redaction import Redactor
+
+EVENTS = 30_000
+AIM_PER_SECOND = 5_000
+OUTAGE_DELTAS = 600_000
+DELTA = " some twenty letters"
+BURST = 20
+"""Events put between two looks at the loop: a tool's output, or some milliseconds of text."""
+
+PROBES = 300
+RUN = RunRef(1, 2)
+
+
+class Backend:
+    """Acknowledges at once, in the next step of the loop, and remembers when each event came."""
+
+    def __init__(self) -> None:
+        self.arrived: dict[int, float] = {}
+
+    async def send_event(self, event: NumberedEvent) -> asyncio.Future[RunAck | None]:
+        loop = asyncio.get_running_loop()
+        self.arrived[event.seq] = time.perf_counter()
+        answer: asyncio.Future[RunAck | None] = loop.create_future()
+        loop.call_soon(answer.set_result, RunAck(success=True, acked=event.seq))
+        return answer
+
+
+class MemoryOutbox:
+    """The least that an outbox could do: a queue, without a promise."""
+
+    def __init__(self) -> None:
+        self._events: deque[NumberedEvent] = deque()
+        self._in_flight: dict[int, NumberedEvent] = {}
+        self._changed = asyncio.Event()
+        self.empty = asyncio.Event()
+
+    def put(self, event: NumberedEvent) -> None:
+        """Take *event*."""
+        self._events.append(event)
+        self.empty.clear()
+        self._changed.set()
+
+    async def pump(self, backend: Backend) -> None:
+        """Send what there is."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._events and len(self._in_flight) < 256:
+                event = self._events.popleft()
+                self._in_flight[event.seq] = event
+                (await backend.send_event(event)).add_done_callback(self._acknowledged)
+
+    def _acknowledged(self, answer: asyncio.Future[RunAck | None]) -> None:
+        ack = answer.result()
+        if ack is not None and ack.acked is not None:
+            del self._in_flight[ack.acked]
+        self._changed.set()
+        if not self._events and not self._in_flight:
+            self.empty.set()
+
+
+def event(seq: int) -> NumberedEvent:
+    """One chunk of text."""
+    data = {"message_id": "m", "content": DELTA, "offset": seq * len(DELTA)}
+    return NumberedEvent(RUN, seq, AgentEvent(EventType.LLM_STREAM, data))
+
+
+async def memory_path() -> float:
+    """Events per second through a queue in memory."""
+    outbox, backend = MemoryOutbox(), Backend()
+    pump = asyncio.create_task(outbox.pump(backend))
+    began = time.perf_counter()
+    for seq in range(1, EVENTS + 1):
+        outbox.put(event(seq))
+        if seq % BURST == 0:
+            await asyncio.sleep(0)
+    await outbox.empty.wait()
+    pump.cancel()
+    return EVENTS / (time.perf_counter() - began)
+
+
+async def durable_path(home: Path) -> tuple[float, list[float]]:
+    """Events per second through the disk, and milliseconds from put to sent when there is time."""
+    store = await StateStore.open(home / "state.db")
+    await store.accept(RUN)
+    outbox = await Outbox.open(store, on_superseded=lambda _: None)
+    backend = Backend()
+    pump = asyncio.create_task(outbox.pump(backend, acks=True))
+    began = time.perf_counter()
+    for seq in range(1, EVENTS + 1):
+        outbox.put(event(seq))
+        if seq % BURST == 0:
+            await asyncio.sleep(0)
+    await outbox.wait_empty()
+    per_second = EVENTS / (time.perf_counter() - began)
+    waits = []
+    for seq in range(EVENTS + 1, EVENTS + 1 + PROBES):
+        await asyncio.sleep(0.005)
+        put_at = time.perf_counter()
+        outbox.put(event(seq))
+        await outbox.wait_empty()
+        waits.append((backend.arrived[seq] - put_at) * 1000)
+    pump.cancel()
+    await outbox.close()
+    await store.close()
+    return per_second, waits
+
+
+async def outage(home: Path, *, merged: bool) -> tuple[list[float], float, int]:
+    """Memory in MiB during an outage, MiB on the disk after it, and the events it became."""
+    store = await StateStore.open(home / "state.db")
+    outbox = await Outbox.open(store, on_superseded=lambda _: None)
+    reporter = ProgressReporter(outbox, Redactor())
+    reporter.open(ExecutionRequest(task_id=1, subtask_id=2, prompt="go"))
+    reporter.report(RUN, AgentEvent(EventType.LLM_START, {"message_id": "m", "model": None}))
+    this = psutil.Process()
+    samples = []
+    for number in range(OUTAGE_DELTAS):
+        if merged:
+            data = {"message_id": "m", "content": DELTA, "offset": number * len(DELTA)}
+            reporter.report(RUN, AgentEvent(EventType.LLM_STREAM, data))
+        else:
+            outbox.put(event(number + 10))
+        if number % 1000 == 0:
+            await store.events_after(1 << 60, 1)  # at 1,000 per second the disk keeps up
+        if number % 6000 == 0:
+            samples.append(this.memory_info().rss / 2**20)
+    depth = outbox.depth
+    await outbox.close()
+    await store.close()
+    return samples, (home / "state.db").stat().st_size / 2**20, depth
+
+
+def main() -> int:
+    """Measure and print."""
+    options = arguments("The durable outbox", rounds=3)
+    report = Report("outbox: events through the disk")
+    memory, durable, ratios, waits = [], [], [], []
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as place:
+            memory.append(asyncio.run(memory_path()))
+            per_second, latencies = asyncio.run(durable_path(Path(place)))
+        durable.append(per_second)
+        ratios.append(per_second / memory[-1])
+        waits += latencies
+    report.add("a queue in memory", memory, "events/s")
+    report.add("through the disk", durable, "events/s")
+    report.add("share of the queue's", ratios, "x")
+    report.add("put to sent, one at a time", waits)
+    met = "met" if min(durable) >= AIM_PER_SECOND else "MISSED"
+    report.note(f"aim: at least {AIM_PER_SECOND} events/s through the disk: {met}")
+    for name, merged in (("merged by the reporter", True), ("each an event", False)):
+        with tempfile.TemporaryDirectory() as place:
+            samples, size, depth = asyncio.run(outage(Path(place), merged=merged))
+        settled = samples[len(samples) // 10 :]
+        report.add(f"memory in an outage, {name}", settled, "MiB")
+        report.note(
+            f"{OUTAGE_DELTAS} deltas, {name}: {depth} events, {size:.0f} MiB on the disk, memory "
+            f"from {settled[0]:.1f} to {settled[-1]:.1f} MiB"
+        )
+    report.show(as_json=options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

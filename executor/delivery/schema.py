@@ -1,0 +1,90 @@
+"""The tables of ``{home}/state.db``, and how an older file gets them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from shared.errors import ConfigError
+
+VERSION: Final = 2
+
+_SESSIONS: Final = """
+CREATE TABLE IF NOT EXISTS sessions (
+    task_id        TEXT PRIMARY KEY,
+    agent_type     TEXT NOT NULL,
+    sdk_session_id TEXT,
+    cwd            TEXT NOT NULL,
+    config_dir     TEXT,
+    updated_at     TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) STRICT;
+"""
+
+_RUNS_AND_EVENTS: Final = """
+-- Accepted runs, without their requests: those hold secrets, and come again with a dispatch.
+CREATE TABLE runs (
+    subtask_id     TEXT NOT NULL,
+    attempt        INTEGER NOT NULL,
+    ids            TEXT NOT NULL,             -- JSON [task_id, subtask_id], as received
+    state          TEXT NOT NULL DEFAULT 'queued',          -- queued | running | finished
+    last_seq       INTEGER NOT NULL DEFAULT 0,
+    progress       INTEGER NOT NULL DEFAULT 0,
+    sdk_session_id TEXT,
+    verdict_type   TEXT,
+    verdict        TEXT,                      -- the body of the terminal event
+    finished_at    REAL,
+    PRIMARY KEY (subtask_id, attempt)
+) STRICT;
+
+-- Messages that have begun and not ended.
+CREATE TABLE open_messages (
+    subtask_id TEXT NOT NULL,
+    attempt    INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    source     TEXT NOT NULL,                 -- JSON
+    truncated  INTEGER NOT NULL DEFAULT 0,    -- whether some of its chunks were dropped
+    PRIMARY KEY (subtask_id, attempt, message_id)
+) STRICT, WITHOUT ROWID;
+
+-- What the backend has not acknowledged, in the order in which it is sent.
+CREATE TABLE events (
+    position    INTEGER PRIMARY KEY,
+    subtask_id  TEXT NOT NULL,
+    attempt     INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    covers_from INTEGER NOT NULL,             -- seq, but for a placeholder: the first it stands for
+    type        TEXT NOT NULL,
+    body        TEXT NOT NULL,                -- JSON
+    size        INTEGER NOT NULL,
+    created_at  REAL NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX events_of_run ON events (subtask_id, attempt, seq);
+
+CREATE TABLE outbox_size (bytes INTEGER NOT NULL) STRICT;
+INSERT INTO outbox_size VALUES (0);
+CREATE TRIGGER event_added AFTER INSERT ON events
+    BEGIN UPDATE outbox_size SET bytes = bytes + NEW.size; END;
+CREATE TRIGGER event_removed AFTER DELETE ON events
+    BEGIN UPDATE outbox_size SET bytes = bytes - OLD.size; END;
+"""
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the tables up to date; all of it or nothing.
+
+    Raises:
+        ConfigError: The file was made by a newer version of this program.
+    """
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise ConfigError(
+            "the executor's home was used by a newer version",
+            hint="install that version again, or choose another WEGENT_EXECUTOR_HOME",
+        )
+    if version < VERSION:
+        db.executescript(
+            f"BEGIN; {_SESSIONS} {_RUNS_AND_EVENTS} PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+    if db.execute("PRAGMA auto_vacuum").fetchone() == (0,):  # a file from before it was used
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")

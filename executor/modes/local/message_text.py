@@ -1,0 +1,66 @@
+"""The text of one chat message on its way out: masked, gathered into chunks, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from executor.delivery.bounds import split_text
+from shared.protocol.events import AgentEvent, EventType, Source
+from shared.redaction_stream import StreamRedactor
+
+
+class MessageText:
+    """Takes a message's deltas and gives its chunks.
+
+    Offsets count what is sent, not what the agent wrote: masking changes the length.
+    """
+
+    def __init__(self, message_id: str, source: Source | None, stream: StreamRedactor) -> None:
+        self.message_id = message_id
+        self.source = source
+        self.streamed = False
+        """Whether a chunk has been taken."""
+        self.waiting = 0
+        """Characters that the next chunk would have."""
+        self._stream = stream
+        self._parts: list[str] = []
+        self._timestamp = ""
+        self._sent: list[str] = []
+        self._offset = 0
+
+    @property
+    def sent(self) -> str:
+        """All chunks joined."""
+        return "".join(self._sent)
+
+    def add(self, delta: AgentEvent) -> None:
+        """Take the next ``llm.stream``."""
+        self._gather(self._stream.feed(delta.data["content"]), delta.timestamp)
+
+    def end_block(self, timestamp: str) -> None:
+        """What was held back can be no secret any more: the text is interrupted here, or ends."""
+        self._gather(self._stream.flush(), timestamp)
+
+    def chunks(self) -> Iterator[AgentEvent]:
+        """What is waiting, as ``llm.stream`` events of a size that can be sent."""
+        if not self.waiting:
+            return
+        text, self._parts, self.waiting = "".join(self._parts), [], 0
+        self.streamed = True
+        self._sent.append(text)
+        for offset, piece in split_text(text):
+            data = {
+                "message_id": self.message_id,
+                "content": piece,
+                "offset": self._offset + offset,
+            }
+            yield AgentEvent(EventType.LLM_STREAM, data, self.source, self._timestamp)
+        self._offset += len(text)
+
+    def _gather(self, text: str, timestamp: str) -> None:
+        if not text:
+            return
+        if not self.waiting:
+            self._timestamp = timestamp
+        self._parts.append(text)
+        self.waiting += len(text)

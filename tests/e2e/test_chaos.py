@@ -1,0 +1,29 @@
+"""The short version of ``bench/chaos.py``: some of every fault, and every run is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.chaos import chaos
+
+SEED = 20_260_101
+COUNTS = {
+    "cut": 15,
+    "freeze": 1,
+    "slow": 2,
+    "refuse": 2,
+    "kill manager": 1,
+    "kill executor": 2,
+    "kill agent": 2,
+}
+
+
+@pytest.mark.timeout(120)
+async def test_no_run_is_lost_doubled_or_damaged_by_cuts_and_kills(tmp_path: Path) -> None:
+    outcome = await chaos(tmp_path, seed=SEED, seconds=15, counts=COUNTS)
+    assert outcome.violations == []
+    assert outcome.faults["cut"] >= COUNTS["cut"] // 2
+    assert outcome.faults["kill executor"] == COUNTS["kill executor"]
+    assert outcome.states["completed"] > 10

@@ -1,0 +1,164 @@
+"""A disk that is really full: a small tmpfs under the executor's home."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from executor.delivery.database import RESERVE_BYTES
+from executor.delivery.outbox import Outbox
+from executor.delivery.state import StateStore
+from shared.errors import LinkLost
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from shared.protocol.local import RunAck
+
+SIZE_BYTES = 4 * RESERVE_BYTES
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own with 16 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    options = ["-o", f"size={SIZE_BYTES}", "none", str(folder)]
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", *options], capture_output=True, text=True)
+    except OSError as exc:
+        pytest.skip(f"NOT TESTED, a full disk: {exc}")
+    if mounted.returncode:
+        pytest.skip(f"NOT TESTED, a full disk: may not mount here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+class Disk:
+    """The file system, and somebody else who uses it."""
+
+    def __init__(self, home: Path) -> None:
+        self._filler = home / "somebody-elses"
+
+    def fill(self) -> None:
+        """Leave nothing."""
+        with self._filler.open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"\0" * 4096)
+
+    def free(self) -> None:
+        """Give all of it back."""
+        self._filler.unlink()
+
+
+class Troubles:
+    """What the listener was told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def next(self) -> str | None:
+        async with asyncio.timeout(10):
+            return await self.told.get()
+
+
+class Backend:
+    def __init__(self) -> None:
+        self.events: list[NumberedEvent] = []
+
+    async def send_event(self, event: NumberedEvent) -> asyncio.Future[RunAck | None]:
+        self.events.append(event)
+        answer: asyncio.Future[RunAck | None] = asyncio.get_running_loop().create_future()
+        answer.set_result(RunAck(success=True, acked=event.seq))
+        return answer
+
+
+@asynccontextmanager
+async def opened(home: Path) -> AsyncIterator[tuple[StateStore, Outbox, Troubles]]:
+    store = await StateStore.open(home / "state.db")
+    troubles = Troubles()
+    store.on_disk_trouble(troubles.told.put_nowait)
+    outbox = await Outbox.open(store, on_superseded=lambda _: None)
+    try:
+        yield store, outbox, troubles
+    finally:
+        await outbox.close()
+        await store.close()
+
+
+def event(run: RunRef, seq: int, type_: str, size: int) -> NumberedEvent:
+    return NumberedEvent(run, seq, AgentEvent(type_, {"content": os.urandom(size // 2).hex()}))
+
+
+async def test_a_full_disk_is_told_once_and_every_verdict_is_still_written(home: Path) -> None:
+    disk = Disk(home)
+    runs = [RunRef(1, n) for n in range(4)]
+    async with opened(home) as (store, outbox, troubles):
+        for run in runs:
+            await store.accept(run)
+        await asyncio.to_thread(disk.fill)
+        # More than is left in the pages that the files have already.
+        seq = 0
+        while troubles.told.empty():
+            seq += 1
+            outbox.put(event(runs[0], seq, EventType.REASONING, 100_000))
+            await store.events_after(0, 1)
+        assert "no more writes" in str(await troubles.next())
+        outbox.put(event(runs[0], seq + 1, EventType.FAILED, 10_000))
+        for run in runs[1:]:
+            outbox.put(event(run, 1, EventType.FAILED, 100_000))
+        async with asyncio.timeout(10):
+            held = {h.run: h for h in (await store.outstanding()).held}
+        assert [held[run].ended for run in runs] == [True] * 4
+        assert troubles.told.empty()
+        assert not (home / "reserve").exists()
+    async with opened(home) as (store, outbox, troubles):  # a start with a disk that is full
+        assert "too little space" in str(await troubles.next())
+        assert {r.run: r.state for r in await store.runs()} == dict.fromkeys(runs, "finished")
+        backend = Backend()
+        pump = asyncio.create_task(outbox.pump(backend, acks=True))
+        async with asyncio.timeout(10):
+            await outbox.wait_empty()
+        pump.cancel()
+        with suppress(asyncio.CancelledError, LinkLost):
+            await pump
+        assert len([e for e in backend.events if e.event.terminal]) == 4
+        await asyncio.to_thread(disk.free)
+        assert await troubles.next() is None
+        assert (home / "reserve").stat().st_size == RESERVE_BYTES
+        await store.accept(RunRef(2, "later"))
+
+
+async def test_without_any_space_everything_waits_and_nothing_is_lost(home: Path) -> None:
+    disk = Disk(home)
+    run = RunRef(1, 1)
+    async with opened(home) as (store, outbox, troubles):
+        await asyncio.to_thread(disk.fill)
+        seq = 0
+        while troubles.told.empty():
+            seq += 1
+            outbox.put(event(run, seq, EventType.REASONING, 100_000))
+            await store.events_after(0, 1)
+        await asyncio.to_thread(disk.fill)  # the reserve, too
+        for _ in range(60):
+            seq += 1
+            outbox.put(event(run, seq, EventType.REASONING, 100_000))
+        outbox.put(event(run, seq + 1, EventType.COMPLETED, 100))
+        accepting = store.accept(RunRef(2, 2))
+        await asyncio.wait({accepting}, timeout=0.1)
+        assert not accepting.done()
+        backend = Backend()
+        pump = asyncio.create_task(outbox.pump(backend, acks=True))
+        await asyncio.to_thread(disk.free)
+        async with asyncio.timeout(20):
+            await accepting
+            await outbox.wait_empty()
+        pump.cancel()
+        with suppress(asyncio.CancelledError, LinkLost):
+            await pump
+        assert [e.seq for e in backend.events] == list(range(1, seq + 2))
+        assert await troubles.next() is not None
+        assert await troubles.next() is None

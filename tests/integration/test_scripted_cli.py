@@ -1,0 +1,88 @@
+"""The stand-in for the CLI does, under the real SDK, what tests and benches rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.protocol import TurnEnd
+from shared.protocol.events import EventType
+from shared.status import ErrorCode
+from tests.fakes.agent_jobs import JobMaker, make_request, opened, take_turn
+from tests.fakes.scripted_cli import ANSWER, install, script
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> JobMaker:
+    return JobMaker(tmp_path, "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> ClaudeCodeAgent:
+    return ClaudeCodeAgent(install(tmp_path))
+
+
+async def test_a_turn_is_streamed_as_the_prompt_says(
+    jobs: JobMaker, agent: ClaudeCodeAgent
+) -> None:
+    async with opened(jobs.job(), agent) as session:
+        turn = await take_turn(session, script("one two three", pieces=4, pause_s=0.001))
+        again = await take_turn(session, "anything else")
+    assert [data["content"] for data in turn.data(EventType.LLM_STREAM)] == [
+        "one ", "two ", "thre", "e",
+    ]  # fmt: skip
+    assert turn.data(EventType.LLM_DONE)[0]["content"] == "one two three"
+    assert (turn.end.error_code, turn.end.result) == (None, "one two three")
+    assert again.end.result == ANSWER
+    assert turn.end.reusable and again.end.reusable
+
+
+async def test_it_continues_the_conversation_it_is_told_to(
+    jobs: JobMaker, agent: ClaudeCodeAgent
+) -> None:
+    wanted = "6f1c2f0e-5d5a-4c53-8a3f-0d5a4f1f2b11"
+    async with opened(jobs.job(resume=wanted), agent) as session:
+        await take_turn(session)
+        assert session.session_id == wanted
+
+
+async def test_an_interrupt_ends_the_turn_and_the_next_one_works(
+    jobs: JobMaker, agent: ClaudeCodeAgent
+) -> None:
+    async with opened(jobs.job(), agent) as session:
+        spoken = asyncio.Event()
+        endless = script("word " * 1000, pieces=1000, pause_s=0.01)
+        turn = asyncio.create_task(take_turn(session, endless, spoken=spoken))
+        async with asyncio.timeout(20):
+            await spoken.wait()
+            await session.interrupt()
+            ended = await turn
+        assert ended.end.error_code == ErrorCode.AGENT_ERROR
+        assert ended.end.reusable
+        assert (await take_turn(session)).end.result == ANSWER
+
+
+async def test_killed_it_is_a_crash_and_its_child_is_left_to_the_executor(
+    jobs: JobMaker,
+    agent: ClaudeCodeAgent,
+) -> None:
+    async with opened(jobs.job(), agent) as session:
+        endless = script("word " * 1000, pieces=1000, pause_s=0.01, child_s=7321)
+        children: list[psutil.Process] = []
+        ends: list[TurnEnd] = []
+        async with asyncio.timeout(20):
+            async for item in session.turn(make_request(endless)):
+                if isinstance(item, TurnEnd):
+                    ends.append(item)
+                elif item.type == EventType.LLM_STREAM and not children:
+                    [cli] = psutil.Process().children()
+                    children = cli.children(recursive=True)
+                    cli.send_signal(signal.SIGKILL)
+        assert [child.cmdline() for child in children if child.is_running()] == [["sleep", "7321"]]
+    assert ends[0].error_code == ErrorCode.AGENT_CRASHED
+    assert not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE

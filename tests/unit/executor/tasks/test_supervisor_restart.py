@@ -1,0 +1,279 @@
+"""Runs of an earlier process: reported, taken up again, or failed; and a disk that is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from executor.delivery.state import RunRecord
+from executor.tasks.redispatch import CONTINUE, continued
+from executor.tasks.supervisor import Supervisor
+from shared.errors import Refusal
+from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
+from shared.protocol.execution import ExecutionRequest, TextBlock
+from shared.protocol.local import Cancel
+from shared.status import ErrorCode
+from tests.fakes.run_handler import ScriptedRunHandler, completed
+
+INTERRUPTED = RunRecord(RunRef(1, "cut"), "running", 7, 40, "sid-1", {})
+QUEUED = RunRecord(RunRef(2, "waiting"), "queued", 0, 0, None, {})
+FINISHED = RunRecord(RunRef(3, "done"), "finished", 5, 100, "sid-3", {})
+
+
+def request(run: RunRef, **fields: Any) -> ExecutionRequest:
+    return ExecutionRequest.model_validate(
+        {"task_id": run.task_id, "subtask_id": run.subtask_id, "prompt": "go", **fields}
+    )
+
+
+class Reports:
+    """What the supervisor tells; numbers go on where the record ends."""
+
+    def __init__(self) -> None:
+        self.seqs: dict[RunKey, int] = {}
+        self.told: asyncio.Queue[tuple[RunKey, AgentEvent]] = asyncio.Queue()
+        self.resumed: list[RunKey] = []
+        self.repeated: list[tuple[RunRef, int]] = []
+        self.undelivered: set[RunKey] = set()
+
+    def open(self, request: ExecutionRequest) -> None:
+        self.seqs[request.run.key] = 0
+
+    def reopen(self, record: RunRecord) -> None:
+        self.seqs[record.run.key] = record.last_seq
+
+    def resume(self, request: ExecutionRequest) -> None:
+        self.resumed.append(request.run.key)
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
+        self.seqs[run.key] += 1
+        self.told.put_nowait((run.key, event))
+        return self.seqs[run.key]
+
+    def last_seq(self, key: RunKey) -> int:
+        return self.seqs.get(key, 0)
+
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        self.repeated.append((run, seq))
+
+    def delivered(self, key: RunKey) -> bool:
+        return key not in self.undelivered
+
+    def forget(self, key: RunKey) -> None:
+        self.seqs.pop(key, None)
+
+    async def verdict(self) -> tuple[RunKey, AgentEvent]:
+        async with asyncio.timeout(5):
+            while True:
+                key, event = await self.told.get()
+                if event.terminal:
+                    return key, event
+
+
+class Records:
+    def __init__(self) -> None:
+        self.accepted: list[RunRef] = []
+        self.forgotten: list[RunKey] = []
+
+    def accept(self, run: RunRef) -> asyncio.Future[None]:
+        self.accepted.append(run)
+        return asyncio.get_running_loop().create_future()
+
+    def forget_run(self, key: RunKey) -> None:
+        self.forgotten.append(key)
+
+
+class Restarted:
+    """A supervisor that has been told of the runs of an earlier process."""
+
+    def __init__(self, *, wait_s: float = 60.0, max_concurrent: int = 2) -> None:
+        self.agent = ScriptedRunHandler([AgentEvent(EventType.STARTED, {}), completed()])
+        self.reports = Reports()
+        self.records = Records()
+        self.supervisor = Supervisor(
+            self.agent,
+            self.reports,
+            self.records,
+            max_concurrent=max_concurrent,
+            queue_limit=4,
+            timeout_s=60,
+            redispatch_wait_s=wait_s,
+        )
+        self.supervisor.restore([INTERRUPTED, QUEUED, FINISHED])
+
+
+@pytest.fixture
+async def restarted() -> AsyncGenerator[Restarted]:
+    restarted = Restarted()
+    yield restarted
+    async with asyncio.timeout(5):
+        await restarted.supervisor.close()
+
+
+def test_a_run_that_was_cut_off_is_told_so_and_given_its_task() -> None:
+    plain = request(RunRef(1, 1), new_session=True)
+    going_on = continued(plain, "sid")
+    assert going_on.prompt == CONTINUE + "go"
+    assert (going_on.sdk_session_id, going_on.new_session) == ("sid", False)
+    assert continued(plain, None) is plain
+    blocks = request(RunRef(1, 1), prompt=[{"type": "text", "text": "look"}])
+    assert continued(blocks, "sid").prompt == [
+        TextBlock(type="text", text=CONTINUE),
+        TextBlock(type="text", text="look"),
+    ]
+
+
+async def test_runs_of_an_earlier_process_are_reported_as_they_were_left(
+    restarted: Restarted,
+) -> None:
+    restarted.reports.undelivered.add(FINISHED.run.key)
+    told = {
+        r.subtask_id: (r.state, r.last_seq, r.sdk_session_id)
+        for r in restarted.supervisor.reports()
+    }
+    assert told == {
+        "cut": ("interrupted", 7, "sid-1"),
+        "waiting": ("queued", 0, None),
+        "done": ("finished", 5, "sid-3"),
+    }
+    assert restarted.supervisor.unfinished() == [INTERRUPTED.run, QUEUED.run]
+    assert restarted.agent.requests == []
+
+
+async def test_a_dispatch_again_resumes_the_conversation_of_an_interrupted_run(
+    restarted: Restarted,
+) -> None:
+    submission = restarted.supervisor.submit(request(INTERRUPTED.run))
+    assert (submission.resumed, submission.duplicate) == (True, False)
+    await submission.written()  # it was accepted before
+    (started,) = restarted.agent.requests
+    assert (started.sdk_session_id, started.prompt) == ("sid-1", CONTINUE + "go")
+    assert restarted.reports.resumed == [INTERRUPTED.run.key]
+    key, verdict = await restarted.reports.verdict()
+    assert (key, verdict.type) == (INTERRUPTED.run.key, EventType.COMPLETED)
+    again = restarted.supervisor.submit(request(INTERRUPTED.run))
+    assert (again.duplicate, again.resumed) == (True, False)
+    assert restarted.reports.repeated == [(INTERRUPTED.run, 9)]
+    assert restarted.records.accepted == []
+
+
+async def test_a_dispatch_again_starts_a_queued_run_with_its_own_prompt(
+    restarted: Restarted,
+) -> None:
+    submission = restarted.supervisor.submit(request(QUEUED.run))
+    assert (submission.resumed, submission.duplicate) == (False, False)
+    (started,) = restarted.agent.requests
+    assert (started.sdk_session_id, started.prompt) == (None, "go")
+
+
+async def test_a_repeat_of_a_run_finished_before_the_restart_sends_its_result(
+    restarted: Restarted,
+) -> None:
+    assert restarted.supervisor.submit(request(FINISHED.run)).duplicate
+    assert restarted.reports.repeated == [(FINISHED.run, 5)]
+    assert restarted.agent.requests == []
+
+
+async def test_a_run_not_dispatched_again_in_time_fails() -> None:
+    restarted = Restarted(wait_s=0.0)
+    restarted.supervisor.submit(request(QUEUED.run))
+    restarted.supervisor.connected(redispatches=True)
+    verdicts = dict([await restarted.reports.verdict(), await restarted.reports.verdict()])
+    assert verdicts[QUEUED.run.key].type == EventType.COMPLETED
+    failed = verdicts[INTERRUPTED.run.key]
+    assert failed.data["error_code"] == ErrorCode.EXECUTOR_RESTARTED
+    assert "within 0 s" in failed.data["error"]
+    await restarted.supervisor.close()
+
+
+async def test_the_time_without_a_connection_does_not_count() -> None:
+    restarted = Restarted(wait_s=0.05)
+    loop = asyncio.get_running_loop()
+    restarted.supervisor.connected(redispatches=True)
+    restarted.supervisor.disconnected()
+    much_later = loop.create_future()
+    loop.call_later(0.15, much_later.set_result, None)
+    await much_later
+    assert restarted.reports.told.empty()
+    assert len(restarted.supervisor.unfinished()) == 2
+    restarted.supervisor.connected(redispatches=True)
+    await restarted.reports.verdict()
+    await restarted.supervisor.close()
+
+
+async def test_a_backend_that_cannot_redispatch_hears_at_once_that_the_runs_failed(
+    restarted: Restarted,
+) -> None:
+    restarted.supervisor.connected(redispatches=False)
+    verdicts = dict([await restarted.reports.verdict(), await restarted.reports.verdict()])
+    assert {v.data["error_code"] for v in verdicts.values()} == {ErrorCode.EXECUTOR_RESTARTED}
+    assert restarted.supervisor.unfinished() == []
+
+
+async def test_a_run_that_waits_to_be_dispatched_again_can_be_cancelled(
+    restarted: Restarted,
+) -> None:
+    assert restarted.supervisor.cancel(Cancel(task_id=1, subtask_id="cut")) == "cancelling"
+    key, verdict = await restarted.reports.verdict()
+    assert (key, verdict.type) == (INTERRUPTED.run.key, EventType.CANCELLED)
+    assert restarted.supervisor.cancel(Cancel(task_id=1, subtask_id="cut")) == "finished"
+
+
+async def test_a_run_that_the_backend_gave_to_another_attempt_is_forgotten(
+    restarted: Restarted,
+) -> None:
+    restarted.supervisor.submit(request(RunRef(1, "cut"), attempt=2))
+    assert restarted.records.forgotten == [INTERRUPTED.run.key]
+    with pytest.raises(Refusal) as refused:
+        restarted.supervisor.submit(request(INTERRUPTED.run))
+    assert refused.value.error_code == ErrorCode.SUPERSEDED
+
+
+async def test_a_draining_executor_takes_nothing_up(restarted: Restarted) -> None:
+    restarted.supervisor.stop_accepting()
+    with pytest.raises(Refusal) as refused:
+        restarted.supervisor.submit(request(INTERRUPTED.run))
+    assert refused.value.error_code == ErrorCode.DRAINING
+    await restarted.supervisor.close()
+    # What is left for the next start has no verdict.
+    assert [r.state for r in restarted.supervisor.reports()] == ["interrupted", "queued"]
+
+
+async def test_an_acceptance_is_answered_only_when_it_is_written(restarted: Restarted) -> None:
+    run = RunRef(9, "new")
+    submission = restarted.supervisor.submit(request(run))
+    repeat = restarted.supervisor.submit(request(run))
+    waiting = [asyncio.create_task(s.written()) for s in (submission, repeat)]
+    await asyncio.wait(waiting, timeout=0.01)
+    assert not any(task.done() for task in waiting)
+    assert submission.acceptance is not None
+    submission.acceptance.set_result(None)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting)
+
+
+async def test_a_full_disk_pauses_agents_and_refuses_tasks_until_there_is_space(
+    restarted: Restarted,
+) -> None:
+    gate = asyncio.Event()
+    restarted.agent.script = [gate, completed()]
+    restarted.supervisor.submit(request(RunRef(8, "busy")))
+    await restarted.agent.started.get()
+    restarted.supervisor.disk_trouble("the disk is full")
+    async with asyncio.timeout(5):
+        assert await restarted.agent.paused.get() == "busy"
+    assert restarted.supervisor.free_slots == 0
+    with pytest.raises(Refusal) as refused:
+        restarted.supervisor.submit(request(RunRef(9, "new")))
+    assert (refused.value.error_code, refused.value.reason) == (ErrorCode.BUSY, "disk")
+    assert restarted.supervisor.submit(request(QUEUED.run)).duplicate is False  # but it waits
+    assert restarted.agent.started.empty()
+    restarted.supervisor.disk_trouble(None)
+    async with asyncio.timeout(5):
+        assert await restarted.agent.resumed.get() == "busy"
+        assert await restarted.agent.started.get() == "waiting"
+    gate.set()
+    await restarted.reports.verdict()

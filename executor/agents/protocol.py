@@ -14,11 +14,15 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
+
+
+QuestionKind = Literal["question", "permission", "plan"]
+"""What an agent asks its user: to choose, to allow the use of a tool, to approve a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,9 @@ class ToolDecision:
     allowed: bool
     message: str = ""
     updated_input: dict[str, Any] | None = None
+    question: QuestionKind | None = None
+    """The user decides, and what else is said here holds when nobody can be asked; ``None``: it
+    holds at once."""
 
 
 class ToolPolicy(Protocol):
@@ -44,6 +51,19 @@ class ToolPolicy(Protocol):
 
         Called before every use, so that nothing an agent pre-approves gets around it; and once
         more with *asked* when the agent's own rules would put this use to its user.
+        """
+        ...
+
+
+class Ask(Protocol):
+    """Puts what an agent asks to the user of its run."""
+
+    async def __call__(
+        self, kind: QuestionKind, tool: str, arguments: dict[str, Any]
+    ) -> ToolDecision | None:
+        """Wait for the user's decision; ``None`` when nobody can be asked.
+
+        Several may wait at once. Cancelled when the agent does not wait any more.
         """
         ...
 
@@ -150,8 +170,12 @@ class AgentSession(Protocol):
         """Whether it can take a turn; ``False`` once its process has died or it was closed."""
         ...
 
-    def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
-        """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`."""
+    def turn(self, request: ExecutionRequest, ask: Ask) -> AsyncGenerator[AgentEvent | TurnEnd]:
+        """Send the request's prompt; yield what happens; end with one :class:`TurnEnd`.
+
+        *ask* is called for every :attr:`ToolDecision.question`, from tasks of the session's own,
+        while this waits for the agent.
+        """
         ...
 
     async def interrupt(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from executor.agents.factory import AgentFactory
-from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
+from executor.agents.protocol import Agent, AgentJob, AgentSession, QuestionKind, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
 from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
@@ -82,6 +82,10 @@ class InProcessRunHandler:
     async def close(self) -> None:
         """End every warm process."""
         await self.warm.close()
+
+
+async def _nobody(_kind: QuestionKind, _tool: str, _arguments: dict[str, Any]) -> None:
+    """Nobody can be asked yet."""
 
 
 class _Cancelled(Exception):
@@ -217,7 +221,7 @@ class _InProcessRun:
                 await self._unless_cancelled(self._open(agent, job))
             if self._cancel.is_set() or self._session is None:
                 raise _Cancelled
-            async with aclosing(self._session.turn(self._request)) as items:
+            async with aclosing(self._session.turn(self._request, _nobody)) as items:
                 async for item in items:
                     if isinstance(item, TurnEnd):
                         reusable = item.reusable

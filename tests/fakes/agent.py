@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from executor.agents.factory import AgentFactory
-from executor.agents.protocol import AgentJob, TurnEnd
+from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.delivery.state import StateStore
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
@@ -69,7 +69,9 @@ class ScriptedSession:
         self.session_id = job.resume
         self.alive = True
 
-    async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
+    async def turn(
+        self, request: ExecutionRequest, ask: Ask
+    ) -> AsyncGenerator[AgentEvent | TurnEnd]:
         self._interrupted.clear()
         self.session_id = self._new_id
         yield AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})

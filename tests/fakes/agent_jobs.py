@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
-from executor.agents.protocol import AgentJob, AgentSession, TurnEnd
+from executor.agents.protocol import AgentJob, AgentSession, Ask, QuestionKind, TurnEnd
 from executor.tasks.agent_environment import ExecutorApi, agent_environment
 from executor.tasks.isolation import Walls
 from executor.tasks.permissions import limits_for, policy_for
@@ -100,6 +100,10 @@ async def opened(
         await session.close()
 
 
+async def nobody(_kind: QuestionKind, _tool: str, _arguments: dict[str, Any]) -> None:
+    """An :class:`Ask` of a run that has no user."""
+
+
 @dataclass
 class Turn:
     """Everything that one turn yielded."""
@@ -124,6 +128,7 @@ async def take_turn(
     prompt: Any = "HELLO",
     *,
     spoken: asyncio.Event | None = None,
+    ask: Ask = nobody,
     **fields: Any,
 ) -> Turn:
     """One whole turn; fails when it does not end with exactly one TurnEnd.
@@ -132,7 +137,7 @@ async def take_turn(
     """
     events: list[AgentEvent] = []
     ends: list[TurnEnd] = []
-    async for item in session.turn(make_request(prompt, **fields)):
+    async for item in session.turn(make_request(prompt, **fields), ask):
         assert not ends
         if isinstance(item, TurnEnd):
             ends.append(item)

@@ -20,7 +20,7 @@ from scripts.scripted_model import ScriptedModel
 from shared.errors import RunError
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
-from tests.fakes.agent_jobs import JobMaker, Turn, make_request, opened, take_turn
+from tests.fakes.agent_jobs import JobMaker, Turn, make_request, nobody, opened, take_turn
 from tests.fakes.model import scenario, step, text_step, tool_step
 
 SLEEPER = tool_step(
@@ -102,7 +102,7 @@ async def test_an_interrupt_before_the_first_message_still_ends_the_turn(tmp_pat
         ScriptedModel(scenarios) as model,
         opened(JobMaker(tmp_path, model.url).job()) as session,
     ):
-        items = session.turn(make_request())
+        items = session.turn(make_request(), nobody)
         first = asyncio.create_task(anext(items))
         await asyncio.sleep(0)  # the prompt is being written
         await session.interrupt()

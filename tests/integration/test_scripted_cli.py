@@ -13,7 +13,7 @@ from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.protocol import TurnEnd
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
-from tests.fakes.agent_jobs import JobMaker, make_request, opened, take_turn
+from tests.fakes.agent_jobs import JobMaker, make_request, nobody, opened, take_turn
 from tests.fakes.scripted_cli import ANSWER, install, script
 
 
@@ -76,7 +76,7 @@ async def test_killed_it_is_a_crash_and_its_child_is_left_to_the_executor(
         children: list[psutil.Process] = []
         ends: list[TurnEnd] = []
         async with asyncio.timeout(20):
-            async for item in session.turn(make_request(endless)):
+            async for item in session.turn(make_request(endless), nobody):
                 if isinstance(item, TurnEnd):
                     ends.append(item)
                 elif item.type == EventType.LLM_STREAM and not children:

@@ -29,7 +29,7 @@ from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
-from executor.agents.protocol import AgentJob, TurnEnd
+from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.shielding import finish, in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
@@ -118,6 +118,8 @@ class ClaudeSession:
         self._transport = ProcessTransport(options, env, files.folder)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
+        self._ask: Ask | None = None
+        """Whom the agent asks: the user of the turn in progress."""
         self._interrupted = False
         self._stopping: asyncio.Task[None] | None = None
         self._turn_over = asyncio.Event()
@@ -160,12 +162,15 @@ class ClaudeSession:
             code = ErrorCode.ISOLATION_UNAVAILABLE if refused else ErrorCode.AGENT_CRASHED
             raise RunError(code, crash) from exc
 
-    async def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
+    async def turn(
+        self, request: ExecutionRequest, ask: Ask
+    ) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
         mapper = TurnMapper(self._source, cost_before=self._cost)
         prompt = _user_message(request)
         answers = self._answers(prompt)
         self._interrupted = False
+        self._ask = ask
         self._turn_over.clear()
         self._transport.busy = True
         if self._notice is not None:
@@ -186,6 +191,7 @@ class ClaudeSession:
         except ClaudeSDKError as exc:
             logger.warning("claude ended within a turn: %s", exc)
         finally:
+            self._ask = None
             await answers.aclose()
         end = mapper.end
         self._transport.busy = end is None
@@ -287,6 +293,9 @@ class ClaudeSession:
         self, tool: str, arguments: dict[str, Any], _context: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
         decision = await self._job.policy(tool, arguments, asked=True)
+        if decision.question is not None and self._ask is not None:
+            answer = await self._ask(decision.question, tool, arguments)
+            decision = answer if answer is not None else decision
         if decision.allowed:
             return PermissionResultAllow(updated_input=decision.updated_input)
         logger.info("tool use denied", tool=tool)

@@ -20,7 +20,6 @@ from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
-
 QuestionKind = Literal["question", "permission", "plan"]
 """What an agent asks its user: to choose, to allow the use of a tool, to approve a plan."""
 
@@ -59,7 +58,7 @@ class Ask(Protocol):
     """Puts what an agent asks to the user of its run."""
 
     async def __call__(
-        self, kind: QuestionKind, tool: str, arguments: dict[str, Any]
+        self, kind: QuestionKind, tool: str, arguments: dict[str, Any], /
     ) -> ToolDecision | None:
         """Wait for the user's decision; ``None`` when nobody can be asked.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -86,3 +88,43 @@ async def test_killed_it_is_a_crash_and_its_child_is_left_to_the_executor(
         assert [child.cmdline() for child in children if child.is_running()] == [["sleep", "7321"]]
     assert ends[0].error_code == ErrorCode.AGENT_CRASHED
     assert not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a_command_runs_halfway_and_the_whole_text_is_the_result(
+    jobs: JobMaker, agent: ClaudeCodeAgent, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    async with opened(jobs.job(), agent) as session:
+        prompt = script("one two three four", pieces=2, tool_s=0.01, diary=diary)
+        turn = await take_turn(session, prompt)
+    assert turn.end.result == "one two three four"
+    assert [call["tool_name"] for call in turn.data(EventType.TOOL_CALL)] == ["Bash"]
+    assert [result["result"] for result in turn.data(EventType.TOOL_RESULT)] == ["done"]
+    assert turn.data(EventType.LLM_DONE)[0]["content"] == "one two three \n\nfour"
+    assert [note["what"] for note in notes(diary)] == ["started", "child"]
+
+
+async def test_a_deaf_and_stubborn_one_is_ended_all_the_same(
+    jobs: JobMaker, agent: ClaudeCodeAgent, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    async with opened(jobs.job(), agent) as session:
+        prompt = script("a b", tool_s=7322, deaf=True, stubborn=True, child_s=7322, diary=diary)
+        turn = asyncio.create_task(take_turn(session, prompt))
+        async with asyncio.timeout(20):
+            while len(notes(diary)) < 3:  # noqa: ASYNC110 - written by another process
+                await asyncio.sleep(0.02)
+            await session.interrupt()
+            while len(notes(diary)) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert not turn.done()
+        turn.cancel()
+        await asyncio.wait({turn})
+    told = notes(diary)
+    assert [note["what"] for note in told] == ["started", "child", "child", "interrupt"]
+    left = [psutil.Process(pid) for note in told if psutil.pid_exists(pid := note["pid"])]
+    assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def notes(diary: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in diary.read_text().splitlines()] if diary.exists() else []

@@ -35,9 +35,10 @@ class DiskPause:
         # What holds when its turn has come counts: trouble may come and go quickly.
         async with self._one_at_a_time:
             for entry in running:
-                if entry.run is None:
+                if entry.execution is None:
                     continue
+                run = entry.execution.run
                 try:
-                    await (entry.run.pause() if self.trouble else entry.run.resume())
+                    await (run.pause() if self.trouble else run.resume())
                 except Exception:
                     logger.exception("the agent could not be paused or resumed", **entry.names)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from typing import Literal
 
-from executor.tasks.run_handler import Run
-from shared.errors import RunError
+from executor.tasks.run_execution import RunExecution
 from shared.protocol.events import RunKey, RunRef
 
 
@@ -18,11 +17,8 @@ class AcceptedRun:
     """One accepted run, from its dispatch until it is forgotten."""
 
     ref: RunRef
-    run: Run | None = None
+    execution: RunExecution | None = None
     """While it is carried out."""
-    task: asyncio.Task[None] | None = None
-    cancelled: bool = False
-    reason: str | None = None
     finished: bool = False
     """Whether its verdict has been told; its task may still have a last step to take."""
     last_seq: int = 0
@@ -34,10 +30,6 @@ class AcceptedRun:
     written: asyncio.Future[None] | None = field(default=None, repr=False)
     """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
     sdk_session_id: str | None = None
-    ended_as: RunError | None = None
-    """Why the supervisor itself ended the run, if it did."""
-    stopping: asyncio.Task[None] | None = field(default=None, repr=False)
-    """The escalation of an interrupt."""
 
     @property
     def key(self) -> RunKey:
@@ -51,7 +43,7 @@ class AcceptedRun:
             return "finished"
         if self.left is not None:
             return self.left
-        return "queued" if self.run is None else "running"
+        return "queued" if self.execution is None else "running"
 
     @property
     def names(self) -> dict[str, int | str]:
@@ -106,7 +98,7 @@ class KnownRuns:
 
     def retire(self, entry: AcceptedRun, *, now: float) -> None:
         """Keep what a repeat of an ended run needs, and let go of the rest."""
-        entry.run = entry.task = entry.stopping = entry.left = None
+        entry.execution = entry.left = None
         entry.ended_at = now
         if entry in self:
             self._finished[entry.key] = self._unfinished.pop(entry.key)

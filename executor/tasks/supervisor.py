@@ -1,7 +1,7 @@
 """The supervisor: every accepted run ends with exactly one verdict, and none disturbs another.
 
-It admits runs, keeps those of one session in order, bounds how many go on at once, carries each out
-through the RunHandler, and reports what happens. It is the only place with a broad ``except``.
+It admits runs, keeps those of one session in order, bounds how many go on at once, and keeps what
+becomes of them. How one run is carried out is :mod:`executor.tasks.run_execution`'s.
 
 All methods that decide something are synchronous, so that messages of the wire take effect in the
 order in which they came.
@@ -12,11 +12,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable
-from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, Literal
-
-import structlog
+from typing import Literal
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
 from executor.tasks import redispatch
@@ -25,8 +22,9 @@ from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
 from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.reporting import Records, Reporter
-from executor.tasks.run_handler import Run, RunHandler
-from executor.tasks.verdicts import as_ended, cancelled, failed, internal, summary
+from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
+from executor.tasks.run_handler import RunHandler
+from executor.tasks.verdicts import cancelled, failed, internal
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -35,9 +33,6 @@ from shared.protocol.local import Cancel, Input, InputAck, RunReport
 from shared.status import ErrorCode
 
 logger = get_logger("supervisor")
-
-INTERRUPT_GRACE_S: Final = 3.0
-"""How long an interrupted agent may take to end by itself. Source: the design's control rules."""
 
 CancelState = Literal["cancelling", "finished", "unknown"]
 
@@ -83,7 +78,7 @@ class Supervisor:
             max_concurrent: How many runs go on at once.
             queue_limit: How many more may wait.
             timeout_s: Bounds a run that names no limit of its own, from its start.
-            interrupt_grace_s: See :data:`INTERRUPT_GRACE_S`.
+            interrupt_grace_s: See :data:`executor.tasks.run_execution.INTERRUPT_GRACE_S`.
             redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
         """
         self._handler = handler
@@ -154,7 +149,7 @@ class Supervisor:
     async def answer(self, answer: Input) -> InputAck:
         """Pass the user's answer on to the run that asked."""
         for entry in self._known.of_subtask(answer.subtask_id):
-            if entry.run is not None and await entry.run.answer(answer):
+            if entry.execution is not None and await entry.execution.run.answer(answer):
                 return InputAck(success=True)
         return InputAck(success=False, code="unknown_request")
 
@@ -281,12 +276,12 @@ class Supervisor:
         )
         for entry in list(self._queue):
             self._end_unstarted(entry, failed(unstarted))
+        unfinished = RunError(
+            ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run had finished"
+        )
         for entry in list(self._running.values()):
-            entry.ended_as = RunError(
-                ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run had finished"
-            )
-            if entry.task is not None:
-                entry.task.cancel()
+            if entry.execution is not None:
+                entry.execution.fail(unfinished)
         await self._idle.wait()
 
     # --- Inside ---------------------------------------------------------------------------------
@@ -322,86 +317,40 @@ class Supervisor:
 
     def _start(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
         try:
-            run = entry.run = self._handler.start(request)
+            run = self._handler.start(request)
         except Exception as exc:
             logger.exception("the run cannot be started", **entry.names)
-            self._fail(entry, internal(exc))
+            self._tell(entry, failed(internal(exc)))
             self._retire(entry)
             return
         self._running[entry.ref.session] = entry
-        limit_s = request.timeout_seconds or self._timeout_s
-        entry.task = asyncio.create_task(
-            self._carry_out(entry, run, limit_s), name=f"run {entry.key}"
+        entry.execution = RunExecution(
+            run,
+            names=entry.names,
+            tell=functools.partial(self._tell, entry),
+            ended=functools.partial(self._ended, entry),
+            limit_s=request.timeout_seconds or self._timeout_s,
+            interrupt_grace_s=self._interrupt_grace_s,
         )
-        # A task that is cancelled before its first step never enters its own code.
-        entry.task.add_done_callback(functools.partial(self._ended, entry))
-
-    async def _carry_out(self, entry: AcceptedRun, run: Run, limit_s: float) -> None:
-        """Run to the verdict; whatever goes wrong becomes one."""
-        with structlog.contextvars.bound_contextvars(**entry.names):
-            began = _now()
-            logger.info("run started")
-            limit = asyncio.get_running_loop().call_later(limit_s, self._time_out, entry, limit_s)
-            try:
-                async with aclosing(run.events()) as events:
-                    async for told in events:
-                        event = told if entry.cancelled else as_ended(told, entry.ended_as)
-                        if event.type == EventType.SESSION:
-                            entry.sdk_session_id = event.data["sdk_session_id"]
-                        self._tell(entry, event)
-                        if event.terminal:
-                            entry.finished = True
-                            seconds = _now() - began
-                            logger.info("run ended: %s after %.1f s", summary(event), seconds)
-            except RunError as exc:
-                self._fail(entry, exc)
-            except Exception as exc:
-                logger.exception("the run crashed")
-                self._fail(entry, internal(exc))
-            finally:
-                limit.cancel()
-
-    def _time_out(self, entry: AcceptedRun, limit_s: float) -> None:
-        """Interrupt the run, so that it still tells what it has done."""
-        if entry.run is None or entry.finished or entry.cancelled or entry.ended_as is not None:
-            return
-        entry.ended_as = RunError(
-            ErrorCode.TIMED_OUT, f"the run did not finish within {limit_s:g} s"
-        )
-        entry.stopping = asyncio.create_task(self._stop(entry, entry.run), name="time out")
 
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
+        if event.type == EventType.SESSION:
+            entry.sdk_session_id = event.data["sdk_session_id"]
+        entry.finished = event.terminal
         # A run that was superseded tells nothing: its key may already be its successor's.
         if entry in self._known:
             seq = self._reporter.report(entry.ref, event)
             if event.terminal:
                 entry.last_seq = seq
 
-    def _fail(self, entry: AcceptedRun, error: RunError) -> None:
-        if entry.finished:
-            return
-        if entry.cancelled:
-            self._tell(entry, cancelled(entry.reason))
-        else:
-            logger.warning("run failed: %s: %s", error.error_code, error)
-            self._tell(entry, failed(error))
-        entry.finished = True
-
-    def _ended(self, entry: AcceptedRun, task: asyncio.Task[None]) -> None:
-        """The last word on every started run, however its task ended."""
-        if entry.stopping is not None:
-            entry.stopping.cancel()
-        self._fail(
-            entry,
-            entry.ended_as or RunError(ErrorCode.INTERNAL, "the run ended without a verdict"),
-        )
+    def _ended(self, entry: AcceptedRun) -> None:
+        """Nothing of a started run goes on any more."""
         del self._running[entry.ref.session]
         self._retire(entry)
         self._start_next()
 
     def _end_unstarted(self, entry: AcceptedRun, verdict: AgentEvent) -> None:
         self._queue.pop(entry, None)
-        entry.finished = True
         self._tell(entry, verdict)
         self._retire(entry)
         self._start_next()
@@ -419,31 +368,10 @@ class Supervisor:
         self._records.forget_run(key)
 
     def _cancel(self, entry: AcceptedRun, reason: str | None) -> None:
-        if entry.cancelled:
-            return
-        entry.cancelled, entry.reason = True, reason
-        if entry.run is None:
+        if entry.execution is None:
             self._end_unstarted(entry, cancelled(reason))
         else:
-            entry.stopping = entry.stopping or asyncio.create_task(
-                self._stop(entry, entry.run), name="cancel"
-            )
-
-    async def _stop(self, entry: AcceptedRun, run: Run) -> None:
-        """Interrupt; when the run has not ended after the grace, end its processes."""
-        task = entry.task
-        if task is None:
-            return
-        try:
-            async with asyncio.timeout(self._interrupt_grace_s):
-                await run.cancel(entry.reason)
-                await asyncio.wait({task})
-        except TimeoutError:
-            logger.warning("the agent did not stop when interrupted, ending it", **entry.names)
-        except Exception:
-            logger.exception("the interrupt failed, ending the agent", **entry.names)
-        finally:
-            task.cancel()
+            entry.execution.cancel(reason)
 
 
 def _now() -> float:

@@ -31,6 +31,18 @@ def as_ended(event: AgentEvent, ended_as: RunError | None) -> AgentEvent:
     return AgentEvent(EventType.FAILED, {**failed(ended_as).data, **account})
 
 
+def as_cancelled(event: AgentEvent, reason: str | None) -> AgentEvent:
+    """*event*, or a cancel in the place of any other verdict.
+
+    The cancel keeps what the run tells of its work, but not its result.
+    """
+    if not event.terminal or event.type == EventType.CANCELLED:
+        return event
+    verdict = cancelled(reason)
+    account = {name: event.data[name] for name in ("workspace", "statistics") if name in event.data}
+    return AgentEvent(verdict.type, {**verdict.data, **account})
+
+
 def internal(exc: Exception) -> RunError:
     """What is told of an error that should not happen; its text may hold anything."""
     return RunError(ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")

@@ -16,6 +16,7 @@ from executor.config import ExecutorSettings
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
 from executor.home_lock import HomeLock
+from executor.memory import MemoryPressure, SystemMemory
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.identity import BackendMemory, describe_host, load_executor_id
@@ -83,7 +84,8 @@ async def _run(
 ) -> None:
     environ = dict(os.environ)
     isolation = await asyncio.to_thread(_isolation, settings, environ)
-    claude = ClaudeCodeAgent(settings.claude_path)
+    system_memory = SystemMemory()
+    claude = ClaudeCodeAgent(settings.claude_path, system_memory)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
         workspaces=Workspaces(
@@ -97,7 +99,9 @@ async def _run(
         rules=_rules(settings, environ, isolation),
         state=state,
         warm=WarmSessions(
-            limit=settings.claude_max_warm_sessions, idle_s=settings.claude_session_idle_s
+            limit=settings.claude_max_warm_sessions,
+            idle_s=settings.claude_session_idle_s,
+            pressure=MemoryPressure(system_memory),
         ),
         private_dir=_private_dir(settings),
     )

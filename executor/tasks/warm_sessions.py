@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 from executor.agents.protocol import AgentSession
+from executor.memory import MemoryPressure
+from executor.shielding import stop
 from shared.logging import get_logger
 
 logger = get_logger("warm_sessions")
+
+CHECK_INTERVAL_S: Final = 5.0
+"""Between two looks at the memory and at the processes, as long as there are any. A compiler takes
+some 100 MB in this time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,14 +31,28 @@ class _Warm:
 
 
 class WarmSessions:
-    """At most *limit* idle sessions, each for at most *idle_s* seconds; the oldest goes first."""
+    """At most *limit* idle sessions, each for at most *idle_s* seconds; the oldest goes first.
 
-    def __init__(self, *, limit: int, idle_s: float) -> None:
+    None at all while memory is short (*pressure*; ``None``: it never is).
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        idle_s: float,
+        pressure: MemoryPressure | None = None,
+        check_interval_s: float = CHECK_INTERVAL_S,
+    ) -> None:
         self._limit = limit
         self._idle_s = idle_s
+        self._pressure = pressure
+        self._check_interval_s = check_interval_s
         self._warm: OrderedDict[str, _Warm] = OrderedDict()
         self._ending: dict[str, asyncio.Task[None]] = {}
         """By session: until a process has ended it still writes down its conversation."""
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def take(self, task_id: str, fingerprint: str) -> AgentSession | None:
         """Take the session out for a turn; ``None`` when there is none that fits.
@@ -48,13 +69,17 @@ class WarmSessions:
 
     async def park(self, task_id: str, session: AgentSession, fingerprint: str) -> None:
         """Keep *session* for the next turn, or end it when none may be kept."""
-        if self._limit == 0 or self._idle_s == 0:
+        # What was found before holds only while somebody goes on looking.
+        short = self._watched and self._pressure is not None and self._pressure.short
+        if self._closed or self._limit == 0 or self._idle_s == 0 or short:
             await session.close()
             return
         expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire, task_id)
         self._warm[task_id] = _Warm(session, fingerprint, expiry)
         while len(self._warm) > self._limit:
             self._end(next(iter(self._warm)))
+        if not self._watched:
+            self._watching = asyncio.create_task(self._watch(), name="watch warm sessions")
 
     async def close_session(self, task_id: str) -> None:
         """End one session's process, if it is warm, and wait for its end."""
@@ -63,11 +88,29 @@ class WarmSessions:
             await asyncio.wait({ending})
 
     async def close(self) -> None:
-        """End every process, including those that are just being ended."""
-        for task_id in list(self._warm):
-            self._end(task_id)
+        """End every process, including those that are just being ended; keep none from now on."""
+        self._closed = True
+        if self._watching is not None:
+            await stop(self._watching)
+        self._end_all()
         if self._ending:
             await asyncio.wait(self._ending.values())
+
+    @property
+    def _watched(self) -> bool:
+        return self._watching is not None and not self._watching.done()
+
+    async def _watch(self) -> None:
+        """Look after the warm sessions until there are none."""
+        while self._warm:
+            for task_id in [key for key, warm in self._warm.items() if not warm.session.alive]:
+                logger.debug("an idle session has died", task_id=task_id)
+                self._end(task_id)
+            if self._pressure is not None and await asyncio.to_thread(self._pressure.check):
+                if self._warm:
+                    logger.warning("memory is short: %d idle sessions ended", len(self._warm))
+                self._end_all()
+            await asyncio.sleep(self._check_interval_s)
 
     def _expire(self, task_id: str) -> None:
         logger.info("idle session ended", task_id=task_id)
@@ -78,6 +121,10 @@ class WarmSessions:
         if warm is not None:
             warm.expiry.cancel()
         return warm
+
+    def _end_all(self) -> None:
+        for task_id in list(self._warm):
+            self._end(task_id)
 
     def _end(self, task_id: str) -> None:
         """Begin to end one session's process, if it is warm."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from executor.agents.protocol import AgentJob, AgentSession
+from executor.memory import SystemMemory
 from shared.errors import RunError
 from shared.status import ErrorCode
 
@@ -21,9 +22,15 @@ _CLI_NAME = "claude.exe" if sys.platform == "win32" else "claude"
 class ClaudeCodeAgent:
     """The agent ``claude_code``; see :class:`executor.agents.protocol.Agent`."""
 
-    def __init__(self, cli_path: Path | None = None) -> None:
-        """*cli_path* is the operator's choice of CLI; ``None``: the SDK's own, then ``PATH``."""
+    def __init__(self, cli_path: Path | None = None, memory: SystemMemory | None = None) -> None:
+        """Nothing is started or imported yet.
+
+        Args:
+            cli_path: The operator's choice of CLI; ``None``: the SDK's own, then ``PATH``.
+            memory: Tells why a CLI was killed; ``None``: this system's.
+        """
         self._cli_path = cli_path
+        self._memory = memory or SystemMemory()
         self._session_module: ModuleType | None = None
 
     def available(self) -> bool:
@@ -53,7 +60,7 @@ class ClaudeCodeAgent:
 
         Raises:
             RunError: ``agent_error`` when there is no CLI or it does not answer,
-                ``agent_crashed`` when it ends at once.
+                ``agent_crashed`` or ``out_of_memory`` when it ends at once.
         """
         cli = await asyncio.to_thread(self.find_cli)
         if cli is None:
@@ -66,7 +73,7 @@ class ClaudeCodeAgent:
             )
         await self.load()
         assert self._session_module is not None  # noqa: S101 - load() has just set it
-        session: AgentSession = await self._session_module.open_session(job, cli)
+        session: AgentSession = await self._session_module.open_session(job, cli, self._memory)
         return session
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
+from executor.memory import SystemMemory
 from executor.shielding import finish, in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
@@ -53,29 +55,32 @@ class _ConversationGone(Exception):
     """The conversation to be resumed does not exist any more."""
 
 
-async def open_session(job: AgentJob, cli: Path) -> ClaudeSession:
+async def open_session(job: AgentJob, cli: Path, memory: SystemMemory) -> ClaudeSession:
     """Start the CLI for *job*; without its conversation when that is gone.
 
     Raises:
-        RunError: ``agent_crashed`` when the CLI ends at once, ``agent_error`` when it cannot be
-            started or does not answer.
+        RunError: ``agent_crashed`` or ``out_of_memory`` when the CLI ends at once, ``agent_error``
+            when it cannot be started or does not answer.
     """
     try:
-        return await _start(job, cli)
+        return await _start(job, cli, memory)
     except _ConversationGone:
         logger.warning("conversation not found; a new one is begun")
     return await _start(
         replace(job, resume=None),
         cli,
+        memory,
         notice="the earlier conversation is not on this machine any more; a new one was begun",
     )
 
 
-async def _start(job: AgentJob, cli: Path, notice: str | None = None) -> ClaudeSession:
+async def _start(
+    job: AgentJob, cli: Path, memory: SystemMemory, notice: str | None = None
+) -> ClaudeSession:
     folder = private_files.folder_in(job.private_dir)
     try:
         files = await in_thread(PrivateFiles.write, job, folder)
-        session = ClaudeSession(job, cli, files, notice)
+        session = ClaudeSession(job, cli, files, memory, notice)
     except BaseException:
         await in_thread(private_files.remove, folder)
         raise
@@ -91,10 +96,18 @@ class ClaudeSession:
     """See :class:`executor.agents.protocol.AgentSession`. Made by :func:`open_session`."""
 
     def __init__(
-        self, job: AgentJob, cli: Path, files: PrivateFiles, notice: str | None = None
+        self,
+        job: AgentJob,
+        cli: Path,
+        files: PrivateFiles,
+        memory: SystemMemory,
+        notice: str | None = None,
     ) -> None:
         self._job = job
         self._files = files
+        self._memory = memory
+        self._oom_kills: int | None = None
+        """Of the kernel, when this start or turn began."""
         self._notice = notice
         self._session_id = job.resume
         bot = job.request.first_bot
@@ -143,6 +156,7 @@ class ClaudeSession:
 
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
+        self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._client.connect()
@@ -159,7 +173,7 @@ class ClaudeSession:
                 raise RunError(ErrorCode.AGENT_ERROR, f"Claude Code did not start: {exc}") from exc
             crash = self._crash()
             refused = self._job.sandbox is not None and "sandbox" in crash.lower()
-            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else ErrorCode.AGENT_CRASHED
+            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else await self._crash_code()
             raise RunError(code, crash) from exc
 
     async def turn(
@@ -173,6 +187,7 @@ class ClaudeSession:
         self._ask = ask
         self._turn_over.clear()
         self._transport.busy = True
+        self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
         if self._notice is not None:
             yield AgentEvent(EventType.WARNING, {"message": self._notice})
             self._notice = None
@@ -196,7 +211,7 @@ class ClaudeSession:
         end = mapper.end
         self._transport.busy = end is None
         if end is None:
-            end = self._end_without_result()
+            end = await self._end_without_result()
             for event in mapper.finish(end):
                 yield event
         self._cost = mapper.cost
@@ -259,10 +274,20 @@ class ClaudeSession:
         except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions here
             logger.debug("interrupt not delivered: %s", exc)
 
-    def _end_without_result(self) -> TurnEnd:
+    async def _end_without_result(self) -> TurnEnd:
         if self._interrupted:
             return TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR, reusable=False)
-        return TurnEnd(error=self._crash(), error_code=ErrorCode.AGENT_CRASHED, reusable=False)
+        code = await self._crash_code()
+        return TurnEnd(error=self._crash(), error_code=code, reusable=False)
+
+    async def _crash_code(self) -> ErrorCode:
+        # Anybody may send a SIGKILL; only the kernel's own count says that it was the kernel.
+        killed = self._transport.returncode == -signal.SIGKILL
+        before = self._oom_kills
+        now = await asyncio.to_thread(self._memory.oom_kills) if killed else None
+        if before is not None and now is not None and now > before:
+            return ErrorCode.OUT_OF_MEMORY
+        return ErrorCode.AGENT_CRASHED
 
     def _crash(self) -> str:
         status = self._transport.returncode

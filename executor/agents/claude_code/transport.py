@@ -140,10 +140,10 @@ class ProcessTransport(Transport):
             raise CLIConnectionError("the process is gone") from exc
 
     def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """What the process writes, message by message; never ends by itself.
+        """What the process writes, message by message; ends when the process does while idle.
 
         Raises:
-            ProcessError: The process ended, with whatever status: nobody has asked it to.
+            ProcessError: The process ended while it was busy, with whatever status.
             CLIJSONDecodeError: It wrote a line that is broken or beyond the limit.
         """
         return self._read_messages()
@@ -166,6 +166,8 @@ class ProcessTransport(Transport):
                 except ValueError as exc:
                     raise CLIJSONDecodeError("a broken message", exc) from exc
         status = await process.wait()
+        if not self.busy:
+            return  # it died idle, or was asked to: nobody waits for an answer
         raise ProcessError(describe_status(status), exit_code=status)
 
     async def _read_stderr(self) -> None:

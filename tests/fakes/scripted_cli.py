@@ -7,14 +7,17 @@ prompt: see :func:`script`. Any other prompt gets a short answer.
 
 The module is the program as well: :func:`install` copies it, so it may import the standard library
 only. What is unrealistic: no hooks, no permission is asked for the command, a question denied is a
-question answered, and any id can be resumed.
+question answered, and any id can be resumed. On Linux a turn fails while another one is under way in
+the same folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -153,6 +156,17 @@ class _Program:
                     return
 
     def _turn(self, prompt: dict[str, Any]) -> None:
+        with socket.socket(socket.AF_UNIX) as alone:
+            try:
+                if sys.platform == "linux":  # a name without a file, free again after any death
+                    folder = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()
+                    alone.bind(f"\0{MODEL} {folder}")
+            except OSError:
+                self._result(prompt, 0, error="two agents work in this folder at once")
+            else:
+                self._take_turn(prompt)
+
+    def _take_turn(self, prompt: dict[str, Any]) -> None:
         began = time.monotonic()
         self.interrupted = False
         self.wanted = wanted = _wanted(prompt["message"]["content"])
@@ -181,12 +195,19 @@ class _Program:
                 self._tool_result(use["id"])
             self._message(text[half:], size)
         took_ms = int((time.monotonic() - began) * 1000)
+        self._result(prompt, took_ms, text=text)
+
+    def _result(
+        self, prompt: dict[str, Any], took_ms: int, *, text: str = "", error: str | None = None
+    ) -> None:
+        failed = self.interrupted or error is not None
         self._say(
             {
                 "type": "result",
-                "subtype": "error_during_execution" if self.interrupted else "success",
-                "is_error": self.interrupted,
-                "result": None if self.interrupted else text,
+                "subtype": "error_during_execution" if failed else "success",
+                "is_error": failed,
+                "result": None if failed else text,
+                "errors": [error] if error is not None else None,
                 "terminal_reason": "aborted_streaming" if self.interrupted else "completed",
                 "duration_ms": took_ms,
                 "duration_api_ms": took_ms,

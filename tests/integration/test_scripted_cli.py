@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ async def test_a_deaf_and_stubborn_one_is_ended_all_the_same(
     assert [note["what"] for note in told] == ["started", "child", "child", "interrupt"]
     left = [psutil.Process(pid) for note in told if psutil.pid_exists(pid := note["pid"])]
     assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names without a file")
+async def test_two_turns_in_one_folder_are_told(jobs: JobMaker, agent: ClaudeCodeAgent) -> None:
+    job = jobs.job()
+    async with opened(job, agent) as first, opened(job, agent) as second:
+        spoken = asyncio.Event()
+        endless = script("word " * 1000, pieces=1000, pause_s=0.01)
+        turn = asyncio.create_task(take_turn(first, endless, spoken=spoken))
+        async with asyncio.timeout(20):
+            await spoken.wait()
+            refused = await take_turn(second)
+            await first.interrupt()
+            await turn
+            assert refused.end.error is not None and "two agents" in refused.end.error
+            assert (await take_turn(second)).end.result == ANSWER
 
 
 def notes(diary: Path) -> list[dict[str, Any]]:

@@ -260,10 +260,8 @@ def _saying(name: str, text: str) -> tuple[Scenario, Step]:
 
 
 def _error_response(error: ApiError) -> web.Response:
-    seconds = error.retry_after_s
-    headers = {} if seconds is None else {"retry-after": f"{seconds:g}"}
     return web.json_response(
-        error_body(error.kind, str(error)), status=error.status, headers=headers
+        error_body(error.kind, str(error)), status=error.status, headers=error.headers
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 from scripts.scripted_request import Conversation
@@ -58,14 +58,14 @@ class ApiError(Exception):
 
     Attributes:
         status: The HTTP status while nothing was sent; a running stream has none to give.
-        retry_after_s: Seconds for the ``retry-after`` header; ``None`` leaves it out.
+        headers: Further headers of the response.
     """
 
     def __init__(
-        self, status: int, kind: str, message: str, retry_after_s: float | None = None
+        self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.kind, self.retry_after_s = status, kind, retry_after_s
+        self.status, self.kind, self.headers = status, kind, dict(headers or {})
 
 
 class StepGate:
@@ -176,7 +176,7 @@ async def _fail(fault: Fault) -> None:
         case HttpError(http_error=status):
             kind = ERROR_TYPES.get(status, "api_error")
             text = fault.message or DEFAULT_MESSAGES[kind]
-            raise ApiError(status, kind, text, fault.retry_after_s)
+            raise ApiError(status, kind, text, _headers(fault))
         case StreamError(stream_error=kind):
             status = next((s for s, k in ERROR_TYPES.items() if k == kind), 500)
             raise ApiError(status, kind, fault.message or DEFAULT_MESSAGES[kind])
@@ -186,3 +186,9 @@ async def _fail(fault: Fault) -> None:
             await asyncio.Event().wait()
         case _:
             assert_never(fault)
+
+
+def _headers(fault: HttpError) -> dict[str, str]:
+    if fault.retry_after_s is None:
+        return fault.headers
+    return {**fault.headers, "retry-after": f"{fault.retry_after_s:g}"}

@@ -40,7 +40,7 @@ each delta of text or thinking).
 ``{"pause_s": 0.5}``                                  wait
 ``{"gate": "name"}``                                  wait until a test releases the gate
 ``{"http_error": 529, "message": "…",                 an error response; only before anything was
-"retry_after_s": 1, "times": 2}``                     streamed
+"retry_after_s": 1, "headers": {…}, "times": 2}``     streamed
 ``{"stream_error": "overloaded_error",                an ``error`` event in the running stream
 "message": "…", "times": 1}``
 ``{"cut": true, "times": 1}``                         the connection is cut
@@ -128,6 +128,7 @@ class HttpError(_Part):
     http_error: int = Field(ge=400, le=599)
     message: str | None = None
     retry_after_s: NonNegativeFloat | None = None
+    headers: dict[str, str] = {}
     times: PositiveInt | None = None
 
 

@@ -69,4 +69,7 @@ class FakeLinux:
     def _write(self, name: str, text: str) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        # At once, as the real ones are: whoever reads meanwhile must not find it empty.
+        unfinished = path.with_name(f".{path.name}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)

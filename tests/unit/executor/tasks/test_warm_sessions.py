@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
-from executor.agents.protocol import TurnEnd
+from executor.agents.protocol import Ask, TurnEnd
+from executor.memory import Memory, MemoryPressure, SystemMemory
 from executor.tasks.warm_sessions import WarmSessions
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
+from tests.fakes.memory import GIB, FakeLinux
 
 
 class Session:
@@ -24,7 +27,7 @@ class Session:
         self.may_close.set()
         self.closed = asyncio.Event()
 
-    def turn(self, request: ExecutionRequest) -> AsyncGenerator[AgentEvent | TurnEnd]:
+    def turn(self, request: ExecutionRequest, ask: Ask) -> AsyncGenerator[AgentEvent | TurnEnd]:
         raise AssertionError("no turn is taken here")
 
     async def interrupt(self) -> None:
@@ -129,3 +132,111 @@ async def test_closing_ends_all() -> None:
     assert sessions[0].closed.is_set()
     await warm.close()
     assert all(session.closed.is_set() for session in sessions)
+
+
+async def test_one_that_comes_back_after_all_were_ended_is_ended_too() -> None:
+    warm = WarmSessions(limit=3, idle_s=60)
+    await warm.close()
+    session = Session()
+    await warm.park("7", session, "f")
+    assert session.closed.is_set()
+
+
+async def test_sessions_that_come_back_at_once_do_not_exceed_the_limit() -> None:
+    warm = WarmSessions(limit=2, idle_s=60)
+    sessions = [Session() for _ in range(6)]
+    await asyncio.gather(*(warm.park(str(n), session, "f") for n, session in enumerate(sessions)))
+    await asyncio.gather(*(session.closed.wait() for session in sessions[:4]))
+    assert not any(session.closed.is_set() for session in sessions[4:])
+    await warm.close()
+
+
+async def test_an_idle_session_that_dies_is_forgotten_without_being_asked_for() -> None:
+    warm = WarmSessions(limit=2, idle_s=60, check_interval_s=0.001)
+    dead, living = Session(), Session()
+    await warm.park("7", dead, "f")
+    await warm.park("8", living, "f")
+    dead.alive = False
+    await asyncio.wait_for(dead.closed.wait(), 5)
+    assert await warm.take("8", "f") is living
+    await warm.close()
+
+
+class Watched(SystemMemory):
+    """Says when it is looked at."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.loop = asyncio.get_running_loop()
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+
+    def read(self) -> list[Memory]:
+        found = super().read()
+        self.loop.call_soon_threadsafe(self.looks.put_nowait, None)
+        return found
+
+
+async def test_all_are_ended_when_memory_gets_short(tmp_path: Path) -> None:
+    linux = FakeLinux(tmp_path)
+    memory = Watched(tmp_path)
+    warm = WarmSessions(limit=3, idle_s=60, pressure=MemoryPressure(memory), check_interval_s=0.001)
+    sessions = [Session() for _ in range(3)]
+    for number, session in enumerate(sessions):
+        await warm.park(str(number), session, "f")
+    await asyncio.wait_for(memory.looks.get(), 5)
+    assert not any(session.closed.is_set() for session in sessions)
+    await asyncio.to_thread(linux.machine, available=GIB // 2, total=32 * GIB)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(session.closed.wait() for session in sessions))
+    assert await warm.take("2", "f") is None
+    await warm.close()
+
+
+async def test_none_is_kept_until_there_is_clearly_enough_again(tmp_path: Path) -> None:
+    linux = FakeLinux(tmp_path)
+    linux.machine(available=GIB // 2, total=32 * GIB)
+    warm = WarmSessions(
+        limit=3,
+        idle_s=60,
+        pressure=MemoryPressure(SystemMemory(tmp_path)),
+        check_interval_s=0.001,
+    )
+    for available in (GIB // 2, GIB * 3 // 2):
+        await asyncio.to_thread(linux.machine, available=available, total=32 * GIB)
+        session = Session()
+        await warm.park("7", session, "f")
+        await asyncio.wait_for(session.closed.wait(), 5)
+    await asyncio.to_thread(linux.machine, available=3 * GIB, total=32 * GIB)
+    while True:  # what was found before counts until somebody looks again
+        session = Session()
+        await warm.park("7", session, "f")
+        if not session.closed.is_set():
+            break
+        await asyncio.sleep(0)
+    assert await warm.take("7", "f") is session
+    await warm.close()
+
+
+async def test_nobody_looks_at_the_memory_while_nothing_is_kept(tmp_path: Path) -> None:
+    FakeLinux(tmp_path)
+    memory = Watched(tmp_path)
+    warm = WarmSessions(limit=3, idle_s=60, pressure=MemoryPressure(memory), check_interval_s=0.001)
+    before = asyncio.all_tasks()
+    await warm.park("7", Session(), "f")
+    (watching,) = asyncio.all_tasks() - before
+    await asyncio.wait_for(memory.looks.get(), 5)
+    assert await warm.take("7", "f") is not None
+    await asyncio.wait_for(watching, 5)
+
+
+async def test_what_is_closed_while_the_memory_is_looked_at_stays_closed(tmp_path: Path) -> None:
+    FakeLinux(tmp_path)
+    warm = WarmSessions(limit=3, idle_s=60, pressure=MemoryPressure(SystemMemory(tmp_path)))
+    session = Session()
+    parking = asyncio.create_task(warm.park("7", session, "f"))
+    await asyncio.sleep(0)
+    await warm.close_session("7")
+    await parking
+    assert session.closed.is_set()
+    assert await warm.take("7", "f") is None
+    await warm.close()

@@ -100,8 +100,9 @@ async def test_the_agents_process_has_exactly_the_variables_it_may_have(tmp_path
     given = {
         "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "x", "GITHUB_TOKEN": "x", "LD_PRELOAD": "",
         "NPM_TOKEN": "x", "OPENAI_API_KEY": "x", "PYTHONPATH": "", "LOG_LEVEL": "DEBUG",
-        "LC_TIME": "C", "TZ": "UTC", "NO_PROXY": "*", "SSL_CERT_DIR": "/etc/ssl/certs",
-        "GIT_AUTHOR_NAME": "me", "ANTHROPIC_API_KEY": "sk-of-the-executor",
+        "LANG": "C.UTF-8", "LC_TIME": "C", "TZ": "UTC", "NO_PROXY": "*",
+        "SSL_CERT_DIR": "/etc/ssl/certs", "GIT_AUTHOR_NAME": "me",
+        "ANTHROPIC_API_KEY": "sk-of-the-executor",
     }  # fmt: skip
     may = {"PATH", "HOME", "LANG", "LC_ALL", "LC_TIME", "TZ", "NO_PROXY", "SSL_CERT_DIR"}
     inherited = {"GIT_AUTHOR_NAME", "GIT_CONFIG_NOSYSTEM"} | {

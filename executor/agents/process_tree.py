@@ -57,6 +57,33 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
+def tools_cpu_s(pid: int, mark: str) -> float:
+    """CPU seconds of everything below *pid* and of daemons with *mark*; 0 when *pid* is gone.
+
+    What has ended counts through whoever waited for it, *pid* included, whose own time does not
+    count. Daemons are seen as far as this process has adopted them.
+    """
+    try:
+        agent = psutil.Process(pid)
+        waited_for = agent.cpu_times()
+    except psutil.Error:
+        return 0.0
+    seconds = waited_for.children_user + waited_for.children_system
+    adopted = [child for child in _children() if child.pid != pid and _carries(child, mark)]
+    for root in (agent, *adopted):
+        for process in (*descendants(root.pid), *(() if root is agent else (root,))):
+            with suppress(psutil.Error):
+                seconds += sum(process.cpu_times()[:4])
+    return seconds
+
+
+def _children() -> list[psutil.Process]:
+    try:
+        return psutil.Process().children()
+    except psutil.Error:
+        return []
+
+
 async def end(processes: Iterable[psutil.Process], mark: str, *, grace_s: float) -> None:
     """End *processes* and all that carry *mark*: SIGTERM, after *grace_s* seconds SIGKILL.
 

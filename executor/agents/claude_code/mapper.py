@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from claude_agent_sdk import (
@@ -20,10 +22,17 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from executor.agents.claude_code.verdict import interrupted, read_result, refused_login
+from executor.agents.claude_code.limits import reset_time
+from executor.agents.claude_code.verdict import (
+    interrupted,
+    put_off,
+    read_result,
+    refused_login,
+)
 from executor.agents.protocol import TurnEnd
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, Source
+from shared.status import ErrorCode
 
 logger = get_logger("claude_code")
 
@@ -35,6 +44,10 @@ SYNTHETIC_MODEL: Final = "<synthetic>"
 
 MAX_LOGIN_REFUSALS: Final = 3
 """After so many the turn is stopped; the CLI would go on trying for three minutes."""
+
+MAX_RETRY_PAUSE_S: Final = 60.0
+"""A longer one is not left to the CLI, which would keep its memory. Its own longest is 45 s; the
+API may ask for any."""
 
 _SUBAGENT_TOOLS: Final = frozenset({"Agent", "Task"})
 
@@ -57,9 +70,12 @@ class TurnMapper:
     Args:
         main: The source of what the agent itself says.
         cost_before: ``total_cost_usd`` of the process before this turn; the CLI counts on.
+        now: The time in seconds since the epoch.
     """
 
-    def __init__(self, main: Source, *, cost_before: float = 0.0) -> None:
+    def __init__(
+        self, main: Source, *, cost_before: float = 0.0, now: Callable[[], float] = time.time
+    ) -> None:
         self._main = main
         self._cost_before = cost_before
         self._chats: dict[str | None, _Chat] = {}
@@ -70,15 +86,30 @@ class TurnMapper:
         self.session_id: str | None = None
         self.cost = cost_before
         self._refusals = 0
+        self._now = now
+        self._last_pause_s = 0.0
+        """The CLI's last pause before it asked again what it asks now."""
+        self._resets_at: float | None = None
+        self.retry_in_s = 0.0
+        """For how long the CLI waits before it asks the API again; 0: it does not wait."""
         self.end: TurnEnd | None = None
 
     @property
-    def login_refused(self) -> bool:
-        """Whether the API has refused the credentials so often that the turn should be stopped."""
+    def gives_up(self) -> bool:
+        """Whether the turn should be stopped, since it would only try again and again."""
+        return self._login_refused or self._put_off
+
+    @property
+    def _login_refused(self) -> bool:
         return self._refusals >= MAX_LOGIN_REFUSALS
+
+    @property
+    def _put_off(self) -> bool:
+        return self._last_pause_s > MAX_RETRY_PAUSE_S
 
     def map(self, message: Message) -> list[AgentEvent]:
         """What *message* means; empty for what has no meaning here."""
+        self.retry_in_s = 0.0
         events = self._session(message)
         if isinstance(message, StreamEvent):
             events += self._stream(message)
@@ -124,6 +155,7 @@ class TurnMapper:
         event, parent = message.event, message.parent_tool_use_id
         match event.get("type"):
             case "message_start":
+                self._last_pause_s = 0.0
                 return self._start(parent, event.get("message", {}).get("model"))
             case "content_block_start" if parent in self._chats:
                 self._chats[parent].streamed = ""
@@ -239,10 +271,11 @@ class TurnMapper:
         status = data.get("error_status")
         if data.get("error") == "authentication_failed":
             self._refusals += 1
+        self.retry_in_s = self._last_pause_s = (data.get("retry_delay_ms") or 0) / 1000
         reason = f"HTTP {status}" if status else "no connection"
         text = (
             f"the API does not answer ({reason}); attempt {data.get('attempt')} of "
-            f"{data.get('max_retries')} follows in {(data.get('retry_delay_ms') or 0) / 1000:.1f} s"
+            f"{data.get('max_retries')} follows in {self.retry_in_s:.1f} s"
         )
         return [AgentEvent(EventType.WARNING, {"message": text})]
 
@@ -250,6 +283,8 @@ class TurnMapper:
         info = message.rate_limit_info
         if info.status == "allowed":
             return []
+        if info.status == "rejected":
+            self._resets_at = info.resets_at
         state = "is used up" if info.status == "rejected" else "is nearly used up"
         text = f"the usage limit of this login ({info.rate_limit_type or 'unknown'}) {state}"
         return [AgentEvent(EventType.WARNING, {"message": text})]
@@ -263,9 +298,19 @@ class TurnMapper:
             model=self._model,
             cost_usd=max(0.0, self.cost - self._cost_before),
         )
-        if self.login_refused and interrupted(end):
+        if interrupted(end) and self._login_refused:
             end = refused_login(end.statistics)
+        elif interrupted(end) and self._put_off:
+            end = put_off(self._last_pause_s, end.statistics)
+        if end.error_code == ErrorCode.RATE_LIMITED:
+            end = replace(end, retry_at=self._retry_at(end.error or ""))
         return self.finish(end)
+
+    def _retry_at(self, words: str) -> float | None:
+        """When the limit is lifted: as the API told it, or the CLI, or its own last guess."""
+        now = self._now()
+        told = self._resets_at or reset_time(words, now)
+        return told or (now + self._last_pause_s if self._last_pause_s else None)
 
     def _source(self, parent: str | None) -> Source:
         if parent is None:

@@ -131,6 +131,7 @@ class ClaudeSession:
         self._transport = ProcessTransport(options, env, files.folder)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
+        self._silent_until = 0.0
         self._ask: Ask | None = None
         """Whom the agent asks: the user of the turn in progress."""
         self._interrupted = False
@@ -153,6 +154,20 @@ class ClaudeSession:
     def alive(self) -> bool:
         """Whether the CLI's process lives."""
         return self._transport.pid is not None
+
+    @property
+    def heard(self) -> int:
+        """How many messages have come from the CLI, those included that mean nothing here."""
+        return self._transport.heard
+
+    @property
+    def silent_until(self) -> float:
+        """When the CLI will ask the API again, by the event loop's clock; 0.0 at first."""
+        return self._silent_until
+
+    def tools_cpu_s(self) -> float:
+        """CPU seconds of what the CLI has started. Blocks."""
+        return self._transport.tools_cpu_s()
 
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
@@ -200,8 +215,9 @@ class ClaudeSession:
                 self._session_id = mapper.session_id or self._session_id
                 if mapper.end is not None:
                     break
+                self._silent_until = asyncio.get_running_loop().time() + mapper.retry_in_s
                 # The first interrupt may have come before the CLI had begun.
-                if mapper.login_refused or (self._interrupted and _begins_turn(message)):
+                if mapper.gives_up or (self._interrupted and _begins_turn(message)):
                     self._stop_turn()
         except ClaudeSDKError as exc:
             logger.warning("claude ended within a turn: %s", exc)

@@ -74,6 +74,8 @@ class ProcessTransport(Transport):
         self._closing: asyncio.Task[None] | None = None
         self.busy = True
         """Whether it starts or a turn is under way: then it does not end at the end of input."""
+        self.heard = 0
+        """How many messages have come, of whatever kind."""
         self.stderr_tail: deque[str] = deque(maxlen=_STDERR_LINES)
 
     @property
@@ -161,6 +163,7 @@ class ProcessTransport(Transport):
                 break
             # Some builds write notes of their own between the messages.
             if line.lstrip().startswith(b"{"):
+                self.heard += 1
                 try:
                     yield json.loads(line)
                 except ValueError as exc:
@@ -195,6 +198,11 @@ class ProcessTransport(Transport):
     def is_ready(self) -> bool:
         """Whether the process lives."""
         return self.pid is not None
+
+    def tools_cpu_s(self) -> float:
+        """See :meth:`executor.agents.protocol.AgentSession.tools_cpu_s`. Blocks."""
+        pid = self.pid
+        return process_tree.tools_cpu_s(pid, self._mark) if pid is not None else 0.0
 
     def kill(self) -> None:
         """End the process at once; what it started is left to :meth:`close`."""

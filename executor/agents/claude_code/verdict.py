@@ -17,7 +17,7 @@ _LOGIN_HINT: Final = (
     "executor, or log in with `claude` on its machine"
 )
 _LOGIN_WORDS: Final = ("not logged in", "invalid api key", "please run /login")
-_LIMIT_WORDS: Final = ("usage limit", "limit reached", "rate limit")
+_LIMIT_WORDS: Final = ("usage limit", "limit reached", "rate limit", "you've hit your")
 _API_REASONS: Final = frozenset({"api_error", "prompt_too_long", "image_error"})
 
 
@@ -66,6 +66,15 @@ def refused_login(statistics: Mapping[str, Any]) -> TurnEnd:
     return TurnEnd(
         error=f"Failed to authenticate: the API refuses the credentials ({_LOGIN_HINT})",
         error_code=ErrorCode.AUTH_ERROR,
+        statistics=statistics,
+    )
+
+
+def put_off(pause_s: float, statistics: Mapping[str, Any]) -> TurnEnd:
+    """The end of a turn whose API wants to be asked again only after *pause_s* seconds."""
+    return TurnEnd(
+        error=f"the API does not want to be asked again before {pause_s:.0f} s have passed",
+        error_code=ErrorCode.RATE_LIMITED,
         statistics=statistics,
     )
 

@@ -235,11 +235,58 @@ def test_a_turn_stopped_for_refused_credentials_says_so() -> None:
     retry = {"error": "authentication_failed", "error_status": 401}
     mapper = TurnMapper(MAIN)
     for _ in range(3):
-        assert not mapper.login_refused
+        assert not mapper.gives_up
         mapper.map(SystemMessage("api_retry", retry))
-    assert mapper.login_refused
+    assert mapper.gives_up
     mapper.map(
         result(is_error=True, subtype="error_during_execution", terminal_reason="aborted_streaming")
     )
     assert mapper.end is not None
     assert mapper.end.error_code == ErrorCode.AUTH_ERROR
+
+
+def limited(**fields: Any) -> ResultMessage:
+    refused = {"is_error": True, "result": "Slow down", "api_error_status": 429}
+    return result(**(refused | fields))
+
+
+def retry(delay_ms: int) -> SystemMessage:
+    return SystemMessage("api_retry", {"retry_delay_ms": delay_ms, "error_status": 429})
+
+
+def limited_until(*messages: Message) -> float | None:
+    """When a limit is lifted, by these messages, in seconds from now."""
+    mapper = TurnMapper(MAIN, now=lambda: 1_795_264_500.0)
+    for message in messages:
+        mapper.map(message)
+    assert mapper.end is not None
+    assert mapper.end.error_code == ErrorCode.RATE_LIMITED
+    return None if mapper.end.retry_at is None else mapper.end.retry_at - 1_795_264_500.0
+
+
+def test_the_end_at_a_limit_says_when_it_is_lifted() -> None:
+    rejected = RateLimitEvent(RateLimitInfo("rejected", resets_at=1_795_268_100), "u", "s")
+    words = "You've hit your limit · resets 1:35pm (UTC)"
+    assert limited_until(rejected, limited()) == 3600
+    assert limited_until(limited(result=words)) == 3600
+    assert limited_until(retry(3000), limited()) == 3
+    assert limited_until(retry(3000), start(), limited()) is None  # that pause led to an answer
+    assert limited_until(limited()) is None
+
+
+def test_the_pause_before_a_retry_is_known_while_it_lasts() -> None:
+    mapper = TurnMapper(MAIN)
+    mapper.map(retry(35_000))
+    assert (mapper.retry_in_s, mapper.gives_up) == (35, False)
+    mapper.map(start())
+    assert mapper.retry_in_s == 0
+
+
+def test_a_pause_beyond_all_measure_ends_the_turn_at_the_limit() -> None:
+    aborted = result(
+        is_error=True, subtype="error_during_execution", terminal_reason="aborted_streaming"
+    )
+    assert limited_until(retry(3_600_000), aborted) == 3600
+    mapper = TurnMapper(MAIN)
+    mapper.map(retry(3_600_000))
+    assert mapper.gives_up

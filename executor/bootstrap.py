@@ -17,6 +17,7 @@ from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
 from executor.home_lock import HomeLock
 from executor.memory import MemoryPressure, SystemMemory
+from executor.modes.local.backend_url import BackendUrl
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.identity import BackendMemory, describe_host, load_executor_id
@@ -41,7 +42,7 @@ from shared.logging import get_logger
 from shared.private_files import empty_directory, make_private_directory
 from shared.protocol.events import RunKey
 from shared.protocol.execution import Isolation
-from shared.protocol.local import Register
+from shared.protocol.local import Feature, Register
 from shared.redaction import Redactor
 from shared.version import __version__
 
@@ -109,6 +110,7 @@ async def _run(
     def superseded(key: RunKey) -> None:
         supervisor.supersede(key)
 
+    remembered = memory.features(str(BackendUrl.parse(settings.backend_url))) or frozenset()
     outbox = await Outbox.open(state, on_superseded=superseded)
     reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(
@@ -118,6 +120,7 @@ async def _run(
         max_concurrent=settings.max_concurrent_tasks,
         queue_limit=settings.queue_limit,
         timeout_s=settings.task_timeout_s,
+        redispatches=Feature.REDISPATCH in remembered,
     )
     supervisor.restore(await state.runs())
     state.on_disk_trouble(supervisor.disk_trouble)

@@ -45,11 +45,14 @@ class RedispatchClock:
         self._wait_s = wait_s
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     def connected(self, *, redispatches: bool) -> None:
         """A backend has registered this executor."""
         if not redispatches:
             self._give_up("this backend does not continue runs")
+            return
+        if self._stopped:
             return
         loop = asyncio.get_running_loop()
         self._since = loop.time()
@@ -62,6 +65,11 @@ class RedispatchClock:
             self._timer = None
             passed = asyncio.get_running_loop().time() - self._since
             self._left_s = max(0.0, self._left_s - passed)
+
+    def stop(self) -> None:
+        """Count no more: this process takes no run up, a later one may."""
+        self.disconnected()
+        self._stopped = True
 
     def _over(self) -> None:
         self._timer, self._left_s = None, 0.0

@@ -25,6 +25,10 @@ class Reporter(Protocol):
         """Go on with a reopened run."""
         ...
 
+    def park(self, key: RunKey) -> None:
+        """Tell at once what is held back of a run that stops here without a verdict."""
+        ...
+
     def report(self, run: RunRef, event: AgentEvent) -> int:
         """Tell one event; returns the number of the run's last one so far.
 

@@ -76,16 +76,17 @@ class RunExecution:
         self._stop()
 
     def fail(self, error: RunError) -> None:
-        """End its processes now; the verdict is *error*."""
-        self._failure = error
+        """End its processes now; the verdict is *error*, unless it is being stopped already."""
+        self._failure = self._failure or error
         self._task.cancel()
 
     def park(self) -> None:
         """End its processes now, without a verdict: a later process goes on with it.
 
-        A cancel that comes before they have ended still counts.
+        A run that is being stopped ends with its verdict, also when the cancel comes only while
+        the processes end.
         """
-        self._parked = not self._cancelled
+        self._parked = not self._cancelled and self._failure is None
         self._task.cancel()
 
     async def _carry_out(self) -> None:

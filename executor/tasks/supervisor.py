@@ -24,6 +24,7 @@ from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
 from executor.tasks.run_handler import RunHandler
+from executor.tasks.slots import Slots
 from executor.tasks.verdicts import cancelled, failed, internal
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
@@ -68,6 +69,7 @@ class Supervisor:
         timeout_s: float,
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
         redispatch_wait_s: float = redispatch.WAIT_S,
+        redispatches: bool = False,
     ) -> None:
         """Take the parts.
 
@@ -80,24 +82,20 @@ class Supervisor:
             timeout_s: Bounds a run that names no limit of its own, from its start.
             interrupt_grace_s: See :data:`executor.tasks.run_execution.INTERRUPT_GRACE_S`.
             redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
+            redispatches: Whether the backend has been one that continues runs; it says so again
+                whenever it registers this executor.
         """
         self._handler = handler
         self._reporter = reporter
         self._records = records
-        self._max_concurrent = max_concurrent
-        self._queue_limit = queue_limit
         self._timeout_s = timeout_s
         self._interrupt_grace_s = interrupt_grace_s
         self._known = KnownRuns()
-        self._queue: dict[AcceptedRun, ExecutionRequest] = {}
-        """Who waits, in order. Nothing else keeps requests: they hold secrets and attachments."""
-        self._running: dict[str, AcceptedRun] = {}
-        """By session: at most one run each, superseded ones that are still ending included."""
+        self._slots = Slots(self._known, limit=max_concurrent, queue_limit=queue_limit)
         self._early_cancels = EarlyCancels()
         self._redispatch = RedispatchClock(self._give_up_left, wait_s=redispatch_wait_s)
         self._disk = DiskPause()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._redispatches = redispatches
         self.draining = False
 
     # --- What the wire asks ---------------------------------------------------------------------
@@ -122,9 +120,7 @@ class Supervisor:
         if self._disk.trouble is not None:
             raise Refusal(ErrorCode.BUSY, self._disk.trouble, reason="disk")
         self._handler.check(request)
-        waits = self.free_slots == 0 or request.run.session in self._running
-        if waits and len(self._queue) >= self._queue_limit:
-            raise Refusal(ErrorCode.BUSY, "the queue is full", reason="slots")
+        self._slots.check(request.run.session)
         for entry in older:
             self.supersede(entry.key)
         return self._admit(request)
@@ -136,7 +132,7 @@ class Supervisor:
         else:
             entries = self._known.of_subtask(cancel.subtask_id)
         live = [entry for entry in entries if not entry.finished]
-        for entry in live:
+        for entry in reversed(live):  # none begins because the one before it has ended
             self._cancel(entry, cancel.reason)
         if live:
             return "cancelling"
@@ -174,15 +170,12 @@ class Supervisor:
 
     def running_task_ids(self) -> list[int | str]:
         """The sessions that have a run in progress."""
-        return [entry.ref.task_id for entry in self._running.values()]
+        return [entry.ref.task_id for entry in self._slots.running]
 
     @property
     def free_slots(self) -> int:
         """How many more runs could start at once."""
-        if self._disk.trouble is not None:
-            return 0
-        # Whoever waits while there is a free slot waits for its own session.
-        return max(0, self._max_concurrent - len(self._running))
+        return 0 if self.draining or self._disk.trouble is not None else self._slots.free
 
     def reports(self) -> list[RunReport]:
         """Every run that the backend may not have heard the end of."""
@@ -218,6 +211,7 @@ class Supervisor:
 
     def connected(self, *, redispatches: bool) -> None:
         """A backend has registered this executor; *redispatches*: it continues its runs."""
+        self._redispatches = redispatches
         self._redispatch.connected(redispatches=redispatches)
 
     def disconnected(self) -> None:
@@ -231,8 +225,7 @@ class Supervisor:
         resumed = entry.left == "interrupted"
         entry.left = None
         self._reporter.resume(request)
-        self._idle.clear()
-        self._queue[entry] = redispatch.continued(request, entry.sdk_session_id)
+        self._slots.wait_for(entry, redispatch.continued(request, entry.sdk_session_id))
         self._start_next()
         return Submission(resumed=resumed)
 
@@ -246,43 +239,61 @@ class Supervisor:
 
     def disk_trouble(self, reason: str | None) -> None:
         """Stand still while what runs tell cannot be written down; ``None``: go on."""
-        self._disk.changed(reason, self._running.values())
+        self._disk.changed(reason, self._slots.running)
         self._start_next()
 
     # --- Stopping -------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Refuse new runs from now on; those accepted go on."""
+        """Take nothing new from now on; runs in progress go on.
+
+        Those that wait are parked, when the backend will send them again.
+        """
         self.draining = True
+        self._redispatch.stop()
+        if self._redispatches:
+            for entry in self._slots.waiting:
+                self._park(entry)
 
     async def drain(self, grace_s: float) -> None:
-        """Stop accepting, let runs finish for *grace_s* seconds, end the rest; none is left."""
+        """Stop accepting, let runs finish for *grace_s* seconds, and end what is left of them.
+
+        That is parked: it has no verdict and stays written down, so that a later process can go on
+        with it. When the backend will not send it again, it fails.
+        """
         self.stop_accepting()
         try:
             async with asyncio.timeout(grace_s):
-                await self._idle.wait()
+                await self._slots.wait_idle()
         except TimeoutError:
             await self._end_all()
 
     async def close(self) -> None:
-        """End every run now, with a verdict, and every warm process."""
+        """End every run now, as :meth:`drain` does at its end, and every warm process."""
         self.stop_accepting()
         await self._end_all()
         await self._handler.close()
 
     async def _end_all(self) -> None:
-        unstarted = RunError(
-            ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run began"
-        )
-        for entry in list(self._queue):
+        error = "the executor stopped before the run {}, and this backend does not continue runs"
+        for entry in self._slots.waiting:
+            unstarted = RunError(ErrorCode.EXECUTOR_RESTARTED, error.format("began"))
             self._end_unstarted(entry, failed(unstarted))
-        unfinished = RunError(
-            ErrorCode.EXECUTOR_RESTARTED, "the executor stopped before the run had finished"
-        )
-        for entry in list(self._running.values()):
-            if entry.execution is not None:
+        for entry in self._slots.running:
+            if entry.execution is not None and self._redispatches:
+                entry.execution.park()
+            elif entry.execution is not None:
+                unfinished = RunError(ErrorCode.EXECUTOR_RESTARTED, error.format("had finished"))
                 entry.execution.fail(unfinished)
-        await self._idle.wait()
+        await self._slots.wait_idle()
+
+    def _park(self, entry: AcceptedRun) -> None:
+        """Keep a run as it stands, for a later process."""
+        self._reporter.park(entry.key)
+        entry.execution = None
+        entry.left = "interrupted" if self._reporter.last_seq(entry.key) else "queued"
+        self._slots.leave(entry)
+        logger.info("the run is kept for the next start: %s", entry.left, **entry.names)
 
     # --- Inside ---------------------------------------------------------------------------------
 
@@ -293,27 +304,19 @@ class Supervisor:
     def _admit(self, request: ExecutionRequest) -> Submission:
         entry = AcceptedRun(request.run, written=self._records.accept(request.run))
         self._known.add(entry)
-        self._idle.clear()
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
         if early is not None:
             self._end_unstarted(entry, cancelled(early.reason))
         else:
-            self._queue[entry] = request
+            self._slots.wait_for(entry, request)
             self._start_next()
         return Submission(acceptance=entry.written)
 
     def _start_next(self) -> None:
-        """Start what may start: first come first served, one run of a session at a time."""
-        while (entry := self._next()) is not None:
-            self._start(entry, self._queue.pop(entry))
-        if not self._running and not self._queue:
-            self._idle.set()
-
-    def _next(self) -> AcceptedRun | None:
-        if self._disk.trouble is not None or len(self._running) >= self._max_concurrent:
-            return None
-        return next((e for e in self._queue if e.ref.session not in self._running), None)
+        """Start what may start."""
+        while self._disk.trouble is None and (next_one := self._slots.take()) is not None:
+            self._start(*next_one)
 
     def _start(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
         try:
@@ -323,7 +326,6 @@ class Supervisor:
             self._tell(entry, failed(internal(exc)))
             self._retire(entry)
             return
-        self._running[entry.ref.session] = entry
         entry.execution = RunExecution(
             run,
             names=entry.names,
@@ -345,18 +347,20 @@ class Supervisor:
 
     def _ended(self, entry: AcceptedRun) -> None:
         """Nothing of a started run goes on any more."""
-        del self._running[entry.ref.session]
-        self._retire(entry)
+        if entry.finished:
+            self._retire(entry)
+        else:
+            self._park(entry)
         self._start_next()
 
     def _end_unstarted(self, entry: AcceptedRun, verdict: AgentEvent) -> None:
-        self._queue.pop(entry, None)
         self._tell(entry, verdict)
         self._retire(entry)
         self._start_next()
 
     def _retire(self, entry: AcceptedRun) -> None:
         """Remember the run for repeats, and forget those of long ago."""
+        self._slots.leave(entry)
         self._known.retire(entry, now=_now())
         for key in self._known.ended_before(_now() - FINISHED_KEPT_S):
             if self._reporter.delivered(key):

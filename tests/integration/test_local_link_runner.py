@@ -3,119 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from executor.delivery.outbox import Outbox
-from executor.delivery.state import Outstanding, StateStore
-from executor.modes.local.handlers import TaskHandler
-from executor.modes.local.heartbeat import HeartbeatService, Rhythm
-from executor.modes.local.progress_reporter import ProgressReporter
-from executor.modes.local.registration import Registrar
-from executor.modes.local.runner import LocalRunner
-from executor.modes.local.websocket_client import WebSocketClient
-from executor.tasks.supervisor import Supervisor
+from executor.delivery.state import StateStore
 from shared.errors import LinkRejected
-from shared.protocol.local import LocalEvent, Register
-from shared.redaction import Redactor
+from shared.protocol.local import LocalEvent
 from tests.fakes.backend import ALL_FEATURES, TOKEN, FakeBackend, open_backend
+from tests.fakes.local_mode import DISPATCH, Harness, result
 from tests.fakes.run_handler import ScriptedRunHandler, completed, text, tool_call
 from tests.fakes.wire import open_wire
-
-DISPATCH = {"task_id": 1, "subtask_id": 2, "prompt": "go"}
-
-
-class Memory:
-    """What backends offered, kept nowhere."""
-
-    def __init__(self, known: frozenset[str] | None = None) -> None:
-        self.known = known
-
-    def features(self, _url: str) -> frozenset[str] | None:
-        return self.known
-
-    def remember(self, _url: str, features: frozenset[str]) -> None:
-        self.known = features
-
-
-class Harness:
-    """One executor in local mode, put together as the composition root does."""
-
-    def __init__(
-        self,
-        store: StateStore,
-        port: int,
-        agent: ScriptedRunHandler | None = None,
-        *,
-        token: str = TOKEN,
-        register_timeout_s: float = 10.0,
-        stuck_after_s: float = 30.0,
-        assume_delivered_after_s: float = 60.0,
-        drain_grace_s: float = 10.0,
-        known: frozenset[str] | None = None,
-    ) -> None:
-        self.agent = agent or ScriptedRunHandler()
-        self.stop = asyncio.Event()
-        self.tried = asyncio.Event()
-        """Set when the runner has asked for a pause: it knows that there is no connection."""
-        self.memory = Memory(known)
-        self.registered: list[frozenset[str]] = []
-        self.outbox = Outbox(
-            store,
-            Outstanding([], 0),
-            on_superseded=lambda key: self.supervisor.supersede(key),
-            stuck_after_s=stuck_after_s,
-            assume_delivered_after_s=assume_delivered_after_s,
-        )
-        reporter = ProgressReporter(self.outbox, Redactor(), merge_for_s=0.001)
-        self.supervisor = Supervisor(
-            self.agent, reporter, store, max_concurrent=2, queue_limit=4, timeout_s=60
-        )
-        client = WebSocketClient(f"http://127.0.0.1:{port}", SecretStr(token), connect_timeout_s=5)
-        self.runner = LocalRunner(
-            client,
-            Registrar(
-                str(client.url),
-                Register(executor_id="e-1", capabilities=["claude_code"]),
-                self.supervisor,
-                self.outbox,
-                self.memory,
-                heartbeat=Rhythm(30, 90),
-                timeout_s=register_timeout_s,
-            ),
-            self.supervisor,
-            self.outbox,
-            TaskHandler(self.supervisor, reporter),
-            HeartbeatService("e-1", self.supervisor),
-            delays=self._delays,
-            refused_delay_s=0.01,
-            drain_grace_s=drain_grace_s,
-            on_registered=self.registered.append,
-        )
-
-    def _delays(self) -> Iterator[float]:
-        for _ in itertools.count():
-            self.tried.set()
-            yield 0.001
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run until the end of the block, then stop in order."""
-        task = asyncio.create_task(self.runner.run(self.stop))
-        try:
-            yield
-            self.stop.set()
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -123,11 +24,6 @@ async def store(tmp_path: Path) -> AsyncIterator[StateStore]:
     store = await StateStore.open(tmp_path / "state.db")
     yield store
     await store.close()
-
-
-async def result(backend: FakeBackend) -> dict[str, Any]:
-    payload: dict[str, Any] = await backend.expect(LocalEvent.RESULT)
-    return payload
 
 
 # --- Connecting ---------------------------------------------------------------------------------
@@ -471,132 +367,6 @@ async def test_a_base_backend_learns_of_a_refusal_by_a_failed_result(store: Stat
         verdict = await result(backend)
     assert (verdict["status"], verdict["seq"]) == ("failed", 1)
     assert verdict["result"]["error_code"] == "unsupported_agent"
-
-
-# --- Stopping -----------------------------------------------------------------------------------
-
-
-async def test_an_idle_stop_says_goodbye_and_disconnects(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
-        harness = Harness(store, backend.port)
-        async with harness.running():
-            await backend.expect(LocalEvent.HEARTBEAT)
-        goodbye = await backend.expect(LocalEvent.UNREGISTER)
-        await backend.disconnected.wait()
-        assert (goodbye["executor_id"], goodbye["runs"]) == ("e-1", [])
-        assert harness.agent.closed
-        assert len(backend.payloads(LocalEvent.REGISTER)) == 1
-
-
-async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining(store: StateStore) -> None:
-    gate = asyncio.Event()
-    agent = ScriptedRunHandler([gate, completed("in time")])
-    backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
-    async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(store, backend.port, agent)
-        async with harness.running():
-            await backend.expect(LocalEvent.HEARTBEAT)
-            await backend.send(LocalEvent.DISPATCH, DISPATCH)
-            harness.stop.set()
-            while (await backend.expect(LocalEvent.HEARTBEAT))["status"] != "draining":
-                pass
-            refused = await backend.send(LocalEvent.DISPATCH, DISPATCH | {"subtask_id": 3})
-            assert (refused["accepted"], refused["code"]) == (False, "draining")
-            gate.set()
-            assert (await result(backend))["result"]["value"] == "in time"
-            await backend.expect(LocalEvent.UNREGISTER)
-    names = [name for name, _ in backend.log if name != LocalEvent.HEARTBEAT]
-    assert names[-2:] == [LocalEvent.RESULT, LocalEvent.UNREGISTER]
-
-
-async def test_a_stop_ends_what_does_not_finish_and_delivers_its_verdict(store: StateStore) -> None:
-    agent = ScriptedRunHandler([asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
-        async with Harness(store, backend.port, agent, drain_grace_s=0).running():
-            await backend.expect(LocalEvent.HEARTBEAT)
-            await backend.send(LocalEvent.DISPATCH, DISPATCH)
-            await agent.started.get()
-        verdict = await result(backend)
-        assert verdict["result"]["error_code"] == "executor_restarted"
-        await backend.expect(LocalEvent.UNREGISTER)
-
-
-async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged(
-    store: StateStore,
-) -> None:
-    backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
-    backend.acks_flow.clear()
-    async with asyncio.timeout(10), open_backend(backend):
-        harness = Harness(store, backend.port)
-        async with harness.running():
-            await backend.expect(LocalEvent.HEARTBEAT)
-            await backend.send(LocalEvent.DISPATCH, DISPATCH)
-            await result(backend)
-            harness.stop.set()
-            for _ in range(3):
-                while (await backend.expect(LocalEvent.HEARTBEAT))["status"] != "draining":
-                    pass
-            assert not backend.payloads(LocalEvent.UNREGISTER)
-            backend.acks_flow.set()
-            goodbye = await backend.expect(LocalEvent.UNREGISTER)
-        assert (goodbye["runs"], harness.outbox.depth) == ([], 0)
-
-
-async def test_a_stop_without_a_connection_works_at_once(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_wire(0) as wire:
-        await wire.refuse()
-        harness = Harness(store, wire.port)
-        async with harness.running():
-            await harness.tried.wait()
-        assert harness.agent.closed
-
-
-async def test_a_stop_while_connecting_works_at_once(store: StateStore) -> None:
-    async with asyncio.timeout(4), open_backend() as backend, open_wire(backend.port) as wire:
-        wire.freeze()
-        harness = Harness(store, wire.port)
-        async with harness.running():
-            await wire.taken.wait()
-        assert harness.agent.closed
-
-
-async def test_a_run_that_ends_during_a_drain_in_an_outage_is_delivered_by_the_next_link(
-    store: StateStore,
-) -> None:
-    gate = asyncio.Event()
-    agent = ScriptedRunHandler([gate, completed("late")])
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
-        harness = Harness(store, wire.port, agent)
-        async with harness.running():
-            await backend.expect(LocalEvent.HEARTBEAT)
-            await backend.send(LocalEvent.DISPATCH, DISPATCH)
-            await wire.refuse()
-            wire.cut()
-            await harness.tried.wait()
-            harness.stop.set()
-            await wire.listen()
-            await backend.expect(LocalEvent.REGISTER)
-            await backend.expect(LocalEvent.HEARTBEAT)
-            gate.set()
-            assert (await result(backend))["result"]["value"] == "late"
-
-
-async def test_cancelling_the_runner_ends_every_run_and_the_connection(store: StateStore) -> None:
-    agent = ScriptedRunHandler([asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
-        harness = Harness(store, backend.port, agent)
-        task = asyncio.create_task(harness.runner.run(harness.stop))
-        await backend.expect(LocalEvent.HEARTBEAT)
-        await backend.send(LocalEvent.DISPATCH, DISPATCH)
-        await agent.started.get()
-        harness.stop.set()
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not harness.supervisor.unfinished()
-        assert agent.closed
-        await backend.disconnected.wait()
 
 
 async def test_nothing_secret_is_logged(

@@ -1,7 +1,8 @@
 """ProgressReporter: numbers what a run tells and hands it to the outbox.
 
 The one place where AgentEvents get their ``seq``. Before that it masks secrets, merges text deltas,
-bounds every event's size, closes messages that were left open, and works out the progress bar.
+bounds every event's size, closes messages and questions that were left open, and works out the
+progress bar.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Told:
     turns: int = 0
     todos: bool = False
     open_messages: dict[str, Source | None] = field(default_factory=dict)
+    open_questions: set[str] = field(default_factory=set)
     texts: dict[str, MessageText] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
 
@@ -101,6 +103,7 @@ class ProgressReporter:
         told = _Told(record.run, self._redactor.open_run([]), task_title=None, subtask_title=None)
         told.seq, told.progress = record.last_seq, record.progress
         told.open_messages.update(record.open_messages)
+        told.open_questions.update(record.open_questions)
         self._runs[record.run.key] = told
         self._outbox.know(record.run, record.last_seq)
 
@@ -112,8 +115,9 @@ class ProgressReporter:
         told = self._runs[request.run.key]
         told.seq, told.progress = reopened.seq, reopened.progress
         told.open_messages = reopened.open_messages
+        told.open_questions = reopened.open_questions
         error = "the executor was restarted before this message was complete"
-        self._close_messages(told, error, INTERRUPTED)
+        self._close(told, error, INTERRUPTED)
 
     def report(self, run: RunRef, event: AgentEvent) -> int:
         """Take one event of an opened run; after its verdict, or when unknown, it is dropped.
@@ -132,7 +136,7 @@ class ProgressReporter:
         self._flush(told)
         if event.terminal:
             error = event.data.get("error") or "the run ended before this message did"
-            self._close_messages(told, error, event.data.get("error_code") or INTERRUPTED)
+            self._close(told, error, event.data.get("error_code") or INTERRUPTED)
             del self._runs[run.key]
         self._put(told, event)
         if event.terminal:
@@ -145,6 +149,11 @@ class ProgressReporter:
         data = {"error": self._redactor.redact(error), "error_code": str(code)}
         event = AgentEvent(EventType.FAILED, data)
         self._outbox.put(NumberedEvent(request_run, 1, event, progress=100))
+
+    def park(self, key: RunKey) -> None:
+        """Number the text gathered of a run that stops here, to go on in a later process."""
+        if (told := self._runs.get(key)) is not None:
+            self._flush(told)
 
     def last_seq(self, key: RunKey) -> int:
         """The last number given to an event of this unfinished run; 0 when none was."""
@@ -222,15 +231,19 @@ class ProgressReporter:
             for chunk in text.chunks():
                 self._put(told, chunk)
 
-    def _close_messages(self, told: _Told, error: str, code: str) -> None:
-        """A message that was begun and not ended ends with an error."""
+    def _close(self, told: _Told, error: str, code: str) -> None:
+        """A question without an answer expires, a message without an end ends with an error."""
+        for request_id in sorted(told.open_questions):
+            data = {"request_id": request_id, "outcome": "expired"}
+            self._put(told, AgentEvent(EventType.INPUT_RESOLVED, data))
         for message_id, source in list(told.open_messages.items()):
             data = {"message_id": message_id, "error": error, "code": code}
             self._put(told, AgentEvent(EventType.LLM_ERROR, data, source))
 
     def _put(self, told: _Told, event: AgentEvent) -> None:
-        # After a loss of power the backend may have more than this disk.
-        told.seq = max(told.seq, self._outbox.committed(told.run.key)) + 1
+        # After a loss of power the backend may have more than this disk; and a run that was refused
+        # before has told that.
+        told.seq = max(told.seq, self._outbox.last_seq(told.run.key)) + 1
         self._advance(told, event)
         numbered = NumberedEvent(
             run=told.run,
@@ -243,7 +256,7 @@ class ProgressReporter:
         self._outbox.put(numbered)
 
     def _advance(self, told: _Told, event: AgentEvent) -> None:
-        """Keep count of messages, and move the progress bar, which never falls."""
+        """Keep count of what is open, and move the progress bar, which never falls."""
         data: Mapping[str, Any] = event.data
         if event.terminal:
             told.progress = 100
@@ -255,6 +268,10 @@ class ProgressReporter:
             case EventType.LLM_DONE | EventType.LLM_ERROR:
                 told.open_messages.pop(data.get("message_id", ""), None)
                 told.texts.pop(data.get("message_id", ""), None)
+            case EventType.INPUT_REQUIRED:
+                told.open_questions.add(data["request_id"])
+            case EventType.INPUT_RESOLVED:
+                told.open_questions.discard(data.get("request_id", ""))
             case EventType.TODOS:
                 todos = data["todos"]
                 done = sum(todo.get("status") == "completed" for todo in todos)

@@ -75,8 +75,8 @@ class LocalRunner:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until *stop* is set; then let runs finish, deliver, say goodbye and return.
 
-        Cancelling ends every run at once instead; verdicts that the backend has not yet
-        acknowledged are not waited for.
+        Cancelling ends every run's processes at once instead; nothing that the backend has not yet
+        acknowledged is waited for.
 
         Raises:
             LinkRejected: The backend refused this executor before it was ever registered.
@@ -95,13 +95,16 @@ class LocalRunner:
             logger.info("Local Executor Runner has stopped")
 
     async def _finish(self) -> None:
-        """Stop in order: no new runs, the old ones end, the last word is delivered, goodbye."""
-        logger.info("stopping; runs to finish: %d", len(self._supervisor.unfinished()))
+        """Stop in order: no new runs, the old ones end or are parked, the last word, goodbye."""
+        logger.info("stopping; runs in progress: %d", len(self._supervisor.running_task_ids()))
         await self._supervisor.drain(self._drain_grace_s)
         if self._link is not None:
             await self._deliver(self._link)
         if self._outbox.depth:
-            logger.warning("%d events stay undelivered", self._outbox.depth)
+            logger.warning(
+                "%d events are kept for the next start: not confirmed by the backend",
+                self._outbox.depth,
+            )
         if self._link is not None:
             with suppress(LinkLost):
                 await self._registrar.unregister(self._link, reason="shutdown")

@@ -84,13 +84,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(console: Console) -> int:
     """Run the demo on *console*; whatever stops it is said there."""
     try:
-        return asyncio.run(demo(console, os.environ))
+        return asyncio.run(interruptible(console))
     except (DemoError, ApiError) as exc:
         console.print(f"[bold red]demo failed:[/] {exc}", markup=True)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted")
         return 130
+
+
+async def interruptible(console: Console) -> int:
+    """Run the demo; what fails only because it is being interrupted is no failure."""
+    task = asyncio.current_task()
+    try:
+        return await demo(console, os.environ)
+    except Exception:
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        raise
 
 
 async def demo(console: Console, environ: Mapping[str, str]) -> int:

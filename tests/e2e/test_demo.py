@@ -106,7 +106,7 @@ async def test_ctrl_c_ends_everything_that_it_has_started(environ: dict[str, str
             await model.gate("work").reached.wait()
             started: list[psutil.Process] = family(program.pid)
             program.signal(signal.SIGINT)
-            assert await program.ended() == 130
+            assert await program.ended() == 130, program.output
     assert len(started) >= 3
     assert await gone(started)
     assert "Traceback" not in program.output

@@ -53,14 +53,13 @@ class MemoryPressure:
 
     def __init__(self, gauge: MemoryGauge) -> None:
         self._gauge = gauge
-        self.short = False
-        """What the last :meth:`check` has found."""
+        self._short = False
 
     def check(self) -> bool:
         """Look; blocks for a moment."""
-        factor = RELIEF if self.short else 1.0
-        self.short = any(memory.short(factor) for memory in self._gauge.read())
-        return self.short
+        factor = RELIEF if self._short else 1.0
+        self._short = any(memory.short(factor) for memory in self._gauge.read())
+        return self._short
 
 
 class SystemMemory:

@@ -68,17 +68,18 @@ class WarmSessions:
         return None
 
     async def park(self, task_id: str, session: AgentSession, fingerprint: str) -> None:
-        """Keep *session* for the next turn, or end it when none may be kept."""
-        # What was found before holds only while somebody goes on looking.
-        short = self._watched and self._pressure is not None and self._pressure.short
-        if self._closed or self._limit == 0 or self._idle_s == 0 or short:
+        """Keep *session* for the next turn, or end it when none may be kept.
+
+        The memory is looked at just afterwards, since the run need not wait for that.
+        """
+        if self._closed or self._limit == 0 or self._idle_s == 0:
             await session.close()
             return
         expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire, task_id)
         self._warm[task_id] = _Warm(session, fingerprint, expiry)
         while len(self._warm) > self._limit:
             self._end(next(iter(self._warm)))
-        if not self._watched:
+        if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(), name="watch warm sessions")
 
     async def close_session(self, task_id: str) -> None:
@@ -96,13 +97,9 @@ class WarmSessions:
         if self._ending:
             await asyncio.wait(self._ending.values())
 
-    @property
-    def _watched(self) -> bool:
-        return self._watching is not None and not self._watching.done()
-
     async def _watch(self) -> None:
         """Look after the warm sessions until there are none."""
-        while self._warm:
+        while True:
             for task_id in [key for key, warm in self._warm.items() if not warm.session.alive]:
                 logger.debug("an idle session has died", task_id=task_id)
                 self._end(task_id)
@@ -110,6 +107,8 @@ class WarmSessions:
                 if self._warm:
                     logger.warning("memory is short: %d idle sessions ended", len(self._warm))
                 self._end_all()
+            if not self._warm:
+                return  # whoever comes next is looked at at once
             await asyncio.sleep(self._check_interval_s)
 
     def _expire(self, task_id: str) -> None:

@@ -32,6 +32,7 @@ from executor.modes.local.progress_reporter import MERGE_FOR_S, ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.websocket_client import WebSocketClient
+from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run
 from executor.tasks.supervisor import Supervisor
 from executor_manager.config import ManagerSettings
@@ -109,8 +110,8 @@ class _DeltaRun:
     async def resume(self) -> None:
         """It never stood still."""
 
-    async def answer(self, answer: Input) -> bool:
-        return False
+    async def answer(self, answer: Input) -> AnswerStanding:
+        return "unknown_request"
 
 
 class _Memory:

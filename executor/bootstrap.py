@@ -33,6 +33,7 @@ from executor.tasks.agent_rules import AgentRules
 from executor.tasks.allowed_hosts import read_hosts
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.isolation import IsolationRules, temporary_folder
+from executor.tasks.questions import UserInput
 from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
@@ -86,6 +87,7 @@ async def _run(
     environ = dict(os.environ)
     isolation = await asyncio.to_thread(_isolation, settings, environ)
     system_memory = SystemMemory()
+    features = set(memory.features(str(BackendUrl.parse(settings.backend_url))) or ())
     claude = ClaudeCodeAgent(settings.claude_path, system_memory)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
@@ -105,6 +107,11 @@ async def _run(
             pressure=MemoryPressure(system_memory),
         ),
         private_dir=_private_dir(settings),
+        user_input=UserInput(
+            timeout_s=settings.user_input_timeout_s,
+            run_timeout_s=settings.task_timeout_s,
+            answerable=lambda: Feature.INPUT in features,
+        ),
     )
 
     def superseded(key: RunKey) -> None:
@@ -129,7 +136,9 @@ async def _run(
         logger.warning("Claude Code was not found: tasks that need it will fail")
     loading: set[asyncio.Task[None]] = set()
 
-    def load_agent(_features: frozenset[str]) -> None:
+    def registered(offered: frozenset[str]) -> None:
+        features.clear()
+        features.update(offered)
         if has_claude and not loading:
             loading.add(asyncio.create_task(claude.load(), name="load the SDK"))
 
@@ -152,7 +161,7 @@ async def _run(
         ),
         refused_delay_s=settings.reconnect_max_delay_s,
         drain_grace_s=settings.shutdown_grace_s,
-        on_registered=load_agent,
+        on_registered=registered,
     )
     try:
         await runner.run(stop.first)

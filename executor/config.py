@@ -256,6 +256,13 @@ class ExecutorSettings(BaseSettings):
         validation_alias="TASK_TIMEOUT_SECONDS",
         description="Seconds that a run may take, unless its request says otherwise",
     )
+    user_input_timeout_s: Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)] = (
+        Field(
+            default=600,
+            validation_alias="USER_INPUT_TIMEOUT_SECONDS",
+            description="Seconds that an agent waits for its user's answer; `0`: nobody is asked",
+        )
+    )
     clone_timeout_s: Seconds = Field(
         default=600,
         validation_alias="LOCAL_CLONE_TIMEOUT_SECONDS",

@@ -24,6 +24,7 @@ _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MU
 _DEFERRED = re.compile(
     r"^The following deferred tools are now available.*\n((?:\S+\n)+)", re.MULTILINE
 )
+_PLAN_FILE = re.compile(r"You should create your plan at (\S+)")
 _SUMMARY_REQUEST = "create a detailed summary of the conversation"
 
 
@@ -45,6 +46,8 @@ class Conversation:
     """Names the CLI only announces; it still runs a correct call of one."""
     cwd: str
     """Working directory the CLI reports; ``.`` when the request does not say."""
+    plan_file: str
+    """Where the CLI wants its plan in plan mode; empty when the request does not say."""
     last_tool_result: str
     session_id: str
     """Empty when the request does not say."""
@@ -63,15 +66,20 @@ class Conversation:
         )
 
     def fill(self, value: Any) -> Any:
-        """Replace ``{cwd}``, ``{prompt}`` and ``{last_tool_result}`` in every string of *value*."""
+        """Replace ``{cwd}``, ``{plan_file}``, ``{prompt}`` and ``{last_tool_result}`` in every
+        string of *value*.
+        """
         if isinstance(value, str):
             names = {
                 "{cwd}": self.cwd,
+                "{plan_file}": self.plan_file,
                 "{prompt}": self.prompt,
                 "{last_tool_result}": self.last_tool_result,
             }
             return re.sub(
-                r"\{(?:cwd|prompt|last_tool_result)\}", lambda found: names[found[0]], value
+                r"\{(?:cwd|plan_file|prompt|last_tool_result)\}",
+                lambda found: names[found[0]],
+                value,
             )
         if isinstance(value, Mapping):
             return {key: self.fill(item) for key, item in value.items()}
@@ -115,6 +123,7 @@ def read_conversation(body: Any) -> Conversation:
             for name in found.split()
         ),
         cwd=cwd,
+        plan_file=next((found[1] for text in announced if (found := _PLAN_FILE.search(text))), ""),
         last_tool_result=_last_tool_result(messages),
         session_id=_session_id(body),
         stream=body.get("stream") is True,

@@ -14,8 +14,9 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from executor.agents.factory import AgentFactory
-from executor.agents.protocol import Agent, AgentJob, AgentSession, QuestionKind, TurnEnd
+from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
 from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
+from executor.tasks.liveness import watched
+from executor.tasks.merging import merged
 from executor.tasks.pausing import resume_tree, suspend_tree
+from executor.tasks.perseverance import Spent, persevering
+from executor.tasks.questions import AnswerStanding, Questions, UserInput
 from executor.tasks.run_handler import Run
+from executor.tasks.stall import StallClock
 from executor.tasks.verdicts import cancelled, failed
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
@@ -31,6 +36,9 @@ from shared.protocol.local import Input
 from shared.status import ErrorCode
 
 logger = get_logger("in_process")
+
+PARKED_AFTER_S: Final = 30.0
+"""A wait that is longer holds no process: starting one again takes half a second."""
 
 T = TypeVar("T")
 
@@ -47,6 +55,8 @@ class InProcessRunHandler:
         state: StateStore,
         warm: WarmSessions,
         private_dir: Path,
+        user_input: UserInput,
+        stall_timeout_s: float,
     ) -> None:
         """Take the parts; whoever built them closes them.
 
@@ -57,6 +67,9 @@ class InProcessRunHandler:
             state: Remembers conversations between runs.
             warm: Keeps live sessions between runs.
             private_dir: 0700 and outside every workspace.
+            user_input: How users are asked, and how long a run may take.
+            stall_timeout_s: How long a run that names no limit of its own may show no sign of
+                life.
         """
         self.agents = agents
         self.workspaces = workspaces
@@ -64,6 +77,8 @@ class InProcessRunHandler:
         self.state = state
         self.warm = warm
         self.private_dir = private_dir
+        self.user_input = user_input
+        self.stall_timeout_s = stall_timeout_s
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
@@ -84,10 +99,6 @@ class InProcessRunHandler:
         await self.warm.close()
 
 
-async def _nobody(_kind: QuestionKind, _tool: str, _arguments: dict[str, Any]) -> None:
-    """Nobody can be asked yet."""
-
-
 class _Cancelled(Exception):
     """The run was asked to stop before its turn began."""
 
@@ -99,28 +110,57 @@ class _InProcessRun:
         self._cancel = asyncio.Event()
         self._reason: str | None = None
         self._session: AgentSession | None = None
+        self._paused = ExitStack()
+        """Holds the clock while the run is paused."""
+        self._pausing = False
         self._suspended: int | None = None
+        self._clock = StallClock(request.stall_timeout_seconds or handler.stall_timeout_s)
+        limit_s = request.timeout_seconds or handler.user_input.run_timeout_s
+        self._deadline = self._clock.now() + limit_s
+        self._spent = Spent()
+        self._asked: asyncio.Queue[AgentEvent | TurnEnd] = asyncio.Queue()
+        """What is told of questions, on its way into the run's events."""
+        self._questions = Questions(
+            handler.user_input,
+            self._asked.put_nowait,
+            run_timeout_s=request.timeout_seconds,
+            held=self._clock.held,
+        )
 
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancel.set()
+        self._questions.close()
         await self.resume()  # what stands still does not hear an interrupt
         if self._session is not None:
             await self._session.interrupt()
 
     async def pause(self) -> None:
+        if self._cancel.is_set():
+            return
+        if not self._pausing:
+            self._pausing = True
+            self._paused.enter_context(self._clock.held())
+        await self._suspend()
+
+    async def resume(self) -> None:
+        self._pausing = False
+        self._paused.close()
+        await self._let_go()
+
+    async def _suspend(self) -> None:
         pid = self._session.pid if self._session is not None else None
-        if pid is not None and not self._cancel.is_set():
+        if pid is not None:
             self._suspended = pid
             await asyncio.to_thread(suspend_tree, pid)
 
-    async def resume(self) -> None:
+    async def _let_go(self) -> None:
         pid, self._suspended = self._suspended, None
         if pid is not None:
             await asyncio.to_thread(resume_tree, pid)
 
-    async def answer(self, answer: Input) -> bool:
-        return False
+    async def answer(self, answer: Input) -> AnswerStanding:
+        return self._questions.answer(answer)
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
@@ -176,11 +216,11 @@ class _InProcessRun:
             )
             record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)
             handler.state.save_session(record)
-            async with aclosing(self._turn(agent, job)) as turn:
-                async for item in turn:
+            async with aclosing(merged(self._turns(agent, job), self._asked)) as turns:
+                async for item in turns:
                     if isinstance(item, TurnEnd):
                         end = item
-                        break
+                        continue
                     if item.type == EventType.SESSION:
                         record = replace(record, sdk_session_id=item.data["sdk_session_id"])
                         handler.state.save_session(record)
@@ -189,6 +229,8 @@ class _InProcessRun:
             pass
         except RunError as exc:
             failure = exc
+        finally:
+            self._questions.close()
         summary = None
         if workspace is not None:
             summary = await handler.workspaces.describe(workspace)
@@ -206,6 +248,21 @@ class _InProcessRun:
             return self._request.sdk_session_id
         return known.sdk_session_id if known is not None else None
 
+    def _turns(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
+        return persevering(
+            job,
+            lambda job: self._turn(agent, job),
+            self._wait,
+            clock=self._clock,
+            deadline=self._deadline,
+            spent=self._spent,
+        )
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > PARKED_AFTER_S:
+            await self._handler.warm.close_session(str(self._request.task_id))
+        await self._unless_cancelled(asyncio.sleep(seconds))
+
     async def _turn(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """One turn in a live session; afterwards it is warm for the next, or ended."""
         warm, task_id = self._handler.warm, str(self._request.task_id)
@@ -221,18 +278,23 @@ class _InProcessRun:
                 await self._unless_cancelled(self._open(agent, job))
             if self._cancel.is_set() or self._session is None:
                 raise _Cancelled
-            async with aclosing(self._session.turn(self._request, _nobody)) as items:
+            if self._pausing:
+                await self._suspend()
+            turn = watched(self._session, job.request, self._questions.ask, self._clock)
+            async with aclosing(turn) as items:
                 async for item in items:
                     if isinstance(item, TurnEnd):
                         reusable = item.reusable
                     yield item
         finally:
             session, self._session = self._session, None
-            await finish(self.resume())  # it could not end gracefully otherwise
-            if session is not None and reusable:
-                await warm.park(task_id, session, job.fingerprint)
-            elif session is not None:
-                await session.close()
+            try:
+                await finish(self._let_go())  # it could not end gracefully otherwise
+            finally:
+                if session is not None and reusable:
+                    await warm.park(task_id, session, job.fingerprint)
+                elif session is not None:
+                    await session.close()
 
     async def _open(self, agent: Agent, job: AgentJob) -> None:
         await agent.load()
@@ -255,7 +317,7 @@ class _InProcessRun:
     def _verdict(
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
     ) -> AgentEvent:
-        common = {"workspace": workspace, "statistics": dict(end.statistics) if end else {}}
+        common = {"workspace": workspace, "statistics": self._spent.statistics}
         if self._cancel.is_set():
             verdict = cancelled(self._reason)
         elif failure is not None:

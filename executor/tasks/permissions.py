@@ -12,13 +12,14 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.protocol import ToolDecision, ToolPolicy
 from executor.tasks.allowed_hosts import host_allowed, url_allowed
 from executor.tasks.tool_rules import ToolRule, canonical_tool
+from shared.protocol.answers import QuestionKind
 from shared.protocol.execution import ExecutionRequest
 
 ALLOWED: Final = ToolDecision(allowed=True)
@@ -52,10 +53,20 @@ _OUTSIDE_SANDBOX: Final = frozenset({"EnterWorktree", "ExitWorktree", "DesignSyn
 
 _READING: Final = frozenset({"Read", "NotebookRead", "LS", "LSP", "Glob", "Grep"})
 
+_PLANNING: Final = frozenset({"Read", "Write", "Edit", "MultiEdit"})
+"""What an agent needs for its plan, which the CLI has it write into a file of Claude's state."""
+
+_KINDS: Final[Mapping[str, QuestionKind]] = {
+    "AskUserQuestion": "question",
+    "ExitPlanMode": "plan",
+}
+"""Tools by which an agent speaks to its user; any other use that it asks about is a permission."""
+
 _NO_USER: Final = (
     "Nobody is there to answer questions in this run. Decide yourself, choose what is safest and "
     "easiest to undo, and say in your final answer what you assumed."
 )
+
 _NOBODY_APPROVES: Final = (
     "This needs the approval of a user, and nobody is there to give it in this run. Do what is "
     "possible without it, and say in your final answer what is left to do."
@@ -164,6 +175,8 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
     roots: Sequence[Path] = (limits.root,)
     if tool in _READING:
         roots = (limits.root, *_tool_results(limits))
+    if tool in _PLANNING and _is_plan(arguments.get("file_path"), limits):
+        return ALLOWED
     try:
         inside = all(
             _is_inside(target, roots)
@@ -237,6 +250,17 @@ def _tool_results(limits: Limits) -> tuple[Path, ...]:
     return (limits.claude_dir / "projects" / name,)
 
 
+def _is_plan(path: object, limits: Limits) -> bool:
+    """Whether this is a plan file of Claude's; their names are random, and nobody may list them."""
+    if limits.claude_dir is None or not isinstance(path, str) or not Path(path).is_absolute():
+        return False
+    try:
+        place = Path(path).resolve()
+        return place.suffix == ".md" and place.parent == (limits.claude_dir / "plans").resolve()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def _targets(
     value: Any, name: str, arguments: Mapping[str, Any], limits: Limits
 ) -> tuple[Path, Path]:
@@ -264,8 +288,15 @@ def _is_inside(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def _answer_for_the_user(tool: str, limits: Limits) -> ToolDecision:
-    if tool == "AskUserQuestion":
-        return ToolDecision(allowed=False, message=_NO_USER)
-    if _plain_mode(limits.mode) is None or tool in _READING:
+    """What holds when nobody can be asked, and whether somebody is to be asked."""
+    mode = _plain_mode(limits.mode)
+    kind = _KINDS.get(tool, "permission")
+    if kind == "permission" and (mode is None or tool in _READING):
         return ALLOWED
-    return ToolDecision(allowed=False, message=_NOBODY_APPROVES)
+    if kind == "question":
+        decision = ToolDecision(allowed=False, message=_NO_USER)
+    elif mode is None:
+        decision = ALLOWED
+    else:
+        decision = ToolDecision(allowed=False, message=_NOBODY_APPROVES)
+    return decision if mode == "dontAsk" else replace(decision, question=kind)

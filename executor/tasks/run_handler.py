@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from executor.tasks.questions import AnswerStanding
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
@@ -42,8 +43,12 @@ class Run(Protocol):
         """Let a paused run go on; harmless when it is not paused."""
         ...
 
-    async def answer(self, answer: Input) -> bool:
-        """Give the user's answer to a question; ``False`` when nobody waits for it."""
+    async def answer(self, answer: Input) -> AnswerStanding:
+        """Give the user's answer to a question; a repeat is accepted and changes nothing.
+
+        Raises:
+            ProtocolError: It does not answer this question, which stays open.
+        """
         ...
 
 

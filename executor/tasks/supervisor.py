@@ -20,6 +20,7 @@ from executor.tasks import redispatch
 from executor.tasks.disk_pause import DiskPause
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
+from executor.tasks.questions import AnswerStanding
 from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
@@ -143,11 +144,18 @@ class Supervisor:
         return "unknown"
 
     async def answer(self, answer: Input) -> InputAck:
-        """Pass the user's answer on to the run that asked."""
+        """Pass the user's answer on to the run that asked.
+
+        Raises:
+            ProtocolError: It does not answer this question, which stays open.
+        """
+        standing: AnswerStanding = "unknown_request"
         for entry in self._known.of_subtask(answer.subtask_id):
-            if entry.execution is not None and await entry.execution.run.answer(answer):
-                return InputAck(success=True)
-        return InputAck(success=False, code="unknown_request")
+            if entry.execution is not None and standing == "unknown_request":
+                standing = await entry.execution.run.answer(answer)
+        if standing == "accepted":
+            return InputAck(success=True)
+        return InputAck(success=False, code=standing)
 
     async def close_session(self, task_id: int | str) -> None:
         """End the session's warm process; a run in progress is not touched."""

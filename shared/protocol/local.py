@@ -325,7 +325,9 @@ class InputAck(Payload):
     """Answer to an input."""
 
     success: bool
-    code: Literal["unknown_request", "expired"] | None = None
+    code: Literal["unknown_request", "expired", "invalid_request"] | None = None
+    """``invalid_request``: it does not answer this question, which stays open; ``error`` says why."""
+    error: str | None = None
 
 
 class Close(Payload):

@@ -246,9 +246,9 @@ async def test_an_answer_that_nobody_waits_for_says_so(subject: Subject) -> None
     subject.stand_in_turn()
     run = subject.handler.start(make_request())
     raw = {"task_id": 1, "subtask_id": 1, "request_id": "nobody asked", "decision": "allow"}
-    assert not await run.answer(Input.model_validate(raw))
+    assert await run.answer(Input.model_validate(raw)) == "unknown_request"
     events = await until_tool_call(run)
-    assert not await run.answer(Input.model_validate(raw))
+    assert await run.answer(Input.model_validate(raw)) == "unknown_request"
     await events.aclose()
 
 

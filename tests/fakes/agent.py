@@ -13,6 +13,7 @@ from executor.delivery.state import StateStore
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.questions import UserInput
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
 from shared.protocol.events import AgentEvent, EventType
@@ -110,8 +111,10 @@ def open_gate() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def in_process(agent: ScriptedAgent, home: Path) -> AsyncIterator[InProcessRunHandler]:
-    """A run handler with *agent* and everything else real, in *home*."""
+async def in_process(
+    agent: ScriptedAgent, home: Path, *, user_input: UserInput | None = None
+) -> AsyncIterator[InProcessRunHandler]:
+    """A run handler with *agent* and everything else real, in *home*; asks nobody by itself."""
     state = await StateStore.open(home / "state.db")
     private = home / "private"
     handler = InProcessRunHandler(
@@ -128,6 +131,7 @@ async def in_process(agent: ScriptedAgent, home: Path) -> AsyncIterator[InProces
         state=state,
         warm=WarmSessions(limit=2, idle_s=3600),
         private_dir=private,
+        user_input=user_input or UserInput(timeout_s=0, run_timeout_s=60),
     )
     try:
         yield handler

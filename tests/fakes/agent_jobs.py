@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
-from executor.agents.protocol import AgentJob, AgentSession, Ask, QuestionKind, TurnEnd
+from executor.agents.protocol import AgentJob, AgentSession, Ask, TurnEnd
 from executor.tasks.agent_environment import ExecutorApi, agent_environment
 from executor.tasks.isolation import Walls
 from executor.tasks.permissions import limits_for, policy_for
+from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 

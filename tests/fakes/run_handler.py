@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run
 from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, EventType
@@ -129,11 +130,11 @@ class _ScriptedRun:
     async def resume(self) -> None:
         self._handler.resumed.put_nowait(str(self._request.subtask_id))
 
-    async def answer(self, answer: Input) -> bool:
+    async def answer(self, answer: Input) -> AnswerStanding:
         if answer.request_id not in self._handler.questions:
-            return False
+            return "unknown_request"
         self._handler.answers.append(answer)
-        return True
+        return "accepted"
 
     async def _pass(self, gate: asyncio.Event) -> None:
         """Wait until *gate* opens or the run is cancelled."""

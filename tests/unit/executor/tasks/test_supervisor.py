@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from executor.delivery.state import RunRecord
+from executor.tasks.questions import AnswerStanding
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal, RunError
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -55,8 +56,8 @@ class Run:
     async def resume(self) -> None:
         self.resumed.set()
 
-    async def answer(self, answer: Input) -> bool:
-        return answer.request_id == "known"
+    async def answer(self, answer: Input) -> AnswerStanding:
+        return "accepted" if answer.request_id == "known" else "unknown_request"
 
 
 async def completes(run: Run) -> AsyncGenerator[AgentEvent]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,8 @@ def empty_directory(path: Path) -> None:
 def write_private_file(path: Path, text: str) -> None:
     """Replace *path* by a file with *text*, readable by the owner only; all of it or nothing.
 
-    A reader never sees half of it, and after a crash the old or the new text is there. Blocks for
-    as long as the disk takes: not for the event loop.
+    A reader never sees half of it, and after a crash the old or the new text is there: once this
+    returns, the new one. Blocks for as long as the disk takes: not for the event loop.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
@@ -49,3 +50,14 @@ def write_private_file(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _write_through(path.parent)
+
+
+def _write_through(directory: Path) -> None:
+    """Have the names in *directory* survive the loss of power; not every system can."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,9 +11,7 @@ A reserve file is given up then, so that there is room for the little that must 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
-import shutil
 import sqlite3
 import threading
 import time
@@ -23,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from executor.delivery.connection import DAMAGED, DISK, LOCKED, Prepare, code, connect
+from executor.delivery.reserve import Reserve
 from shared.errors import ConfigError, WegentError
 from shared.logging import get_logger
 
@@ -33,24 +33,8 @@ T = TypeVar("T")
 MAX_GROUP: Final = 512
 """Pieces of work in one transaction; bounds how long the first of them waits for its commit."""
 
-RESERVE_BYTES: Final = 4 * 1024 * 1024
-"""Room for verdicts on a full disk: dozens of the largest, thousands of ordinary ones."""
-
 RETRY_S: Final = 0.5
 """Pause before the disk is tried again, or asked whether it has space again."""
-
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long SQLite itself waits for another process that reads the file."""
-
-_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_DISK: Final = _LOCKED | {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-"""Errors of the disk, not of what was to be written: trying again may succeed."""
 
 DiskListener = Callable[[str | None], None]
 """Told the reason when the disk takes no more writes, and ``None`` when it does again."""
@@ -78,20 +62,26 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Use :meth:`open`."""
         self._path = path
-        self._reserve = path.with_name("reserve")
+        self._reserve = Reserve(path.with_name("reserve"))
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._trouble: str | None = None
+        self._damaged = False
+        """Only another start helps."""
         self._next_look = 0.0
+        self._alone = 0
+        """How many pieces of work to do one by one, since one of them has failed."""
         self._closed = False
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, name="state", daemon=True)
         self.on_disk_trouble: DiskListener = lambda reason: None
 
     @classmethod
-    async def open(cls, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> Self:
+    async def open(cls, path: Path, prepare: Prepare) -> Self:
         """Open or make the file, 0600, and let *prepare* bring its tables up to date.
+
+        A damaged file is set aside, which the log tells.
 
         Raises:
             ConfigError: It cannot be used; says why and what to do.
@@ -102,7 +92,7 @@ class Database:
         except (OSError, sqlite3.Error) as exc:
             raise ConfigError(
                 f"cannot open {path}: {exc}",
-                hint="make WEGENT_EXECUTOR_HOME writable, or move the damaged file away",
+                hint="make WEGENT_EXECUTOR_HOME writable for this user, and see that it has space",
             ) from exc
         database._thread.start()
         return database
@@ -173,14 +163,14 @@ class Database:
 
     # --- On the thread --------------------------------------------------------------------------
 
-    def _open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def _open(self, prepare: Prepare) -> None:
         try:
-            self._connection = _connect(self._path, prepare)
+            self._connection = connect(self._path, prepare)
         except sqlite3.Error as exc:
-            if not _is_disk(exc) or not self._give_up_reserve():
+            if code(exc) not in DISK or not self._reserve.give_up():
                 raise
-            self._connection = _connect(self._path, prepare)
-        if not self._make_reserve():
+            self._connection = connect(self._path, prepare)
+        if not self._reserve.make():
             self._trouble = f"there is too little space for {self._path.parent}"
 
     def _serve(self) -> None:
@@ -191,14 +181,20 @@ class Database:
         while not (ending and not waiting):
             ending = self._collect(waiting) or ending
             if waiting:
+                # On a full disk one by one: as much as there is room for.
+                group = waiting[:1] if self._trouble or self._alone else waiting[:]
                 try:
-                    outcomes = _transact(db, waiting)
+                    outcomes = _transact(db, group)
+                except _OneFailed:
+                    self._alone = len(group)
+                    continue
                 except sqlite3.Error as exc:
-                    if self._refused(exc, final=ending):
+                    if self._refused(db, exc, final=ending):
                         continue
-                    error = DatabaseClosed(f"the executor stopped with a disk that is full: {exc}")
-                    outcomes = [(work.done, None, error) for work in waiting]
-                waiting.clear()
+                    error = DatabaseClosed(f"the executor stopped before this was written: {exc}")
+                    group, outcomes = waiting[:], [(work.done, None, error) for work in waiting]
+                self._alone = max(0, self._alone - len(group))
+                del waiting[: len(group)]
                 self._call(_settle, outcomes)
             self._look_for_space(db)
         db.close()
@@ -221,26 +217,30 @@ class Database:
             pass
         return False
 
-    def _refused(self, exc: sqlite3.Error, *, final: bool) -> bool:
+    def _refused(self, db: sqlite3.Connection, exc: sqlite3.Error, *, final: bool) -> bool:
         """Take note that the disk refused a transaction; whether to try it again."""
-        if _code(exc) in _LOCKED:
+        if code(exc) in LOCKED:
             logger.warning("%s is locked by another process", self._path.name)
+        elif code(exc) in DAMAGED:
+            if not self._damaged:
+                logger.error("%s is damaged: %s", self._path, exc)
+            self._damaged = True
+            self._set_trouble(f"{self._path} is damaged; restart the executor")
         else:
             self._set_trouble(f"{self._path.parent} takes no more writes: {exc}")
-            if self._give_up_reserve():
+            if self._reserve.give_up():
                 return True
         if final:
             return False
         time.sleep(RETRY_S)
+        _tidy(db)
         return True
 
     def _look_for_space(self, db: sqlite3.Connection) -> None:
-        if self._trouble and time.monotonic() >= self._next_look:
+        if self._trouble and not self._damaged and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + RETRY_S
-            with suppress(sqlite3.Error):  # what was delivered meanwhile left free pages behind
-                db.execute("PRAGMA incremental_vacuum").fetchall()
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if self._make_reserve():
+            _tidy(db)
+            if self._reserve.make():
                 self._set_trouble(None)
 
     def _set_trouble(self, reason: str | None) -> None:
@@ -248,34 +248,6 @@ class Database:
             return
         self._trouble = reason
         self._call(lambda: self.on_disk_trouble(reason))
-
-    def _give_up_reserve(self) -> bool:
-        """Make room; False when there is nothing left to give up."""
-        try:
-            self._reserve.unlink()
-        except OSError:
-            return False
-        return True
-
-    def _make_reserve(self) -> bool:
-        """Have the reserve, unless the disk has not twice its size left."""
-        try:
-            if self._reserve.exists() and self._reserve.stat().st_size >= RESERVE_BYTES:
-                return True
-            if shutil.disk_usage(self._path.parent).free < 2 * RESERVE_BYTES:
-                return False
-            # Random, so that a disk that compresses holds the space too.
-            with open(
-                self._reserve, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)
-            ) as file:
-                file.write(os.urandom(RESERVE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            with suppress(OSError):
-                self._reserve.unlink()
-            return False
-        return True
 
     def _call(self, function: Callable[..., object], *args: object) -> None:
         with suppress(RuntimeError):  # the loop has ended; nobody waits any more
@@ -285,31 +257,23 @@ class Database:
 _Outcome = tuple[Callable[[Any, Exception | None], None] | None, Any, Exception | None]
 
 
-def _connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-    # Made with the right mode before SQLite opens it; its side files inherit the mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    path.chmod(0o600)
-    db = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
-    )
-    try:
-        # Before there is anything in it: deleted events give their space back to the disk.
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA fullfsync = ON")  # on macOS, fsync alone does not reach the disk
-        db.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, too
-        prepare(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
+class _OneFailed(Exception):
+    """One of several pieces of work has failed by itself; nothing has been done."""
+
+
+def _tidy(db: sqlite3.Connection) -> None:
+    """Make room within the file and its log: what was delivered has left free pages behind."""
+    for step in ("wal_checkpoint(TRUNCATE)", "incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
+        with suppress(sqlite3.Error):
+            db.execute(f"PRAGMA {step}").fetchall()
 
 
 def _transact(db: sqlite3.Connection, waiting: Sequence[_Work]) -> list[_Outcome]:
-    """Do everything in one transaction.
+    """Do everything in one transaction; work that fails by itself must come alone.
 
     Raises:
         sqlite3.Error: The disk refused it; nothing has been done.
+        _OneFailed: Some work failed, and its neighbours are not to blame.
     """
     # FULL writes the log of changes through to the disk at the commit; with NORMAL, the loss of
     # power may cost the last moments, never the order or the file.
@@ -319,10 +283,14 @@ def _transact(db: sqlite3.Connection, waiting: Sequence[_Work]) -> list[_Outcome
     try:
         outcomes = [_do(db, group) for group in _groups(waiting)]
         db.execute("COMMIT")
-    except BaseException:
+    except Exception as exc:
         if db.in_transaction:
             db.execute("ROLLBACK")
-        raise
+        if isinstance(exc, sqlite3.Error) and code(exc) in DISK:
+            raise
+        if len(waiting) > 1:
+            raise _OneFailed from exc
+        return [(waiting[0].done, None, exc)]
     return outcomes
 
 
@@ -339,29 +307,15 @@ def _groups(waiting: Sequence[_Work]) -> list[list[_Work]]:
 
 def _do(db: sqlite3.Connection, group: list[_Work]) -> _Outcome:
     first, last = group[0], group[-1]
-    try:
-        if first.grouped:
-            return last.done, first.run(db, [work.item for work in group]), None
-        return first.done, first.run(db), None
-    except Exception as exc:
-        # The others of the transaction are not to blame, unless it is gone already.
-        if isinstance(exc, sqlite3.Error) and (_is_disk(exc) or not db.in_transaction):
-            raise
-        return last.done, None, exc
+    if first.grouped:
+        return last.done, first.run(db, [work.item for work in group]), None
+    return first.done, first.run(db), None
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:
     for done, result, error in outcomes:
         if done is not None:
             done(result, error)
-
-
-def _code(exc: sqlite3.Error) -> int:
-    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_disk(exc: sqlite3.Error) -> bool:
-    return _code(exc) in _DISK
 
 
 def _log_failure(_result: object, error: Exception | None) -> None:

@@ -62,7 +62,7 @@ def insert_events(db: sqlite3.Connection, placed: Sequence[Placed], now: float) 
     last: dict[RunKey, tuple[NumberedEvent, Any]] = {}
     for (_, event), row in zip(placed, rows, strict=True):
         last[event.run.key] = (event, row)
-        _note_message(db, event)
+        _note_what_is_open(db, event)
     for key, (event, row) in last.items():
         _note_progress(db, key, event, body=row[6], now=now)
 
@@ -103,7 +103,7 @@ def mark_truncated(event: NumberedEvent) -> NumberedEvent:
     return replace(event, event=replace(event.event, data=data))
 
 
-def _note_message(db: sqlite3.Connection, event: NumberedEvent) -> None:
+def _note_what_is_open(db: sqlite3.Connection, event: NumberedEvent) -> None:
     key, agent_event = event.run.key, event.event
     match agent_event.type:
         case EventType.LLM_START:
@@ -116,6 +116,17 @@ def _note_message(db: sqlite3.Connection, event: NumberedEvent) -> None:
             db.execute(
                 "DELETE FROM open_messages WHERE subtask_id = ? AND attempt = ? AND message_id = ?",
                 (*key, agent_event.data.get("message_id", "")),
+            )
+        case EventType.INPUT_REQUIRED:
+            db.execute(
+                "INSERT OR REPLACE INTO open_questions VALUES (?, ?, ?)",
+                (*key, agent_event.data.get("request_id", "")),
+            )
+        case EventType.INPUT_RESOLVED:
+            db.execute(
+                "DELETE FROM open_questions"
+                " WHERE subtask_id = ? AND attempt = ? AND request_id = ?",
+                (*key, agent_event.data.get("request_id", "")),
             )
         case EventType.SESSION:
             db.execute(

@@ -48,10 +48,10 @@ class Ledger:
             return account.waiting > 0
         return account.first <= seq <= account.last
 
-    def committed(self, key: RunKey) -> int:
-        """Up to which ``seq`` the backend is known to have the run; 0 when nothing is known."""
+    def last_seq(self, key: RunKey) -> int:
+        """The last number in use, here or at the backend; 0 when nothing is known."""
         account = self._accounts.get(key)
-        return account.first - 1 if account is not None else 0
+        return account.last if account is not None else 0
 
     def know(self, run: RunRef, last_seq: int) -> None:
         """Keep an account of a run that has told *last_seq* events, whether or not any waits."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol, Self
 
 from executor.delivery.bounding import Bounds
+from executor.delivery.in_flight import InFlight, SentWithoutAcks
 from executor.delivery.ledger import Account, Ledger
 from executor.delivery.send_queue import SendQueue
 from executor.delivery.state import Outstanding, StateStore
@@ -32,7 +32,7 @@ MAX_IN_FLIGHT: Final = 256
 """Events sent and not yet acknowledged; bounds what a slow link holds in the transport's memory."""
 
 STUCK_AFTER_S: Final = 30.0
-"""No acknowledgement for so long on a live connection means reconnect. Source: Delivery 2."""
+"""A run whose sent events nobody acknowledges for so long means reconnect. Source: Delivery 2."""
 
 ASSUME_DELIVERED_AFTER_S: Final = 60.0
 """When a base backend never acknowledges, an event counts as delivered. Source: Delivery 7."""
@@ -46,9 +46,6 @@ DELETE_AFTER_S: Final = 0.05
 BOUND_EVERY_S: Final = 60.0
 BOUND_EVERY_EVENTS: Final = 256
 """How often the bounds of size and age are looked after."""
-
-Place = tuple[RunKey, int]
-"""Where an event stands: its run and its ``seq``."""
 
 
 class Sender(Protocol):
@@ -104,7 +101,7 @@ class Outbox:
         self._assume_delivered_after_s = assume_delivered_after_s
         self._retry_after_s = retry_after_s
         self._bounds = bounds or Bounds()
-        self._in_flight: set[Place] = set()
+        self._in_flight = InFlight()
         self._retrying: set[RunKey] = set()
         self._acked: dict[RunKey, int] = {}
         """What is to be deleted from the disk soon."""
@@ -116,7 +113,6 @@ class Outbox:
         self._settled = asyncio.Event()
         self._connected = False
         self._acks = True
-        self._last_ack = 0.0
         self.on_connected: Callable[[], None] = lambda: None
         """Called when a connection starts to take events."""
         self._note_settled()
@@ -155,9 +151,9 @@ class Outbox:
         """Be ready to learn how much the backend has of a run from before a restart."""
         self._ledger.know(run, last_seq)
 
-    def committed(self, key: RunKey) -> int:
-        """Up to which ``seq`` the backend is known to have this run; 0 when nothing is known."""
-        return self._ledger.committed(key)
+    def last_seq(self, key: RunKey) -> int:
+        """The last number of this run that is in use, here or at the backend; 0: none is known."""
+        return self._ledger.last_seq(key)
 
     def put(self, event: NumberedEvent) -> None:
         """Take *event*; a repeat of one that still waits changes nothing.
@@ -192,6 +188,7 @@ class Outbox:
     def drop(self, key: RunKey) -> None:
         """Forget a run's events: nobody wants them any more."""
         self._ledger.forget(key)
+        self._in_flight.forget(key)
         self._acked.pop(key, None)
         self._store.delete_events(key)
         self._queue.drop(key)
@@ -227,74 +224,68 @@ class Outbox:
         Raises:
             LinkLost: The connection is gone, or the backend has stopped acknowledging.
         """
-        loop = asyncio.get_running_loop()
         self._queue.begin()
         self._delete_acknowledged()
-        self._in_flight.clear()
+        self._in_flight = InFlight()
+        unacknowledged = SentWithoutAcks(self._assume_delivered_after_s)
         self._acks = acks
-        self._last_ack = loop.time()
         self._connected = True
-        sent: deque[tuple[float, Place]] = deque()
         self.on_connected()
         try:
             while True:
                 self._changed.clear()
-                while not acks or len(self._in_flight) < MAX_IN_FLIGHT:
+                while len(self._in_flight) < MAX_IN_FLIGHT:
                     event = await self._queue.next()
                     if event is None:
                         break
-                    key = event.run.key
-                    place = (key, event.seq)
-                    if not self._in_flight:
-                        self._last_ack = loop.time()
-                    self._in_flight.add(place)
-                    run = self._ledger.of(key)
-                    answer = await sender.send_event(event)
-                    answer.add_done_callback(functools.partial(self._on_answer, place, run))
-                    if not acks:
-                        sent.append((loop.time(), place))
+                    await self._send(event, sender, unacknowledged)
                 self._note_settled()
-                await self._wait_for_change(sent)
+                await self._wait_for_change(unacknowledged)
         finally:
             self._connected = False
-            self._in_flight.clear()
+            self._in_flight = InFlight()
             self._queue.end()
+
+    async def _send(
+        self, event: NumberedEvent, sender: Sender, unacknowledged: SentWithoutAcks
+    ) -> None:
+        run = self._ledger.of(event.run.key)
+        if run is None:
+            return  # dropped in this moment
+        if self._acks:
+            self._in_flight.sent(event.run.key, event.seq, _now())
+        answer = await sender.send_event(event)
+        answer.add_done_callback(functools.partial(self._on_answer, run, event.seq))
+        if not self._acks:
+            unacknowledged.sent(run, event.seq, _now())
 
     # --- Answers --------------------------------------------------------------------------------
 
-    async def _wait_for_change(self, sent: deque[tuple[float, Place]]) -> None:
+    async def _wait_for_change(self, unacknowledged: SentWithoutAcks) -> None:
         """Wait for a new event, an acknowledgement, or the moment when time itself decides."""
-        loop = asyncio.get_running_loop()
-        deadline: float | None = None
-        if self._acks and self._in_flight:
-            deadline = self._last_ack + self._stuck_after_s
-        elif sent:
-            deadline = sent[0][0] + self._assume_delivered_after_s
+        waiting_since = self._in_flight.oldest
+        stuck_at = None if waiting_since is None else waiting_since + self._stuck_after_s
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(stuck_at if self._acks else unacknowledged.due_at):
                 await self._changed.wait()
         except TimeoutError:
             if self._acks:
                 raise LinkLost(
-                    f"the backend has acknowledged nothing for {self._stuck_after_s:.0f} s"
+                    f"the backend has acknowledged nothing of a run for {self._stuck_after_s:.0f} s"
                 ) from None
-            while sent and sent[0][0] + self._assume_delivered_after_s <= loop.time():
-                key, seq = sent.popleft()[1]
-                self._acknowledge(key, seq)
+            for run, seq in unacknowledged.take_due(_now()):
+                if self._ledger.of(run.run.key) is run:
+                    self._acknowledge(run.run.key, seq)
 
-    def _on_answer(
-        self, place: Place, run: Account | None, answer: asyncio.Future[RunAck | None]
-    ) -> None:
-        self._in_flight.discard(place)
-        self._changed.set()
+    def _on_answer(self, run: Account, seq: int, answer: asyncio.Future[RunAck | None]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             return  # the connection is gone; the next one sends it again
-        key, seq = place
-        ack = answer.result()
-        self._last_ack = asyncio.get_running_loop().time()
+        key = run.run.key
         if self._ledger.of(key) is not run:
             return  # that run was dropped, and this key may be another's
-        if ack is None or (ack.success and ack.acked is None):
+        # What a base backend answers may have any shape.
+        ack = answer.result() or RunAck(success=not self._acks, error="an unreadable answer")
+        if ack.success and ack.acked is None:
             self._acknowledge(key, seq)
         elif ack.code == "superseded":
             self.drop(key)
@@ -314,6 +305,7 @@ class Outbox:
         """Forget the run's events up to *up_to*."""
         if not self._ledger.acknowledge(key, up_to):
             return
+        self._in_flight.advanced(key, up_to, _now())
         self._acked[key] = up_to
         if self._deleting is None:
             loop = asyncio.get_running_loop()
@@ -350,6 +342,7 @@ class Outbox:
 
     def _send_again(self, key: RunKey) -> None:
         self._retrying.discard(key)
+        self._in_flight.given_back(key)
         self._queue.send_again(key)
 
     def _note_settled(self) -> None:
@@ -390,3 +383,7 @@ class Outbox:
             logger.exception("the outbox could not be kept within its bounds")
         finally:
             self._shrinking = None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,10 +7,8 @@ from typing import Final
 
 from shared.errors import ConfigError
 
-VERSION: Final = 2
-
 _SESSIONS: Final = """
-CREATE TABLE IF NOT EXISTS sessions (
+CREATE TABLE sessions (
     task_id        TEXT PRIMARY KEY,
     agent_type     TEXT NOT NULL,
     sdk_session_id TEXT,
@@ -69,6 +67,29 @@ CREATE TRIGGER event_removed AFTER DELETE ON events
 """
 
 
+_QUESTIONS_AND_CLOCK: Final = """
+-- Questions to the user that have neither an answer nor an end.
+CREATE TABLE open_questions (
+    subtask_id TEXT NOT NULL,
+    attempt    INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    PRIMARY KEY (subtask_id, attempt, request_id)
+) STRICT, WITHOUT ROWID;
+
+-- The executor's own clock, by which created_at and finished_at are told.
+CREATE TABLE clock (seconds REAL NOT NULL) STRICT;
+INSERT INTO clock SELECT max(
+    coalesce((SELECT max(created_at) FROM events), 0.0),
+    coalesce((SELECT max(finished_at) FROM runs), 0.0)
+);
+"""
+
+_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK)
+"""What each version adds to the one before it."""
+
+VERSION: Final = len(_STEPS)
+
+
 def migrate(db: sqlite3.Connection) -> None:
     """Bring the tables up to date; all of it or nothing.
 
@@ -82,9 +103,8 @@ def migrate(db: sqlite3.Connection) -> None:
             hint="install that version again, or choose another WEGENT_EXECUTOR_HOME",
         )
     if version < VERSION:
-        db.executescript(
-            f"BEGIN; {_SESSIONS} {_RUNS_AND_EVENTS} PRAGMA user_version = {VERSION}; COMMIT;"
-        )
+        steps = " ".join(_STEPS[version:])
+        db.executescript(f"BEGIN; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
     if db.execute("PRAGMA auto_vacuum").fetchone() == (0,):  # a file from before it was used
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("VACUUM")

@@ -56,6 +56,8 @@ class SendQueue:
         """Read from the disk, to be sent next."""
         self._again: set[RunKey] = set()
         """Runs whose events are to be sent again from the first on."""
+        self._drops = 0
+        """How often runs were dropped: what was read meanwhile may be theirs."""
 
     @property
     def empty(self) -> bool:
@@ -105,6 +107,7 @@ class SendQueue:
 
     def drop(self, key: RunKey) -> None:
         """Do not send a run's events."""
+        self._drops += 1
         self._again.discard(key)
         for waiting in (self._recent, self._page):
             kept = [placed for placed in waiting if placed[1].run.key != key]
@@ -115,8 +118,7 @@ class SendQueue:
         """The next event to send, or ``None`` when there is none now."""
         while True:
             if self._again:
-                again = await self._store.events_of(self._again.pop(), self.sent)
-                self._page.extendleft(reversed(again))
+                await self._read_again()
             elif self._page:
                 position, event = self._page.popleft()
                 self.sent = max(self.sent, position)
@@ -135,12 +137,22 @@ class SendQueue:
                 return None
 
     async def _read_page(self) -> None:
-        up_to = self._on_disk
+        up_to, drops = self._on_disk, self._drops
         page = await self._store.events_after(self.sent, MAX_RECENT)
+        if self._drops != drops:
+            return
         self._page.extend(page)
         if len(page) < MAX_RECENT:
             # That was all there is; what was put meanwhile has a higher position.
             self.sent = max(self.sent, up_to)
+
+    async def _read_again(self) -> None:
+        key, drops = next(iter(self._again)), self._drops
+        events = await self._store.events_of(key, self.sent)
+        if self._drops != drops:
+            return
+        self._again.discard(key)
+        self._page.extendleft(reversed(events))
 
     def _note_written(self, position: int) -> None:
         self._written = position

@@ -11,7 +11,7 @@ import functools
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -57,6 +57,8 @@ class RunRecord:
     sdk_session_id: str | None
     open_messages: Mapping[str, Source | None]
     """Messages that have begun and not ended, with where they come from."""
+    open_questions: Collection[str] = ()
+    """Ids of what the user was asked, and nobody has answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,10 @@ class Outstanding:
 class StateStore:
     """Opened once per process; :meth:`close` finishes what was asked before it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: float) -> None:
         """Use :meth:`open`."""
         self._database = database
-        # Jumps of the wall clock while this runs age nothing.
-        self._began = time.time() - time.monotonic()
+        self._began = clock - time.monotonic()
         self._insert = functools.partial(_insert_events, now=self.now)
 
     @classmethod
@@ -84,10 +85,15 @@ class StateStore:
         Raises:
             ConfigError: It cannot be used; says why and what to do.
         """
-        return cls(await Database.open(path, migrate))
+        database = await Database.open(path, migrate)
+        return cls(database, await database.submit(_read_clock))
 
     def now(self) -> float:
-        """Seconds since the epoch, unmoved by changes of the clock since the start."""
+        """Seconds by the executor's own clock, which goes on from start to start.
+
+        It stands while no executor runs and while the machine sleeps, and knows nothing of the wall
+        clock: no jump of that makes anything old, or young.
+        """
         return self._began + time.monotonic()
 
     def on_disk_trouble(self, listener: DiskListener) -> None:
@@ -197,9 +203,13 @@ class StateStore:
         Returns:
             Whether something was replaced: there may be more to do.
         """
-        return await self._database.submit(
-            lambda db: bounding.shrink(db, bounds, after, self.now())
-        )
+        now = self.now()
+
+        def work(db: sqlite3.Connection) -> bool:
+            db.execute("UPDATE clock SET seconds = max(seconds, ?)", (now,))
+            return bounding.shrink(db, bounds, after, now)
+
+        return await self._database.submit(work)
 
     def give_back_space(self) -> None:
         """Return a part of the file's unused space to the disk."""
@@ -216,6 +226,15 @@ def _insert_events(
     return placed[-1][0]
 
 
+def _read_clock(db: sqlite3.Connection) -> float:
+    """When an earlier process was last seen to run."""
+    (seconds,) = db.execute(
+        "SELECT max(seconds, coalesce((SELECT max(finished_at) FROM runs), 0.0), coalesce("
+        " (SELECT created_at FROM events ORDER BY position DESC LIMIT 1), 0.0)) FROM clock"
+    ).fetchone()
+    return float(seconds)
+
+
 def _write_run(db: sqlite3.Connection, values: tuple[object, ...]) -> None:
     db.execute(
         "INSERT OR REPLACE INTO runs (subtask_id, attempt, ids) VALUES (?, ?, ?)",
@@ -224,7 +243,7 @@ def _write_run(db: sqlite3.Connection, values: tuple[object, ...]) -> None:
 
 
 def _delete_run(db: sqlite3.Connection, key: RunKey) -> None:
-    for table in ("runs", "open_messages", "events"):
+    for table in ("runs", "open_messages", "open_questions", "events"):
         db.execute(f"DELETE FROM {table} WHERE subtask_id = ? AND attempt = ?", key)  # noqa: S608
 
 
@@ -248,6 +267,9 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
         messages.setdefault((subtask_id, attempt), {})[message_id] = (
             Source(**source) if source else None
         )
+    questions: dict[RunKey, list[str]] = {}
+    for subtask_id, attempt, request_id in db.execute("SELECT * FROM open_questions"):
+        questions.setdefault((subtask_id, attempt), []).append(request_id)
     return [
         RunRecord(
             _ref(ids, attempt),
@@ -256,6 +278,7 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
             progress,
             sdk_session_id,
             messages.get((subtask_id, attempt), {}),
+            questions.get((subtask_id, attempt), ()),
         )
         for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id in db.execute(
             "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id FROM runs"

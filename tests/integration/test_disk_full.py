@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.delivery.database import RESERVE_BYTES
+from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
 from shared.errors import LinkLost

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.delivery.database import RESERVE_BYTES, Database, DatabaseClosed
+from executor.delivery.database import Database, DatabaseClosed
+from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.schema import migrate
 from executor.delivery.state import SessionRecord, StateStore
 from shared.errors import ConfigError

@@ -198,9 +198,9 @@ async def test_a_backend_that_forgets_while_connected_is_told_of_the_gap(tmp_pat
 async def test_a_backend_that_has_more_than_this_disk_moves_the_count(tmp_path: Path) -> None:
     async with open_outbox(tmp_path) as (_, outbox):
         outbox.know(RUN, 3)
-        assert outbox.committed(RUN.key) == 3
+        assert outbox.last_seq(RUN.key) == 3
         outbox.register_standing([RunStanding(subtask_id="9", seq=8)])
-        assert (outbox.committed(RUN.key), outbox.depth) == (8, 0)
+        assert (outbox.last_seq(RUN.key), outbox.depth) == (8, 0)
 
 
 async def test_a_finished_runs_verdict_is_sent_again_after_a_restart(tmp_path: Path) -> None:

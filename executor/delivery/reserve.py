@@ -1,0 +1,46 @@
+"""Space that is kept for what must still be written when the disk is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+RESERVE_BYTES: Final = 4 * 1024 * 1024
+"""Room for verdicts on a full disk: those of all slots at their largest, or thousands of others."""
+
+
+class Reserve:
+    """A file that is given up when space is needed, and made anew when there is some."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is made yet."""
+        self._path = path
+
+    def give_up(self) -> bool:
+        """Make room; False when there is nothing left to give up."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+    def make(self) -> bool:
+        """Have the reserve, unless the disk has not twice its size left."""
+        try:
+            if self._path.exists() and self._path.stat().st_size >= RESERVE_BYTES:
+                return True
+            if shutil.disk_usage(self._path.parent).free < 2 * RESERVE_BYTES:
+                return False
+            # Random, so that a disk that compresses holds the space too.
+            with open(self._path, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+                file.write(os.urandom(RESERVE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._path.unlink()
+            return False
+        return True

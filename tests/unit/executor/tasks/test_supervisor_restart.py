@@ -48,6 +48,8 @@ class Reports:
     def resume(self, request: ExecutionRequest) -> None:
         self.resumed.append(request.run.key)
 
+    def park(self, key: RunKey) -> None: ...
+
     def report(self, run: RunRef, event: AgentEvent) -> int:
         self.seqs[run.key] += 1
         self.told.put_nowait((run.key, event))
@@ -240,6 +242,43 @@ async def test_a_draining_executor_takes_nothing_up(restarted: Restarted) -> Non
     await restarted.supervisor.close()
     # What is left for the next start has no verdict.
     assert [r.state for r in restarted.supervisor.reports()] == ["interrupted", "queued"]
+
+
+async def test_a_draining_executor_gives_no_run_up_that_a_later_one_may_take_up() -> None:
+    restarted = Restarted(wait_s=0.0)
+    restarted.supervisor.connected(redispatches=True)
+    restarted.supervisor.stop_accepting()
+    restarted.supervisor.disconnected()
+    restarted.supervisor.connected(redispatches=True)
+    passed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.0, passed.set_result, None)
+    await passed
+    assert [r.state for r in restarted.supervisor.reports()] == ["interrupted", "queued"]
+    await restarted.supervisor.close()
+
+
+async def test_a_cancelled_session_begins_nothing_that_waited_for_an_interrupted_run(
+    restarted: Restarted,
+) -> None:
+    restarted.supervisor.submit(request(RunRef(1, "later")))
+    assert restarted.agent.requests == []
+    assert restarted.supervisor.cancel(Cancel(task_id=1)) == "cancelling"
+    verdicts = [await restarted.reports.verdict() for _ in range(2)]
+    assert {key for key, _ in verdicts} == {INTERRUPTED.run.key, ("later", 1)}
+    assert {verdict.type for _, verdict in verdicts} == {EventType.CANCELLED}
+    assert restarted.agent.requests == []
+
+
+async def test_a_run_taken_up_and_parked_again_is_still_interrupted() -> None:
+    restarted = Restarted()
+    restarted.agent.script = [asyncio.Event()]
+    restarted.supervisor.connected(redispatches=True)
+    restarted.supervisor.submit(request(INTERRUPTED.run))
+    await restarted.supervisor.close()
+    assert [(r.state, r.sdk_session_id) for r in restarted.supervisor.reports()] == [
+        ("interrupted", "sid-1"),
+        ("queued", None),
+    ]
 
 
 async def test_an_acceptance_is_answered_only_when_it_is_written(restarted: Restarted) -> None:

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from executor.tasks.run_execution import RunExecution
+from shared.errors import RunError
+from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.local import Input
+from shared.status import ErrorCode
+
+WORKSPACE = {"path": "/w"}
+STOPPED = RunError(ErrorCode.EXECUTOR_RESTARTED, "the executor stopped")
+
+
+class Run:
+    """Tells that it has started, waits at its gate, and completes; an interrupt does nothing."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.interrupts: list[str | None] = []
+        self.interrupted = asyncio.Event()
+        self.clean_up: Callable[[], Any] = lambda: None
+        """Called when it is ended from outside."""
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def events(self) -> AsyncGenerator[AgentEvent]:
+        yield AgentEvent(EventType.STARTED, {})
+        self.begun.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.clean_up()
+            await self.may_end.wait()
+            raise
+        done = {"result": "done", "workspace": WORKSPACE, "statistics": {"num_turns": 1}}
+        yield AgentEvent(EventType.COMPLETED, done)
+        yield AgentEvent(EventType.WARNING, {"message": "after the end"})
+
+    async def cancel(self, reason: str | None) -> None:
+        self.interrupts.append(reason)
+        self.interrupted.set()
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def answer(self, _: Input) -> Any: ...
+
+
+class Carried:
+    """A run that is being carried out."""
+
+    def __init__(self, *, limit_s: float = 60.0, interrupt_grace_s: float = 60.0) -> None:
+        self.run = Run()
+        self.told: list[AgentEvent] = []
+        self.ends = 0
+        self.over = asyncio.Event()
+        self.execution = RunExecution(
+            self.run,
+            names={"task_id": 1, "subtask_id": 2},
+            tell=self.told.append,
+            ended=self._ended,
+            limit_s=limit_s,
+            interrupt_grace_s=interrupt_grace_s,
+        )
+
+    def _ended(self) -> None:
+        self.ends += 1
+        self.over.set()
+
+    async def end(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was told after the start, once nothing of the run goes on."""
+        async with asyncio.timeout(5):
+            await self.over.wait()
+        assert self.ends == 1
+        started, *rest = self.told
+        assert started.type == EventType.STARTED
+        return [(event.type, dict(event.data)) for event in rest]
+
+    async def begun(self) -> None:
+        async with asyncio.timeout(5):
+            await self.run.begun.wait()
+
+
+async def test_nothing_is_told_after_the_verdict() -> None:
+    carried = Carried()
+    carried.run.gate.set()
+    assert [kind for kind, _ in await carried.end()] == [EventType.COMPLETED]
+
+
+async def test_what_completes_after_its_cancel_is_cancelled_and_keeps_its_account() -> None:
+    carried = Carried()
+    await carried.begun()
+    carried.execution.cancel("why")
+    carried.run.gate.set()
+    (verdict,) = await carried.end()
+    account = {"workspace": WORKSPACE, "statistics": {"num_turns": 1}}
+    assert verdict == (EventType.CANCELLED, {"reason": "why", **account})
+
+
+async def test_a_cancel_after_the_verdict_changes_nothing() -> None:
+    carried = Carried()
+    carried.run.gate.set()
+    await carried.end()
+    carried.execution.cancel("late")
+    assert carried.run.interrupts == []
+
+
+async def test_a_second_cancel_does_not_interrupt_again() -> None:
+    carried = Carried(interrupt_grace_s=0.0)
+    await carried.begun()
+    carried.execution.cancel("first")
+    carried.execution.cancel("second")
+    assert await carried.end() == [(EventType.CANCELLED, {"reason": "first"})]
+    assert len(carried.run.interrupts) <= 1
+
+
+async def test_a_run_cancelled_before_its_first_step_has_a_verdict() -> None:
+    carried = Carried(interrupt_grace_s=0.0)
+    carried.execution.fail(STOPPED)
+    async with asyncio.timeout(5):
+        await carried.over.wait()
+    assert [event.data["error_code"] for event in carried.told] == ["executor_restarted"]
+
+
+async def test_a_parked_run_has_ended_and_has_no_verdict() -> None:
+    carried = Carried()
+    await carried.begun()
+    ended: list[str] = []
+    carried.run.clean_up = lambda: ended.append("processes")
+    carried.execution.park()
+    assert await carried.end() == []
+    assert ended == ["processes"]
+
+
+async def test_what_goes_wrong_while_a_parked_run_ends_is_not_its_verdict() -> None:
+    carried = Carried()
+    await carried.begun()
+
+    def clean_up() -> None:
+        raise RunError(ErrorCode.AGENT_CRASHED, "killed by SIGTERM")
+
+    carried.run.clean_up = clean_up
+    carried.execution.park()
+    assert await carried.end() == []
+
+
+async def test_a_run_that_is_being_cancelled_is_cancelled_when_it_would_be_parked() -> None:
+    carried = Carried()
+    await carried.begun()
+    carried.execution.cancel("why")
+    carried.execution.park()
+    assert await carried.end() == [(EventType.CANCELLED, {"reason": "why"})]
+
+
+async def test_a_cancel_counts_as_long_as_a_parked_run_is_ending() -> None:
+    carried = Carried()
+    await carried.begun()
+    ending = asyncio.Event()
+    carried.run.clean_up = ending.set
+    carried.run.may_end.clear()
+    carried.execution.park()
+    await ending.wait()
+    carried.execution.cancel("why")
+    carried.run.may_end.set()
+    assert await carried.end() == [(EventType.CANCELLED, {"reason": "why"})]
+
+
+@pytest.mark.parametrize("stop", ["park", "fail"])
+async def test_a_run_beyond_its_time_is_timed_out_also_when_the_executor_stops(stop: str) -> None:
+    carried = Carried(limit_s=0.0)
+    async with asyncio.timeout(5):
+        await carried.run.interrupted.wait()
+    if stop == "park":
+        carried.execution.park()
+    else:
+        carried.execution.fail(STOPPED)
+    ((_, verdict),) = await carried.end()
+    assert verdict["error_code"] == "timed_out"

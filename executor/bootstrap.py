@@ -112,6 +112,7 @@ async def _run(
             run_timeout_s=settings.task_timeout_s,
             answerable=lambda: Feature.INPUT in features,
         ),
+        stall_timeout_s=settings.stall_timeout_s,
     )
 
     def superseded(key: RunKey) -> None:

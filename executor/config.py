@@ -263,6 +263,12 @@ class ExecutorSettings(BaseSettings):
             description="Seconds that an agent waits for its user's answer; `0`: nobody is asked",
         )
     )
+    stall_timeout_s: Seconds = Field(
+        default=600,
+        validation_alias="TASK_STALL_TIMEOUT_SECONDS",
+        description="Seconds without a sign of life, from the agent or its tools, until a run is "
+        "interrupted; it goes on once",
+    )
     clone_timeout_s: Seconds = Field(
         default=600,
         validation_alias="LOCAL_CLONE_TIMEOUT_SECONDS",

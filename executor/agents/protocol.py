@@ -21,10 +21,6 @@ from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
-QuestionKind = Literal["question", "permission", "plan"]
-"""What an agent asks its user: to choose, to allow the use of a tool, to approve a plan."""
-
-
 @dataclass(frozen=True, slots=True)
 class ToolDecision:
     """Whether a tool may be used.
@@ -150,6 +146,8 @@ class TurnEnd:
     """``duration_ms``, ``num_turns``, ``total_cost_usd``, ``usage``, as far as known."""
     reusable: bool = True
     """Whether the session can take another turn in the same process."""
+    retry_at: float | None = None
+    """When the limit is lifted that ended it, in seconds since the epoch; ``None``: unknown."""
 
 
 class AgentSession(Protocol):
@@ -175,6 +173,27 @@ class AgentSession(Protocol):
 
         *ask* is called for every :attr:`ToolDecision.question`, from tasks of the session's own,
         while this waits for the agent.
+        """
+        ...
+
+    @property
+    def heard(self) -> int:
+        """How many messages have come from the process, also those that :meth:`turn` drops."""
+        ...
+
+    @property
+    def silent_until(self) -> float:
+        """Until when, by the event loop's clock, the agent says nothing for a good reason.
+
+        It waits before it asks the API again; in the past when it does not.
+        """
+        ...
+
+    def tools_cpu_s(self) -> float:
+        """CPU seconds that the agent's tools have used so far, its own process's not counted.
+
+        Only the difference of two values means anything, and it may be negative: what some
+        processes have used is forgotten with them. Blocks for milliseconds; never fails.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.liveness import watched
 from executor.tasks.merging import merged
-from executor.tasks.pausing import resume_tree, suspend_tree
+from executor.tasks.pausing import Pause
 from executor.tasks.perseverance import Spent, persevering
 from executor.tasks.questions import AnswerStanding, Questions, UserInput
 from executor.tasks.run_handler import Run
@@ -110,11 +110,8 @@ class _InProcessRun:
         self._cancel = asyncio.Event()
         self._reason: str | None = None
         self._session: AgentSession | None = None
-        self._paused = ExitStack()
-        """Holds the clock while the run is paused."""
-        self._pausing = False
-        self._suspended: int | None = None
         self._clock = StallClock(request.stall_timeout_seconds or handler.stall_timeout_s)
+        self._pause = Pause(self._clock.held)
         limit_s = request.timeout_seconds or handler.user_input.run_timeout_s
         self._deadline = self._clock.now() + limit_s
         self._spent = Spent()
@@ -136,28 +133,11 @@ class _InProcessRun:
             await self._session.interrupt()
 
     async def pause(self) -> None:
-        if self._cancel.is_set():
-            return
-        if not self._pausing:
-            self._pausing = True
-            self._paused.enter_context(self._clock.held())
-        await self._suspend()
+        if not self._cancel.is_set():
+            await self._pause.begin(self._session.pid if self._session is not None else None)
 
     async def resume(self) -> None:
-        self._pausing = False
-        self._paused.close()
-        await self._let_go()
-
-    async def _suspend(self) -> None:
-        pid = self._session.pid if self._session is not None else None
-        if pid is not None:
-            self._suspended = pid
-            await asyncio.to_thread(suspend_tree, pid)
-
-    async def _let_go(self) -> None:
-        pid, self._suspended = self._suspended, None
-        if pid is not None:
-            await asyncio.to_thread(resume_tree, pid)
+        await self._pause.end()
 
     async def answer(self, answer: Input) -> AnswerStanding:
         return self._questions.answer(answer)
@@ -278,8 +258,7 @@ class _InProcessRun:
                 await self._unless_cancelled(self._open(agent, job))
             if self._cancel.is_set() or self._session is None:
                 raise _Cancelled
-            if self._pausing:
-                await self._suspend()
+            await self._pause.extend_to(self._session.pid)
             turn = watched(self._session, job.request, self._questions.ask, self._clock)
             async with aclosing(turn) as items:
                 async for item in items:
@@ -289,7 +268,7 @@ class _InProcessRun:
         finally:
             session, self._session = self._session, None
             try:
-                await finish(self._let_go())  # it could not end gracefully otherwise
+                await finish(self._pause.let_go())  # it could not end gracefully otherwise
             finally:
                 if session is not None and reusable:
                     await warm.park(task_id, session, job.fingerprint)

@@ -25,11 +25,11 @@ class StallClock:
             sleep: Waits that many seconds of *now*.
         """
         self.limit_s = limit_s
-        self._now = now or asyncio.get_running_loop().time
-        self._sleep = sleep
+        self.now = now or asyncio.get_running_loop().time
+        self.sleep = sleep
         self._silent_s = 0.0
         """The silence up to when the clock was last held."""
-        self._counts_since = self._now()
+        self._counts_since = self.now()
         self._holds = 0
         self._counting = asyncio.Event()
         self._counting.set()
@@ -39,7 +39,7 @@ class StallClock:
         """Seconds since the last sign of life, without those in which the clock stood."""
         if self._holds:
             return self._silent_s
-        return self._silent_s + self._now() - self._counts_since
+        return self._silent_s + self.now() - self._counts_since
 
     @property
     def standing(self) -> bool:
@@ -49,7 +49,7 @@ class StallClock:
     def sign(self) -> None:
         """Take note of a sign of life: the silence begins anew."""
         self._silent_s = 0.0
-        self._counts_since = self._now()
+        self._counts_since = self.now()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -63,7 +63,7 @@ class StallClock:
         finally:
             self._holds -= 1
             if not self._holds:
-                self._counts_since = self._now()
+                self._counts_since = self.now()
                 self._counting.set()
 
     async def expired(self) -> None:
@@ -74,4 +74,4 @@ class StallClock:
             if left_s <= 0:
                 return
             # Signs and holds meanwhile need no notice: they are seen when this time is over.
-            await self._sleep(left_s)
+            await self.sleep(left_s)

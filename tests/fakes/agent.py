@@ -62,6 +62,8 @@ class ScriptedSession:
     """One conversation; its id is told at its first turn, as Claude does it."""
 
     pid = None
+    heard = 0
+    silent_until = 0.0
 
     def __init__(self, agent: ScriptedAgent, job: AgentJob, new_id: str) -> None:
         self._agent = agent
@@ -88,6 +90,9 @@ class ScriptedSession:
             if not isinstance(step, asyncio.Event):
                 yield step
 
+    def tools_cpu_s(self) -> float:
+        return 0.0
+
     async def interrupt(self) -> None:
         self._interrupted.set()
 
@@ -112,7 +117,11 @@ def open_gate() -> asyncio.Event:
 
 @asynccontextmanager
 async def in_process(
-    agent: ScriptedAgent, home: Path, *, user_input: UserInput | None = None
+    agent: ScriptedAgent,
+    home: Path,
+    *,
+    user_input: UserInput | None = None,
+    stall_timeout_s: float = 60,
 ) -> AsyncIterator[InProcessRunHandler]:
     """A run handler with *agent* and everything else real, in *home*; asks nobody by itself."""
     state = await StateStore.open(home / "state.db")
@@ -132,6 +141,7 @@ async def in_process(
         warm=WarmSessions(limit=2, idle_s=3600),
         private_dir=private,
         user_input=user_input or UserInput(timeout_s=0, run_timeout_s=60),
+        stall_timeout_s=stall_timeout_s,
     )
     try:
         yield handler

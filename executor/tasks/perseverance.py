@@ -1,0 +1,183 @@
+"""A run goes on after a stall, once, and after rate limits, as long as its time allows.
+
+Each further turn continues the same conversation. What all of them have used counts together, and
+so do their limits.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from executor.agents.protocol import AgentJob, TurnEnd
+from executor.tasks.stall import StallClock
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.execution import ExecutionRequest, TextBlock
+from shared.status import ErrorCode
+
+logger = get_logger("perseverance")
+
+FIRST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 300.0
+"""Pauses double from the first to the longest, when nobody says when a limit is lifted."""
+
+RESET_SPREAD_S: Final = 5.0
+"""After a limit is lifted, so that not all who wait for it begin at once."""
+
+_AFTER_STALL: Final = (
+    "Your last turn was interrupted, because there was no sign of life from you or your tools for "
+    "{silent_s:g} seconds. Look at what you have done so far and go on from there; do not wait in "
+    "silence again: run what takes long in the background or with a time limit. This is the task, "
+    "as it was given to you:\n\n"
+)
+_AFTER_LIMIT: Final = (
+    "Your last turn was cut off by a rate limit of the API, which is lifted now. Look at what you "
+    "have done so far and go on from there; do not do again what is done already. This is the "
+    "task, as it was given to you:\n\n"
+)
+_PROGRESS: Final = frozenset({EventType.LLM_STREAM, EventType.TOOL_CALL, EventType.REASONING})
+
+
+@dataclass(slots=True)
+class Spent:
+    """What all turns of a run have used so far."""
+
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, turn: Mapping[str, Any]) -> None:
+        """Count one more turn; numbers add up, of anything else the last stays."""
+        self.statistics = _sum(self.statistics, turn)
+
+    def limits_left(self, request: ExecutionRequest) -> dict[str, Any]:
+        """``max_turns`` and ``max_budget_usd`` for what is left of *request*, if it has any.
+
+        Zero or less: there is nothing left.
+        """
+        left: dict[str, Any] = {}
+        max_turns = request.max_turns or request.first_bot.max_turns
+        if max_turns is not None:
+            left["max_turns"] = max_turns - (self.statistics.get("num_turns") or 0)
+        if request.max_budget_usd is not None:
+            cost_usd = self.statistics.get("total_cost_usd") or 0.0
+            left["max_budget_usd"] = request.max_budget_usd - cost_usd
+        return left
+
+
+async def persevering(
+    job: AgentJob,
+    take_turn: Callable[[AgentJob], AsyncGenerator[AgentEvent | TurnEnd]],
+    pause: Callable[[float], Awaitable[None]],
+    *,
+    clock: StallClock,
+    deadline: float,
+    spent: Spent,
+    wall: Callable[[], float] = time.time,
+) -> AsyncGenerator[AgentEvent | TurnEnd]:
+    """The turns of one run; ends with one TurnEnd, whose statistics are those of all of them.
+
+    Args:
+        job: What the first turn is taken with.
+        take_turn: Takes one turn and ends it, however it is left.
+        pause: Waits so many seconds; what it raises ends the run.
+        clock: Stands while a rate limit is waited out.
+        deadline: When the run's time is over, by *clock*.
+        spent: Is kept up to date, also for when this is left early.
+        wall: The time in seconds since the epoch.
+    """
+    request, stalled, refused = job.request, False, 0
+    while True:
+        end: TurnEnd | None = None
+        async with aclosing(take_turn(job)) as items:
+            async for item in items:
+                if isinstance(item, TurnEnd):
+                    end = item
+                    break
+                if item.type == EventType.SESSION:
+                    job = replace(job, resume=item.data["sdk_session_id"])
+                elif item.type in _PROGRESS:
+                    refused = 0
+                yield item
+        if end is None:
+            return
+        spent.add(end.statistics)
+        end = replace(end, statistics=spent.statistics)
+        if end.error_code == ErrorCode.STALLED and not stalled:
+            stalled = True
+            note = _AFTER_STALL.format(silent_s=clock.limit_s)
+            yield _warning(f"{end.error}; it was interrupted and goes on once more")
+        elif end.error_code == ErrorCode.RATE_LIMITED:
+            wait_s = _wait_s(end, refused, wall())
+            until = datetime.fromtimestamp(wall() + wait_s, UTC).isoformat(timespec="seconds")
+            if clock.now() + wait_s >= deadline:
+                late = f"the run's time is over before it could be tried again at {until}"
+                yield replace(end, error=f"{end.error} ({late})")
+                return
+            refused += 1
+            note = _AFTER_LIMIT
+            logger.warning("rate limited: the run goes on in %.0f s", wait_s)
+            yield _warning(f"{end.error}; the run waits until {until} and goes on then")
+            with clock.held():
+                await pause(wait_s)
+        else:
+            yield end
+            return
+        left = spent.limits_left(request)
+        if (over := _over(left)) is not None:
+            yield replace(end, error=over[1], error_code=over[0], reusable=False)
+            return
+        prompt = request.prompt if job.resume is None else _prompt(note, request)
+        job = replace(job, request=request.model_copy(update={**left, "prompt": prompt}))
+
+
+def _wait_s(end: TurnEnd, refused: int, now: float) -> float:
+    """Seconds until the API may be asked again, after it has refused *refused* times before."""
+    if end.retry_at is not None and end.retry_at > now and not refused:
+        return end.retry_at - now + random.uniform(0, RESET_SPREAD_S)
+    longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(refused, 16))
+    backoff_s = longest_s * random.uniform(0.5, 1.0)
+    return max(backoff_s, (end.retry_at or 0) - now)
+
+
+def _over(left: Mapping[str, Any]) -> tuple[ErrorCode, str] | None:
+    if left.get("max_turns", 1) <= 0:
+        return ErrorCode.MAX_TURNS, "Reached maximum number of turns over all attempts"
+    if left.get("max_budget_usd", 1.0) <= 0:
+        return ErrorCode.BUDGET_EXCEEDED, "Reached maximum budget over all attempts"
+    return None
+
+
+def _prompt(note: str, request: ExecutionRequest) -> Any:
+    # The task stands there, too: the agent may not have written it down, and where its
+    # conversation is lost a new one begins.
+    if isinstance(request.prompt, str):
+        return note + request.prompt
+    return [TextBlock(type="text", text=note), *request.prompt]
+
+
+def _warning(message: str) -> AgentEvent:
+    return AgentEvent(EventType.WARNING, {"message": message})
+
+
+def _sum(so_far: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    total = dict(so_far)
+    for name, value in more.items():
+        before = total.get(name)
+        if isinstance(value, Mapping):
+            total[name] = _sum(before if isinstance(before, Mapping) else {}, value)
+        elif _counts(value) and _counts(before):
+            total[name] = before + value
+        elif value is not None:
+            total[name] = value
+        else:
+            total.setdefault(name, None)
+    return total
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

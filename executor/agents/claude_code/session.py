@@ -134,6 +134,8 @@ class ClaudeSession:
         self._silent_until = 0.0
         self._ask: Ask | None = None
         """Whom the agent asks: the user of the turn in progress."""
+        self._planned = False
+        """Whether it has entered or left plan mode: it is not in its job's mode any more."""
         self._interrupted = False
         self._stopping: asyncio.Task[None] | None = None
         self._turn_over = asyncio.Event()
@@ -233,7 +235,8 @@ class ClaudeSession:
         self._cost = mapper.cost
         self._turn_over.set()
         # A budget is one run's, but the process counts on.
-        yield replace(end, reusable=end.reusable and request.max_budget_usd is None)
+        reusable = end.reusable and not self._planned and request.max_budget_usd is None
+        yield replace(end, reusable=reusable)
 
     async def interrupt(self) -> None:
         """Ask the CLI to stop; a turn that goes on all the same is ended with its process."""
@@ -320,6 +323,7 @@ class ClaudeSession:
             return {}
         decision = await self._job.policy(call["tool_name"], call["tool_input"])
         if decision.allowed:
+            self._planned |= call["tool_name"] in ("EnterPlanMode", "ExitPlanMode")
             return {}
         logger.info("tool use denied", tool=call["tool_name"])
         return {

@@ -117,7 +117,7 @@ class ProgressReporter:
         told.open_messages = reopened.open_messages
         told.open_questions = reopened.open_questions
         error = "the executor was restarted before this message was complete"
-        self._close(told, error, INTERRUPTED)
+        self._close(told, error, INTERRUPTED, "expired")
 
     def report(self, run: RunRef, event: AgentEvent) -> int:
         """Take one event of an opened run; after its verdict, or when unknown, it is dropped.
@@ -136,7 +136,9 @@ class ProgressReporter:
         self._flush(told)
         if event.terminal:
             error = event.data.get("error") or "the run ended before this message did"
-            self._close(told, error, event.data.get("error_code") or INTERRUPTED)
+            # Whoever cancels a run denies what it asks.
+            outcome = "denied" if event.type == EventType.CANCELLED else "expired"
+            self._close(told, error, event.data.get("error_code") or INTERRUPTED, outcome)
             del self._runs[run.key]
         self._put(told, event)
         if event.terminal:
@@ -231,10 +233,10 @@ class ProgressReporter:
             for chunk in text.chunks():
                 self._put(told, chunk)
 
-    def _close(self, told: _Told, error: str, code: str) -> None:
-        """A question without an answer expires, a message without an end ends with an error."""
+    def _close(self, told: _Told, error: str, code: str, outcome: str) -> None:
+        """Questions without an answer get this outcome, messages without an end this error."""
         for request_id in sorted(told.open_questions):
-            data = {"request_id": request_id, "outcome": "expired"}
+            data = {"request_id": request_id, "outcome": outcome}
             self._put(told, AgentEvent(EventType.INPUT_RESOLVED, data))
         for message_id, source in list(told.open_messages.items()):
             data = {"message_id": message_id, "error": error, "code": code}

@@ -75,7 +75,7 @@ async def open_manager(
     Args:
         redactor: Learns the secrets that requests bring, for the logs.
         keepalive_seconds: After this long without traffic a stream gets a comment.
-        call_timeout_s: How long an executor may take to answer a dispatch or a cancel.
+        call_timeout_s: How long an executor may take to answer a dispatch, a cancel or an input.
         poll_s: How long the dispatcher sleeps when nothing wakes it.
     """
     hub = Hub()
@@ -87,7 +87,7 @@ async def open_manager(
         lost_after_seconds=settings.lost_after_seconds,
     ) as store:
         streams = Streams(hub, keepalive_seconds=keepalive_seconds)
-        api = create_api(Services(store, streams, redactor), tokens.api)
+        api = create_api(Services(store, streams, hub, redactor), tokens.api)
         connections = Connections()
         executors = LocalExecutorNamespace(
             token=tokens.executor.get_secret_value(),

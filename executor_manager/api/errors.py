@@ -17,6 +17,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from executor_manager.store.database import StoreError
+from executor_manager.store.questions import (
+    AlreadyAnswered,
+    NotWaiting,
+    QuestionExpired,
+    UnknownQuestion,
+)
 from executor_manager.store.runs import KeyConflict, SessionConflict
 from shared.errors import ProtocolError, WegentError
 
@@ -54,6 +60,10 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = MappingProxyType(
         NotFound.code: 404,
         SessionConflict.code: 404,  # like one that does not exist: it is none of the caller's
         KeyConflict.code: 409,
+        NotWaiting.code: 409,
+        UnknownQuestion.code: 409,
+        QuestionExpired.code: 409,
+        AlreadyAnswered.code: 409,
         BadRequest.code: 400,
         StoreError.code: 503,
     }

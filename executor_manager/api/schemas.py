@@ -6,14 +6,28 @@ Rules about a run's values (prompt, address, branch, limits) are those of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
-from executor_manager.store.records import NodeRecord, NodeStatus, RunRecord, SessionRecord
+from executor_manager.store.records import (
+    Answer,
+    NodeRecord,
+    NodeStatus,
+    OpenQuestion,
+    RunRecord,
+    SessionRecord,
+)
 from shared.protocol import wire_json
+from shared.protocol.execution import MAX_DEPTH, nests_deeper
 from shared.status import RunState
 
 
@@ -28,6 +42,21 @@ Free = Annotated[Any, WithJsonSchema({})]
 
 KEY_PATTERN = r"^[\x21-\x7e]{1,200}$"
 """What an idempotency key looks like: up to 200 printable ASCII characters."""
+
+
+MAX_MESSAGE = 20_000
+"""Characters of what a user tells an agent beside a decision."""
+
+MAX_ANSWERS_BYTES = 256 * 1024
+"""As much as the event that asks may have."""
+
+
+def _answers_within_bounds(answers: dict[str, Any]) -> dict[str, Any]:
+    if nests_deeper(answers, MAX_DEPTH):
+        raise ValueError(f"must not nest deeper than {MAX_DEPTH}")
+    if len(wire_json.dumps(answers).encode("utf-8", "replace")) > MAX_ANSWERS_BYTES:
+        raise ValueError(f"must not be larger than {MAX_ANSWERS_BYTES} bytes")
+    return answers
 
 
 class _Body(BaseModel):
@@ -111,6 +140,36 @@ class TaskCreated(BaseModel):
     container_id: str | None = None
 
 
+class QuestionView(BaseModel):
+    """What an agent waits for; POST the answer to ``/api/v1/tasks/{task_id}/input``."""
+
+    request_id: str
+    kind: str
+    """`question`, `permission` or `plan`."""
+    tool_name: str
+    tool_input: Any
+    """What is asked: the questions, the tool's arguments, or the plan."""
+    asked_at: str
+    expires_at: str | None
+    """Then the agent goes on without an answer. Both by the executor's clock."""
+    answered: bool
+    """There is an answer, and the agent has not gone on with it yet."""
+
+    @classmethod
+    def of(cls, question: OpenQuestion) -> Self:
+        """What the API shows of *question*."""
+        data = question.data
+        return cls(
+            request_id=question.request_id,
+            kind=str(data.get("kind")),
+            tool_name=str(data.get("tool_name")),
+            tool_input=data.get("tool_input"),
+            asked_at=question.asked_at,
+            expires_at=_text(data.get("expires_at")),
+            answered=question.answered,
+        )
+
+
 class TaskView(BaseModel):
     """A task as it is now. Times are UTC."""
 
@@ -123,6 +182,8 @@ class TaskView(BaseModel):
     attempt: int
     progress: int
     """0 to 100; never falls."""
+    waiting_for: list[QuestionView]
+    """What the agent asks its user, the oldest first; empty when it waits for nothing."""
     node_id: str | None
     """The executor that has it, or had it last."""
     created_at: str
@@ -141,8 +202,8 @@ class TaskView(BaseModel):
     container_id: str | None = None
 
     @classmethod
-    def of(cls, run: RunRecord) -> Self:
-        """What the API shows of *run*."""
+    def of(cls, run: RunRecord, questions: Sequence[OpenQuestion] = ()) -> Self:
+        """What the API shows of *run*, which waits for the answers to *questions*."""
         verdict = run.verdict or {}
         return cls(
             task_id=run.id,
@@ -152,6 +213,7 @@ class TaskView(BaseModel):
             unreachable=run.unreachable,
             attempt=run.attempt,
             progress=run.progress,
+            waiting_for=[QuestionView.of(question) for question in questions],
             node_id=run.node_id,
             created_at=_utc(run.created_at),
             started_at=_utc_or_none(run.started_at),
@@ -179,6 +241,33 @@ class TaskCancel(_Body):
     reason: (
         Annotated[str, Field(max_length=1000), AfterValidator(_no_control_characters)] | None
     ) = None
+
+
+class TaskInput(_Body):
+    """The user's answer to what a task waits for."""
+
+    request_id: Annotated[str, Field(min_length=1, max_length=200)]
+    decision: Literal["allow", "deny", "answer"]
+    answers: Annotated[dict[str, Any], AfterValidator(_answers_within_bounds)] | None = Field(
+        default=None,
+        description="to questions: what is chosen, by the question's text or its number from 1",
+    )
+    message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = Field(
+        default=None, description="told to the agent, e.g. why something is denied"
+    )
+
+    def answer(self) -> Answer:
+        """The answer without the question."""
+        return Answer(self.decision, self.answers, self.message)
+
+
+class TaskInputTaken(BaseModel):
+    """What became of an answer."""
+
+    task_id: str
+    request_id: str
+    status: Literal["accepted", "pending"]
+    """`accepted`: the executor has it; `pending`: it is kept, and told as soon as it can be."""
 
 
 class SessionView(BaseModel):

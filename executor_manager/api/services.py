@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from executor_manager.store.store import Store
+from executor_manager.streams.hub import Hub
 from executor_manager.streams.sse import Streams
 from shared.redaction import Redactor
 
@@ -18,6 +19,7 @@ class Services:
 
     store: Store
     streams: Streams
+    hub: Hub
     redactor: Redactor
     """Masks the logs; it has to learn what a request must not show there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Final
 
@@ -14,6 +15,8 @@ from executor_manager.api.schemas import (
     TaskCancel,
     TaskCreate,
     TaskCreated,
+    TaskInput,
+    TaskInputTaken,
     TaskList,
     TaskView,
 )
@@ -29,6 +32,10 @@ from shared.status import RunState
 
 MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
 """The largest request that still fits into one message to an executor, names and ids included."""
+
+ANSWER_WAIT_S: Final = 2.0
+"""How long a caller waits for the executor to take its answer, which needs milliseconds when it is
+connected."""
 
 _SEQUENCE: Final = re.compile(r"[0-9]{1,9}")
 
@@ -84,15 +91,17 @@ async def list_tasks(
     )
     more = len(runs) > limit
     shown = runs[:limit]
+    questions = await services.store.questions.open_of([run.id for run in shown])
     return TaskList(
-        tasks=[TaskView.of(run) for run in shown], next_before=shown[-1].id if more else None
+        tasks=[TaskView.of(run, questions.get(run.id, ())) for run in shown],
+        next_before=shown[-1].id if more else None,
     )
 
 
 @router.get("/{task_id}")
 async def get_task(task_id: str, services: Injected) -> TaskView:
     """A task as it is now."""
-    return TaskView.of(await _existing(services.store, task_id))
+    return await _view(services.store, await _existing(services.store, task_id))
 
 
 @router.get(
@@ -129,7 +138,37 @@ async def cancel_task(task_id: str, services: Injected, body: TaskCancel | None 
     run = await services.store.runs.cancel(task_id, reason)
     if run is None:
         raise _no_such_task()
-    return TaskView.of(run)
+    return await _view(services.store, run)
+
+
+@router.post(
+    "/{task_id}/input",
+    responses={202: {"description": "The answer is kept, and told to the executor later."}},
+)
+async def answer_task(
+    task_id: str, body: TaskInput, services: Injected, response: Response
+) -> TaskInputTaken:
+    """Answer what a task waits for, as ``waiting_for`` shows it.
+
+    The first answer counts, and may be repeated. 409 when there is nothing to answer any more.
+    """
+    run = await _existing(services.store, task_id)
+    answer = body.answer()
+    questions = services.store.questions
+    with services.hub.follow(run.id) as changed:
+        status = await questions.answer(run.id, body.request_id, answer)
+        try:
+            async with asyncio.timeout(ANSWER_WAIT_S):
+                while status == "pending":
+                    await changed.wait()
+                    status = await questions.delivery(run.id, body.request_id, answer)
+        except TimeoutError:
+            response.status_code = 202
+    return TaskInputTaken(task_id=run.id, request_id=body.request_id, status=status)
+
+
+async def _view(store: Store, run: RunRecord) -> TaskView:
+    return TaskView.of(run, (await store.questions.open_of([run.id])).get(run.id, ()))
 
 
 def _check(raw: dict[str, object]) -> ExecutionRequest:

@@ -61,6 +61,15 @@ class Connections:
         """The executor has said goodbye."""
         self._ready.discard(connection)
 
+    def is_ready(self, connection: Connection) -> bool:
+        """Whether its executor is registered on it and has not said goodbye."""
+        return connection in self._ready
+
+    def replaced(self, connection: Connection) -> bool:
+        """Whether its executor is on a newer connection."""
+        newest = connection if connection.node_id is None else self._by_node.get(connection.node_id)
+        return newest is not None and newest is not connection
+
     def close(self, sid: str) -> None:
         """The connection is gone; whoever waits for an answer on it is released."""
         connection = self._by_sid.pop(sid, None)

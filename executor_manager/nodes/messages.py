@@ -35,7 +35,7 @@ from shared.protocol.local import (
     to_wire,
 )
 
-FEATURES: Final = (Feature.SEQ_ACK, Feature.REDISPATCH)
+FEATURES: Final = (Feature.SEQ_ACK, Feature.REDISPATCH, Feature.INPUT)
 """What this backend really does."""
 
 HEARTBEAT_INTERVAL_S: Final = 10.0
@@ -84,7 +84,7 @@ class Messages:
             if name in RUN_EVENTS:
                 return await self._run_event(node_id, name, raw)
             if name is LocalEvent.HEARTBEAT:
-                return await self._heartbeat(node_id, read(Heartbeat, raw))
+                return await self._heartbeat(connection, node_id, read(Heartbeat, raw))
             if name is LocalEvent.UNREGISTER:
                 return await self._unregister(connection, node_id, read(Unregister, raw))
         except ProtocolError as exc:
@@ -157,7 +157,10 @@ class Messages:
             )
         return to_wire(RunAck(success=True, acked=result.acked))
 
-    async def _heartbeat(self, node_id: str, heartbeat: Heartbeat) -> Ack:
+    async def _heartbeat(self, connection: Connection, node_id: str, heartbeat: Heartbeat) -> Ack:
+        if not self._connections.is_ready(connection):
+            # After a goodbye it would bring the node back to life.
+            return _failure("not_registered", "register first")
         by_key = {(str(run.subtask_id), run.attempt): run for run in heartbeat.runs}
         superseded = await self._store.nodes.heartbeat(
             node_id,
@@ -175,8 +178,21 @@ class Messages:
         self, connection: Connection, node_id: str, unregister: Unregister
     ) -> Ack:
         self._connections.not_ready(connection)
-        await self._store.nodes.unregister(node_id)
+        # A verdict that it sent before counts.
+        await self._connections.settled(node_id)
+        if self._connections.replaced(connection):
+            return {"success": True}  # it is back already
+        left = {
+            (str(run.subtask_id), run.attempt) for run in unregister.runs if run.state != "finished"
+        }
+        farewell = await self._store.nodes.unregister(node_id, left)
         logger.info("executor %s has said goodbye: %s", node_id, unregister.reason)
+        for run_id in farewell.unreachable:
+            logger.info("run %s waits for executor %s to come back", run_id, node_id)
+        for run_id in farewell.lost:
+            logger.warning("run %s does not wait for its executor, which has stopped", run_id)
+        for run_id in farewell.returned:
+            logger.info("run %s never arrived, and is queued again", run_id)
         return {"success": True}
 
 

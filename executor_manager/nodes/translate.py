@@ -72,8 +72,9 @@ def read_event(name: LocalEvent, raw: object) -> tuple[Place, NewEvent]:
 def unusable(name: LocalEvent, raw: object, error: ProtocolError) -> tuple[Place, NewEvent]:
     """What takes the place of a message that :func:`read_event` refused.
 
-    A result becomes the verdict ``internal``, since no other one will come; anything else a
-    warning, so that the log shows that something is missing.
+    A result becomes the verdict ``internal``, since no other one will come; the end of a chat
+    message an error of it; anything else a warning, so that the log shows that something is
+    missing.
 
     Raises:
         ProtocolError: Not even its place can be read.
@@ -83,6 +84,19 @@ def unusable(name: LocalEvent, raw: object, error: ProtocolError) -> tuple[Place
         message = f"the executor's result could not be read: {error.message}"
         data = failed_data(message, ErrorCode.INTERNAL.value)
         return place, NewEvent(place.seq, EventType.FAILED, data, utc_timestamp())
+    if name in (LocalEvent.CHAT_DONE, LocalEvent.CHAT_ERROR) and isinstance(raw, dict):
+        message_id = raw.get("message_id")
+        if isinstance(message_id, str):  # its readers wait for its end
+            return place, NewEvent(
+                place.seq,
+                EventType.LLM_ERROR,
+                {
+                    "message_id": message_id,
+                    "error": f"the end of the message could not be read: {error.message}",
+                    "code": ErrorCode.INTERNAL.value,
+                },
+                utc_timestamp(),
+            )
     data = {"message": f"a message of the executor could not be read: {error.message}"}
     return place, NewEvent(place.seq, EventType.WARNING, data, utc_timestamp())
 

@@ -21,6 +21,8 @@ from shared.protocol.local import (
     CancelAck,
     DispatchAck,
     Failure,
+    Input,
+    InputAck,
     LocalEvent,
     read_ack,
     to_wire,
@@ -100,10 +102,13 @@ class Dispatcher:
 
     async def _do(self, errand: Errand) -> None:
         try:
-            if errand.kind == "dispatch":
-                await self._dispatch(errand)
-            else:
-                await self._cancel(errand)
+            match errand.kind:
+                case "dispatch":
+                    await self._dispatch(errand)
+                case "cancel":
+                    await self._cancel(errand)
+                case "input":
+                    await self._input(errand)
         except LinkLost as exc:
             logger.info("%s of run %s stays due: %s", errand.kind, errand.run_id, exc)
         except Exception:
@@ -121,8 +126,7 @@ class Dispatcher:
         ):
             return  # cancelled, lost or taken away meanwhile
         try:
-            public = await self._store.runs.request_of(run.id)
-            secrets = await self._store.runs.secrets_of(run.id)
+            public, secrets = await self._store.runs.request_of(run.id)
         except ConfigError as exc:
             await self._store.queue.refused(errand, ErrorCode.INTERNAL, str(exc))
             return
@@ -132,7 +136,8 @@ class Dispatcher:
             "attempt": run.attempt,
             "on_node_loss": run.on_node_loss,
         }
-        self._redactor.add_many(_secrets_of(request))
+        of_request = _secrets_of(request)
+        self._redactor.add_many(of_request)
         raw = await self._executors.call(
             errand.node_id, LocalEvent.DISPATCH, request, timeout_s=self._call_timeout_s
         )
@@ -142,7 +147,9 @@ class Dispatcher:
         elif ack is None:
             # Asking again would get the same answer, for ever.
             failure = read_ack(Failure, raw)
-            why = failure.error if failure else "the answer to the dispatch was unusable"
+            why = "the answer to the dispatch was unusable"
+            if failure is not None:
+                why = self._masked(failure.error, of_request)
             logger.error("executor %s could not take run %s: %s", errand.node_id, run.id, why)
             await self._store.queue.refused(
                 errand, ErrorCode.INTERNAL, f"the executor could not take the run: {why}"
@@ -152,9 +159,20 @@ class Dispatcher:
         else:
             code = ack.code or ErrorCode.INTERNAL.value
             logger.info("executor %s refused run %s: %s", errand.node_id, run.id, code)
+            error = ack.error or "the executor refused the run without a reason"
             await self._store.queue.refused(
-                errand, code, ack.error or "the executor refused the run without a reason"
+                errand,
+                self._masked(code, of_request),
+                self._masked(error, of_request),
             )
+
+    def _masked(self, told: str, secrets: list[str]) -> str:
+        """An executor's words as they may be kept and shown."""
+        of_run = self._redactor.open_run(secrets)
+        try:
+            return of_run.redact(told)
+        finally:
+            of_run.close()
 
     async def _cancel(self, errand: Errand) -> None:
         cancel = Cancel(task_id=errand.session_id, subtask_id=errand.run_id, reason=errand.reason)
@@ -166,6 +184,47 @@ class Dispatcher:
             logger.warning("executor %s answered a cancel with nothing usable", errand.node_id)
         else:
             await self._store.queue.cancel_answered(errand, known=ack.state != "unknown")
+
+    async def _input(self, errand: Errand) -> None:
+        questions = self._store.questions
+        try:
+            answer = await questions.to_deliver(errand)
+        except ConfigError as exc:
+            logger.error("the answer to run %s is lost: %s", errand.run_id, exc)  # noqa: TRY400
+            await questions.forgotten(errand)
+            return
+        if answer is None or errand.request_id is None:
+            return  # not wanted any more
+        told = Input(
+            task_id=errand.session_id,
+            subtask_id=errand.run_id,
+            request_id=errand.request_id,
+            decision=answer.decision,
+            answers=None if answer.answers is None else dict(answer.answers),
+            message=answer.message,
+        )
+        raw = await self._executors.call(
+            errand.node_id, LocalEvent.INPUT, to_wire(told), timeout_s=self._call_timeout_s
+        )
+        ack = read_ack(InputAck, raw)
+        if raw is None:
+            logger.warning("executor %s acknowledged an answer without a word", errand.node_id)
+        elif ack is not None and ack.success:
+            await questions.delivered(errand)
+        elif ack is not None and ack.code == "expired":
+            await questions.expired(errand)
+        elif (failure := read_ack(Failure, raw)) is not None and failure.code == ProtocolError.code:
+            logger.warning(
+                "executor %s cannot use the answer to run %s", errand.node_id, errand.run_id
+            )
+            await questions.unusable(errand)
+        else:
+            logger.warning(
+                "executor %s does not know the question that run %s asked",
+                errand.node_id,
+                errand.run_id,
+            )
+            await questions.forgotten(errand)
 
 
 def _secrets_of(request: dict[str, Any]) -> list[str]:

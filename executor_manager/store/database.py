@@ -103,6 +103,11 @@ class Database:
         self._changes = changes
         self._one_writer = asyncio.Lock()
 
+    async def now(self) -> float:
+        """Seconds since the epoch, by the database's clock; waits for no writer."""
+        async with self.read() as connection:
+            return float((await connection.execute(select(_DatabaseNow()))).scalar_one())
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; nothing may be written.

@@ -60,8 +60,9 @@ def _placeholder(event: NewEvent) -> NewEvent:
 class EventLog:
     """All events of all runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database = database
+        self._lease_seconds = lease_seconds
         self._waiting: asyncio.Queue[_Append] = asyncio.Queue()
 
     def append(
@@ -152,5 +153,5 @@ class EventLog:
                     if head is None
                     else head.extend(append.node_id, append.attempt, append.events)
                 )
-            await write_heads(transaction, list(heads.values()))
+            await write_heads(transaction, list(heads.values()), lease_seconds=self._lease_seconds)
         return results

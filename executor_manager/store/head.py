@@ -38,6 +38,10 @@ class Head:
     last_sequence: int
     progress: int
     accepted: bool
+    lease_expiry: float | None = None
+    unreachable: bool = False
+    heard: bool = False
+    """Whether its node has told something new: who tells is alive."""
     verdict: Mapping[str, Any] | None = None
     error_code: str | None = None
     sdk_session_id: str | None = None
@@ -58,7 +62,7 @@ class Head:
             if _first_covered(event) > self.last_seq + 1:
                 break
             self.last_seq = event.seq
-            self.accepted = True
+            self.accepted = self.heard = True
             self._add(event.type, event.data, event.seq, event.source, event.timestamp)
             if event.progress is not None:
                 self.progress = min(100, max(self.progress, event.progress))
@@ -66,7 +70,9 @@ class Head:
                 self.state = RunState.RUNNING
         return Committed(self.last_seq)
 
-    def extend_own(self, type_: str, data: Mapping[str, Any]) -> bool:
+    def extend_own(
+        self, type_: str, data: Mapping[str, Any], source: Mapping[str, Any] | None = None
+    ) -> bool:
         """Add an event of the control plane; a verdict takes the run from its node.
 
         Returns:
@@ -74,7 +80,7 @@ class Head:
         """
         if self.state.terminal:
             return False
-        self._add(type_, data, None, None, utc_timestamp())
+        self._add(type_, data, None, source, utc_timestamp())
         if self.state.terminal:
             self.lease_owner = None
         return True

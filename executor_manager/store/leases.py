@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import and_, or_, select, update
 
-from executor_manager.store.database import Database
+from executor_manager.store.database import Database, Transaction
 from executor_manager.store.loss import lose
 from executor_manager.store.queue import LIVE_ON_NODE
 from executor_manager.store.records import NodeStatus
@@ -29,8 +29,9 @@ class Expired:
 class Leases:
     """Ends what was not renewed."""
 
-    def __init__(self, database: Database, lost_after_seconds: float) -> None:
+    def __init__(self, database: Database, lease_seconds: float, lost_after_seconds: float) -> None:
         self._database = database
+        self._lease_seconds = lease_seconds
         self._lost_after_seconds = lost_after_seconds
 
     async def expire(self, now: float | None = None) -> Expired:
@@ -39,10 +40,13 @@ class Leases:
         Args:
             now: Seconds since the epoch; ``None``: the database's clock.
         """
+        if now is None:
+            # Read before the turn to write comes: a heartbeat that waits behind us, because the
+            # disk is slow, has come in time.
+            now = await self._database.now()
         async with self._database.write() as transaction:
             connection = transaction.connection
-            if now is None:
-                now = await transaction.now()
+            await self._undo_a_step_back_of_the_clock(transaction, now)
             offline = (
                 (
                     await connection.execute(
@@ -97,3 +101,16 @@ class Leases:
                 )
             transaction.run_changed(*unreachable)
         return Expired(list(offline), list(unreachable), [run.id for run in lost])
+
+    async def _undo_a_step_back_of_the_clock(self, transaction: Transaction, now: float) -> None:
+        """No lease is longer than a lease: what ends later was granted before the clock went back,
+        and would keep a dead node alive for as long as it went.
+        """
+        # Ours is a little older than the one that granted the newest leases.
+        latest = now + 2 * self._lease_seconds
+        for table in (nodes, runs):
+            await transaction.connection.execute(
+                update(table)
+                .where(table.c.lease_expiry > latest)
+                .values(lease_expiry=now + self._lease_seconds)
+            )

@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from executor_manager.store.asked import close_all, follow_log
 from executor_manager.store.database import Transaction
 from executor_manager.store.head import Head
+from executor_manager.store.loose_ends import loose_ends
 from executor_manager.store.records import StoredEvent
 from executor_manager.store.tables import events, nodes, runs, secrets, sessions
-from shared.status import RunState
+from shared.protocol.events import TERMINAL_EVENTS
+from shared.status import ErrorCode, RunState
 
 _HEAD_COLUMNS = (
     runs.c.id,
@@ -24,6 +27,8 @@ _HEAD_COLUMNS = (
     runs.c.last_sequence,
     runs.c.progress,
     runs.c.accepted,
+    runs.c.lease_expiry,
+    runs.c.unreachable,
     runs.c.error_code,
 )
 
@@ -42,14 +47,22 @@ async def read_heads(transaction: Transaction, run_ids: Iterable[str]) -> dict[s
             last_sequence=row.last_sequence,
             progress=row.progress,
             accepted=row.accepted,
+            lease_expiry=row.lease_expiry,
+            unreachable=row.unreachable,
             error_code=row.error_code,
         )
         for row in await transaction.connection.execute(query)
     }
 
 
-async def write_heads(transaction: Transaction, heads: Sequence[Head]) -> None:
-    """Write what was added to these heads, and everything that follows from it."""
+async def write_heads(
+    transaction: Transaction, heads: Sequence[Head], *, lease_seconds: float = 0
+) -> None:
+    """Write what was added to these heads, and everything that follows from it.
+
+    Args:
+        lease_seconds: How long the lease of a run lasts whose node has told something.
+    """
     grown = [head for head in heads if head.added]
     if not grown:
         return
@@ -67,6 +80,8 @@ async def write_heads(transaction: Transaction, heads: Sequence[Head]) -> None:
             last_sequence=bindparam("new_last_sequence"),
             progress=bindparam("new_progress"),
             accepted=bindparam("new_accepted"),
+            lease_expiry=bindparam("new_lease_expiry"),
+            unreachable=bindparam("new_unreachable"),
         ),
         [
             {
@@ -76,6 +91,8 @@ async def write_heads(transaction: Transaction, heads: Sequence[Head]) -> None:
                 "new_last_sequence": head.last_sequence,
                 "new_progress": head.progress,
                 "new_accepted": head.accepted,
+                "new_lease_expiry": now + lease_seconds if head.heard else head.lease_expiry,
+                "new_unreachable": head.unreachable and not head.heard,
             }
             for head in grown
         ],
@@ -88,6 +105,7 @@ async def write_heads(transaction: Transaction, heads: Sequence[Head]) -> None:
             .values(started_at=now)
         )
     for head in grown:
+        await follow_log(transaction, head.added)
         if head.sdk_session_id is not None:
             await connection.execute(
                 update(sessions)
@@ -123,6 +141,7 @@ async def _close(transaction: Transaction, head: Head, now: float) -> None:
             .returning(runs.c.node_id)
         )
     ).scalar_one()
+    await close_all(transaction, head.run_id)
     await connection.execute(delete(secrets).where(secrets.c.run_id == head.run_id))
     await connection.execute(
         update(sessions).where(sessions.c.id == head.session_id).values(updated_at=now)
@@ -135,14 +154,30 @@ async def _close(transaction: Transaction, head: Head, now: float) -> None:
 async def append_own(
     transaction: Transaction, run_id: str, type_: str, data: Mapping[str, Any]
 ) -> bool:
-    """Add an event of the control plane.
+    """Add an event of the control plane; before a verdict, the end of what is still open.
 
     Returns:
         ``False`` when the run is unknown or has a verdict: nothing was added.
     """
-    heads = await read_heads(transaction, [run_id])
-    head = heads.get(run_id)
-    if head is None or not head.extend_own(type_, data):
+    head = (await read_heads(transaction, [run_id])).get(run_id)
+    if head is None or head.state.terminal:
         return False
+    if type_ in TERMINAL_EVENTS:
+        code = str(data.get("error_code") or RunState.CANCELLED)
+        error = str(data.get("error") or data.get("reason") or "the run was cancelled")
+        await _tie_up(transaction, head, error, code)
+    head.extend_own(type_, data)
     await write_heads(transaction, [head])
     return True
+
+
+async def end_attempt(transaction: Transaction, run_id: str, why: str) -> None:
+    """Add the end of what the live run's attempt has left open, as ``lost``."""
+    head = (await read_heads(transaction, [run_id]))[run_id]
+    await _tie_up(transaction, head, why, ErrorCode.LOST)
+    await write_heads(transaction, [head])
+
+
+async def _tie_up(transaction: Transaction, head: Head, error: str, code: str) -> None:
+    for end in await loose_ends(transaction, head, error=error, code=code):
+        head.extend_own(end.type, end.data, end.source)

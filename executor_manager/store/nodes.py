@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import func, insert, select, update
 
 from executor_manager.store.database import Database, Transaction
-from executor_manager.store.loss import lose
-from executor_manager.store.queue import LIVE_ON_NODE
+from executor_manager.store.loss import begin_again, lose
+from executor_manager.store.queue import LIVE_ON_NODE, release_session
 from executor_manager.store.records import NodeRecord, NodeStatus
 from executor_manager.store.tables import nodes, runs
 from shared.protocol.events import RunKey
@@ -63,6 +63,18 @@ class Registration:
     incarnation: int
     standings: list[Standing]
     """One for each reported run, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What becomes of a node's runs when it says goodbye; ids of runs."""
+
+    unreachable: list[str]
+    """They wait for the node to come back."""
+    lost: list[str]
+    """They were failed, requeued or, when a cancel was pending, cancelled."""
+    returned: list[str]
+    """They never arrived at the node, and wait for another one."""
 
 
 class Nodes:
@@ -118,12 +130,52 @@ class Nodes:
             owned = await _owned(transaction, node_id, [run_id for run_id, _ in listed])
         return [key for key in listed if key not in owned]
 
-    async def unregister(self, node_id: str) -> None:
-        """Record a clean goodbye; the leases of its runs go on until they end."""
+    async def unregister(self, node_id: str, left: Collection[RunKey]) -> Farewell:
+        """Record a clean goodbye: the node is offline, and so are the runs that it leaves.
+
+        Args:
+            left: What it has begun or accepted and not finished. Of its other runs it may have a
+                verdict that it could not tell yet: their leases go on until they end.
+        """
+        farewell = Farewell([], [], [])
         async with self._database.write() as transaction:
-            await transaction.connection.execute(
-                update(nodes).where(nodes.c.id == node_id).values(status=NodeStatus.OFFLINE.value)
+            now = await transaction.now()
+            connection = transaction.connection
+            await connection.execute(
+                update(nodes)
+                .where(nodes.c.id == node_id)
+                .values(status=NodeStatus.OFFLINE.value, lease_expiry=now)
             )
+            held = await connection.execute(
+                select(
+                    runs.c.id,
+                    runs.c.session_id,
+                    runs.c.attempt,
+                    runs.c.state,
+                    runs.c.accepted,
+                    runs.c.on_node_loss,
+                ).where(runs.c.lease_owner == node_id, runs.c.state.in_(LIVE_ON_NODE))
+            )
+            for run in held.all():
+                if (run.id, run.attempt) not in left:
+                    if run.state == RunState.CLAIMED and not run.accepted:
+                        # It never arrived. Should it have, the new attempt keeps both apart.
+                        await begin_again(transaction, run.id)
+                        await release_session(transaction, run.session_id, node_id)
+                        farewell.returned.append(run.id)
+                elif run.on_node_loss == "wait" and run.state != RunState.CANCELLING:
+                    await connection.execute(
+                        update(runs)
+                        .where(runs.c.id == run.id)
+                        .values(unreachable=True, accepted=True, lease_expiry=now)
+                    )
+                    transaction.run_changed(run.id)
+                    farewell.unreachable.append(run.id)
+                else:
+                    why = f"executor {node_id} has stopped before the end of the run"
+                    await lose(transaction, run.id, why, another_node=True)
+                    farewell.lost.append(run.id)
+        return farewell
 
     async def all(self) -> list[NodeRecord]:
         """Every node, by name and id."""

@@ -15,7 +15,7 @@ from executor_manager.store.database import Database, Transaction
 from executor_manager.store.log import append_own, read_heads
 from executor_manager.store.records import Errand, NodeStatus
 from executor_manager.store.runs import cancelled_data, failed_data
-from executor_manager.store.tables import nodes, runs, sessions
+from executor_manager.store.tables import nodes, questions, runs, sessions
 from shared.protocol.events import EventType
 from shared.status import REQUEUEING_REFUSALS, ErrorCode, RunState
 
@@ -126,8 +126,29 @@ class Queue:
             )
             .order_by(runs.c.ordinal)
         )
+        answered = (
+            select(
+                runs.c.id,
+                runs.c.session_id,
+                runs.c.attempt,
+                runs.c.lease_owner,
+                questions.c.request_id,
+            )
+            .join(
+                questions,
+                and_(questions.c.run_id == runs.c.id, questions.c.attempt == runs.c.attempt),
+            )
+            .where(
+                # One that has to be dispatched again is not there to take an answer.
+                runs.c.state.in_((RunState.CLAIMED.value, RunState.RUNNING.value)),
+                runs.c.dispatch_due.is_(False),
+                runs.c.lease_owner.in_(list(node_ids)),
+                questions.c.answer.is_not(None),
+            )
+            .order_by(runs.c.ordinal, questions.c.sequence)
+        )
         async with self._database.read() as connection:
-            return [
+            told = [
                 Errand(
                     "cancel" if row.cancel_due else "dispatch",
                     row.id,
@@ -138,6 +159,18 @@ class Queue:
                 )
                 for row in await connection.execute(query)
             ]
+            inputs = [
+                Errand(
+                    "input",
+                    row.id,
+                    row.session_id,
+                    row.attempt,
+                    row.lease_owner,
+                    request_id=row.request_id,
+                )
+                for row in await connection.execute(answered)
+            ]
+        return told + inputs
 
     async def accepted(self, errand: Errand) -> None:
         """Record that the node has taken the run."""
@@ -205,7 +238,7 @@ class Queue:
                     EventType.FAILED,
                     failed_data(error, code),
                 )
-            await _release_session(transaction, errand)
+            await release_session(transaction, errand.session_id, errand.node_id)
 
     async def cancel_answered(self, errand: Errand, *, known: bool) -> None:
         """Record a node's answer to a cancel; a run that it does not know is cancelled here."""
@@ -227,19 +260,19 @@ class Queue:
                 await append_own(
                     transaction, errand.run_id, EventType.CANCELLED, cancelled_data(errand.reason)
                 )
-                await _release_session(transaction, errand)
+                await release_session(transaction, errand.session_id, errand.node_id)
 
 
-async def _release_session(transaction: Transaction, errand: Errand) -> None:
-    """Let the errand's session go to any node, unless it has ever begun to live on this one."""
+async def release_session(transaction: Transaction, session_id: str, node_id: str) -> None:
+    """Let the session go to any node, unless it has ever begun to live on this one."""
     await transaction.connection.execute(
         update(sessions)
         .where(
-            sessions.c.id == errand.session_id,
-            sessions.c.node_id == errand.node_id,
+            sessions.c.id == session_id,
+            sessions.c.node_id == node_id,
             ~exists().where(
-                runs.c.session_id == errand.session_id,
-                runs.c.node_id == errand.node_id,
+                runs.c.session_id == session_id,
+                runs.c.node_id == node_id,
                 runs.c.accepted,
             ),
         )

@@ -152,13 +152,37 @@ class Superseded:
 class Errand:
     """Something that a node has to be told about a run.
 
-    ``dispatch``: take it (again); ``cancel``: stop it.
+    ``dispatch``: take it (again); ``cancel``: stop it; ``input``: the user has answered.
     """
 
-    kind: Literal["dispatch", "cancel"]
+    kind: Literal["dispatch", "cancel", "input"]
     run_id: str
     session_id: str
     attempt: int
     node_id: str
     reason: str | None = None
     """For a cancel: why."""
+    request_id: str | None = None
+    """For an input: which question is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the user says to a question."""
+
+    decision: Literal["allow", "deny", "answer"]
+    answers: Mapping[str, Any] | None = field(default=None, repr=False)
+    message: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question that an agent waits for an answer to."""
+
+    request_id: str
+    answered: bool
+    """There is an answer, and the agent has not gone on with it yet."""
+    asked_at: str
+    """By the node's clock."""
+    data: Mapping[str, Any] = field(repr=False)
+    """The data of the event that asks."""

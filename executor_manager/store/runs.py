@@ -135,11 +135,6 @@ class Runs:
         async with self._database.read() as connection:
             return await _read_one(connection, runs.c.id == run_id)
 
-    async def request_of(self, run_id: str) -> dict[str, Any]:
-        """The request of a run that exists, without its secrets, ids and attempt."""
-        async with self._database.read() as connection:
-            return await _request_of(connection, run_id)
-
     async def by_key(self, user_id: str, idempotency_key: str) -> RunRecord | None:
         """The run that this user made with this key, or ``None``."""
         async with self._database.read() as connection:
@@ -187,16 +182,21 @@ class Runs:
         async with self._database.read() as connection:
             return {RunState(state): n for state, n in await connection.execute(query)}
 
-    async def secrets_of(self, run_id: str) -> dict[str, Any]:
-        """The request's secrets in the clear; empty once the run has a verdict.
+    async def request_of(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The request of a run that exists, without its ids and attempt, and its secrets in the
+        clear, as they were given to :meth:`create`; no secrets once the run has a verdict.
 
         Raises:
             ConfigError: They were encrypted with another key.
         """
-        query = select(secrets_table.c.ciphertext).where(secrets_table.c.run_id == run_id)
+        query = (
+            select(runs.c.request, secrets_table.c.ciphertext)
+            .outerjoin(secrets_table, secrets_table.c.run_id == runs.c.id)
+            .where(runs.c.id == run_id)
+        )
         async with self._database.read() as connection:
-            ciphertext = (await connection.execute(query)).scalar_one_or_none()
-        return {} if ciphertext is None else self._vault.open(ciphertext)
+            row = (await connection.execute(query)).one()
+        return row.request, {} if row.ciphertext is None else self._vault.open(row.ciphertext)
 
     async def cancel(self, run_id: str, reason: str | None = None) -> RunRecord | None:
         """Ask for the end of a run.

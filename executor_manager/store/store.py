@@ -11,6 +11,7 @@ from executor_manager.store.database import Changes, Database, create_engine
 from executor_manager.store.events import EventLog
 from executor_manager.store.leases import Leases
 from executor_manager.store.nodes import Nodes
+from executor_manager.store.questions import Questions
 from executor_manager.store.queue import Queue
 from executor_manager.store.runs import Runs
 from executor_manager.store.schema import upgrade
@@ -37,10 +38,11 @@ class Store:
     ) -> None:
         self.sessions = Sessions(database)
         self.runs = Runs(database, vault)
-        self.events = EventLog(database)
+        self.events = EventLog(database, lease_seconds)
+        self.questions = Questions(database, vault)
         self.nodes = Nodes(database, lease_seconds)
         self.queue = Queue(database, lease_seconds)
-        self.leases = Leases(database, lost_after_seconds)
+        self.leases = Leases(database, lease_seconds, lost_after_seconds)
 
     @classmethod
     @asynccontextmanager

@@ -146,6 +146,22 @@ events: Final = Table(
     UniqueConstraint("run_id", "attempt", "seq"),
 )
 
+questions: Final = Table(
+    "questions",
+    metadata,
+    Column("run_id", String(128), ForeignKey("runs.id"), primary_key=True),
+    Column("request_id", String(200), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    # The event that asks; what is asked is there.
+    Column("sequence", Integer, nullable=False),
+    # Empty as long as the agent waits.
+    Column("outcome", String(20)),
+    # The user's answer, encrypted, until the node has it; its fingerprint stays.
+    Column("answer", LargeBinary),
+    Column("fingerprint", String(64)),
+    Column("delivered", Boolean, nullable=False),
+)
+
 secrets: Final = Table(
     "secrets",
     metadata,

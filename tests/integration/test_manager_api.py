@@ -154,10 +154,10 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
     assert MARK not in redactor.redact(f"in a log line: {MARK}")
     run = await manager.store.runs.get(created["task_id"])
     assert run is not None
-    public = await manager.store.runs.request_of(run.id)
+    public, secrets = await manager.store.runs.request_of(run.id)
     assert MARK not in json.dumps(public) and "Zq8" not in json.dumps(public)
     assert run.on_node_loss == "requeue"
-    whole = merge(public, await manager.store.runs.secrets_of(run.id))
+    whole = merge(public, secrets)
     request = read_execution_request({**whole, "task_id": run.session_id, "subtask_id": run.id})
     assert (request.prompt, request.model, request.max_turns) == ("fix it", "claude-x", 3)
     assert request.git_url == "https://user:Zq8@example.org/a/b.git"

@@ -48,7 +48,7 @@ async def test_a_register_is_acknowledged_with_what_is_supported(manager: Runnin
         ack = await executor.register(hostname="box", capabilities=["claude_code"])
         assert ack == {
             "success": True,
-            "features": ["seq_ack", "redispatch"],
+            "features": ["seq_ack", "redispatch", "input"],
             "heartbeat_interval": 10.0,
             "heartbeat_timeout": 30.0,
             "acked": [],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from sqlalchemy import update
 
 from executor_manager.store.leases import Expired
-from executor_manager.store.nodes import NodeHello, ReportedRun, Standing
+from executor_manager.store.nodes import Farewell, NodeHello, ReportedRun, Standing
 from executor_manager.store.records import Committed, Errand, Superseded
+from executor_manager.store.tables import nodes, runs
 from tests.fakes.store_bench import Bench, event
 
 LEASE = 30
@@ -61,7 +65,7 @@ async def test_a_run_can_ask_to_go_to_another_node(bench: Bench) -> None:
     await bench.node("other")
     second = await bench.claim("other")
     assert (second.run_id, second.attempt) == (run.run_id, 2)
-    assert await bench.store.runs.secrets_of(run.run_id) == {"/git_token": "T"}
+    assert (await bench.store.runs.request_of(run.run_id))[1] == {"/git_token": "T"}
     assert await bench.tell(second, event(1, "lifecycle.started")) == Committed(1)
     assert [type_ for _, _, type_ in await bench.log(run.run_id)] == [
         "lifecycle.started",
@@ -86,7 +90,7 @@ async def test_a_cancel_does_not_wait_for_a_node_that_is_gone(bench: Bench) -> N
         "cancelled",
         {"reason": "typo", "workspace": None, "statistics": {}},
     )
-    assert await bench.store.runs.secrets_of(run.run_id) == {}
+    assert (await bench.store.runs.request_of(run.run_id))[1] == {}
 
     # The node comes back: it has to stop, and its result comes too late.
     assert await register(bench, report(run)) == [Standing(superseded=True)]
@@ -213,3 +217,134 @@ async def test_a_run_that_ends_frees_its_slot(bench: Bench) -> None:
     await bench.tell(run, event(2, "lifecycle.completed"))
     [node] = await bench.store.nodes.all()
     assert node.live_runs == 0
+
+
+# --- Signs of life ------------------------------------------------------------------------------
+
+
+async def test_a_run_that_tells_something_new_keeps_its_lease(bench: Bench) -> None:
+    # Finished on its node, it is in no heartbeat; its verdict waits behind what it told before.
+    run = await bench.running(on_node_loss="fail")
+    before = (await bench.run(run.run_id)).lease_expiry
+    await bench.tell(run, event(2))
+    after = (await bench.run(run.run_id)).lease_expiry
+    assert before is not None and after is not None and after > before
+
+
+async def test_an_unreachable_run_that_tells_something_new_is_back(bench: Bench) -> None:
+    run = await bench.running()
+    await expire(bench, run, LEASE + 10)
+    await bench.tell(run, event(2))
+    assert (await bench.run(run.run_id)).unreachable is False
+
+
+async def test_a_heartbeat_that_waits_for_a_slow_disk_has_come_in_time(bench: Bench) -> None:
+    run = await bench.running(on_node_loss="fail")
+    database = bench.store.leases._database
+    async with database.write() as transaction:
+        # The look begins now, and has to wait for its turn; so has the heartbeat behind it.
+        look = asyncio.create_task(bench.store.leases.expire())
+        while not database._one_writer._waiters:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        beat = asyncio.create_task(
+            bench.store.nodes.heartbeat("n", [(run.run_id, 1)], draining=False, free_slots=0)
+        )
+        ends = await transaction.now()
+        for table in (nodes, runs):
+            await transaction.connection.execute(update(table).values(lease_expiry=ends))
+    assert await look == Expired([], [], [])
+    assert await beat == []
+
+
+async def test_a_step_back_of_the_clock_does_not_keep_a_dead_node_alive(bench: Bench) -> None:
+    run = await bench.running()
+    hour = 3600
+    assert await expire(bench, run, -hour) == Expired([], [], [])
+    assert await expire(bench, run, -hour + LEASE + 10) == Expired(["n"], [run.run_id], [])
+
+
+async def test_a_run_is_begun_three_times_at_most(bench: Bench) -> None:
+    await bench.node()
+    run = await bench.queued(on_node_loss="requeue")
+    for attempt in (1, 2, 3):
+        errand = await bench.claim()
+        assert errand.attempt == attempt
+        await bench.store.queue.accepted(errand)
+        await register(bench)  # it came back without the run
+    ended = await bench.run(run.id)
+    assert (ended.state, ended.error_code, ended.attempt) == ("failed", "lost", 3)
+
+
+# --- Goodbyes -----------------------------------------------------------------------------------
+
+
+async def goodbye(bench: Bench, *left: Errand) -> Farewell:
+    return await bench.store.nodes.unregister("n", {(run.run_id, run.attempt) for run in left})
+
+
+async def test_a_run_that_a_stopping_node_leaves_is_unreachable_at_once_and_goes_on_later(
+    bench: Bench,
+) -> None:
+    run = await bench.running()
+    assert await goodbye(bench, run) == Farewell([run.run_id], [], [])
+    [node] = await bench.store.nodes.all()
+    assert node.status == "offline"
+    gone = await bench.run(run.run_id)
+    assert (gone.state, gone.unreachable) == ("running", True)
+
+    assert await register(bench, report(run, needs_dispatch=True)) == [Standing(seq=1)]
+    back = await bench.run(run.run_id)
+    assert (back.state, back.unreachable, back.attempt) == ("running", False, 1)
+    [errand] = await bench.store.queue.errands(["n"])
+    assert (errand.kind, errand.attempt) == ("dispatch", 1)
+
+
+async def test_a_run_left_behind_is_lost_after_the_usual_time(bench: Bench) -> None:
+    run = await bench.running()
+    await goodbye(bench, run)
+    assert (await expire(bench, run, LOST_AFTER - 10)).lost == []
+    assert (await expire(bench, run, LOST_AFTER + 10)).lost == [run.run_id]
+
+
+@pytest.mark.parametrize(("on_loss", "state"), [("fail", "failed"), ("requeue", "queued")])
+async def test_a_run_that_does_not_wait_for_its_node_ends_with_the_goodbye(
+    bench: Bench, on_loss: str, state: str
+) -> None:
+    run = await bench.running(on_node_loss=on_loss)
+    assert await goodbye(bench, run) == Farewell([], [run.run_id], [])
+    assert (await bench.run(run.run_id)).state == state
+    if state == "queued":
+        await bench.node("other")
+        assert (await bench.claim("other")).attempt == 2
+    assert await register(bench, report(run)) == [Standing(superseded=True)]
+
+
+async def test_a_pending_cancel_is_the_verdict_of_a_run_left_behind(bench: Bench) -> None:
+    run = await bench.running()
+    await bench.store.runs.cancel(run.run_id, "typo")
+    await goodbye(bench, run)
+    assert (await bench.run(run.run_id)).state == "cancelled"
+
+
+async def test_a_run_that_a_stopping_node_has_finished_may_still_tell_its_verdict(
+    bench: Bench,
+) -> None:
+    run = await bench.running(on_node_loss="fail")
+    assert await goodbye(bench) == Farewell([], [], [])
+    assert (await bench.run(run.run_id)).state == "running"
+    assert await register(bench, report(run, 2)) == [Standing(seq=1)]
+    assert await bench.tell(run, event(2, "lifecycle.completed")) == Committed(2)
+
+
+async def test_a_run_that_never_arrived_at_a_stopping_node_goes_to_another_one(
+    bench: Bench,
+) -> None:
+    await bench.node()
+    await bench.queued()
+    first = await bench.claim()
+    assert await goodbye(bench) == Farewell([], [], [first.run_id])
+    await bench.node("other")
+    second = await bench.claim("other")
+    assert (second.run_id, second.attempt) == (first.run_id, 2)
+    await bench.store.queue.accepted(first)  # its answer comes late
+    assert await bench.store.queue.errands(["other"]) == [second]

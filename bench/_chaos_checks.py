@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench._chaos_faults import Hit
 from bench._chaos_load import Work
 from shared.protocol.events import TERMINAL_EVENTS, EventType
 from shared.redaction import MASK
+from shared.status import ErrorCode
 from tests.fakes.scripted_cli import KEY_MARK
 
-EXPLAINED: Final[Mapping[str, str]] = {
-    "agent_crashed": "kill agent",
-    "executor_restarted": "kill executor",
-}
-"""Failures that a fault explains, and which one."""
+SEEN_LATE_S: Final = 1.0
+"""How much later than it was told the beginning of a run may be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ def read_runs(database: Path) -> dict[str, LoggedRun]:
         return {id_: LoggedRun(id_, state, code, events.get(id_, [])) for id_, state, code in runs}
 
 
-def check_run(work: Work, run: LoggedRun | None, faults: Counter[str]) -> Iterator[str]:
+def check_run(work: Work, run: LoggedRun | None, hits: Sequence[Hit]) -> Iterator[str]:
     """Everything that must hold for one run."""
     if run is None:
         yield "is not in the manager's database"
         return
-    yield from _verdict(work, run, faults)
+    yield from _verdict(work, run, hits)
     yield from _numbers(run)
     yield from _texts(run)
     sequences = [event.sequence for event in run.events]
@@ -71,31 +69,61 @@ def check_run(work: Work, run: LoggedRun | None, faults: Counter[str]) -> Iterat
         yield f"its stream gave {_short(work.sequences)} instead of {_short(sequences)}"
     if not work.closed:
         yield "its stream has not ended"
-    if run.state == "completed" and [e.type for e in run.events].count(EventType.LLM_START) == 1:
+    if run.state == "completed":
         said = work.text.replace(KEY_MARK, MASK)
         results = [e.data["result"] for e in run.events if e.type == EventType.COMPLETED]
         if any(result != said for result in results):
             yield f"its result is not what the agent said: {results}"
 
 
-def _verdict(work: Work, run: LoggedRun, faults: Counter[str]) -> Iterator[str]:
+def explanation(work: Work, run: LoggedRun, hits: Sequence[Hit]) -> str | None:
+    """What has led to the run's verdict; ``None`` when nothing that was done to it can have.
+
+    A restart of anything, a lost connection, a full disk and a wrong clock explain nothing: a run
+    has to outlive them.
+    """
+    match run.state, run.error_code:
+        case "completed", _:
+            return "nothing"
+        case "cancelled", _ if work.cancel_asked:
+            return "its cancel"
+        case "failed", ErrorCode.LOST if work.on_node_loss == "fail":
+            return "an executor out of reach, and its wish to fail then"
+        case "failed", ErrorCode.AGENT_CRASHED if _hit(work, hits):
+            return "the kill of its agent"
+        case _:
+            return None
+
+
+def _hit(work: Work, hits: Sequence[Hit]) -> bool:
+    """Whether an agent of the run's session was killed while the run was under way."""
+    if work.began_s is None or work.ended_s is None:
+        return False
+    return any(
+        hit.session_id == work.session_id and work.began_s - SEEN_LATE_S <= hit.at_s <= work.ended_s
+        for hit in hits
+    )
+
+
+def _verdict(work: Work, run: LoggedRun, hits: Sequence[Hit]) -> Iterator[str]:
     verdicts = [event.type for event in run.events if event.type in TERMINAL_EVENTS]
     if verdicts != [f"lifecycle.{run.state}"]:
         yield f"it is {run.state}, with the verdicts {verdicts}"
     elif run.events[-1].type != verdicts[0]:
         yield f"{run.events[-1].type} follows its verdict"
-    if run.state == "cancelled" and not work.cancel_asked:
-        yield "nobody has cancelled it"
-    if run.state == "failed" and not faults[EXPLAINED.get(run.error_code or "", "")]:
-        error = run.events[-1].data.get("error") if run.events else None
-        yield f"it failed without a fault that explains it: {run.error_code}: {error}"
+    elif explanation(work, run, hits) is None:
+        error = run.events[-1].data.get("error")
+        yield f"nothing explains that it {run.state}: {run.error_code}: {error}"
 
 
 def _numbers(run: LoggedRun) -> Iterator[str]:
     sequences = [event.sequence for event in run.events]
     if sequences != list(range(1, len(sequences) + 1)):
         yield f"its sequence has gaps or repeats: {_short(sequences)}"
-    for attempt in {event.attempt for event in run.events}:
+    attempts = [event.attempt for event in run.events]
+    if attempts != sorted(attempts):
+        yield "an earlier attempt tells something after a later one"
+    for attempt in set(attempts):
         last = 0
         for event in run.events:
             if event.attempt != attempt or event.seq is None:
@@ -109,10 +137,14 @@ def _numbers(run: LoggedRun) -> Iterator[str]:
 def _texts(run: LoggedRun) -> Iterator[str]:
     texts: dict[str, str] = {}
     open_: set[str] = set()
+    attempt = 1
     truncated = any(event.type == EventType.TRUNCATED for event in run.events)
     for event in run.events:
         message_id = event.data.get("message_id", "")
         match event.type:
+            case EventType.STARTED if event.attempt != attempt:
+                attempt = event.attempt
+                open_.clear()  # what an earlier attempt had begun ends with it
             case EventType.LLM_START:
                 open_.add(message_id)
             case EventType.LLM_STREAM:

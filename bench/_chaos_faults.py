@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import psutil
 
-from bench._chaos_programs import ChaosSystem
+from bench._chaos_load import Stage, Work
+from bench._chaos_programs import ChaosSystem, Host
 
 Chance = random.Random
 
-CONNECTED_TRIES: Final = 100
-"""How often a cut looks for a connection, every 50 ms, before it gives up."""
+TRIES: Final = 400
+"""How often a fault looks for something to hit, every :data:`TRY_S`, before it gives up."""
+
+TRY_S: Final = 0.05
+
+CLOCK_STEPS_S: Final = (-7200, -90, 0, 90, 7200)
+"""How wrong a stepped clock is: within a lease, and far beyond it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fault that has really hit something."""
+
+    kind: str
+    at_s: float
+    """By the monotonic clock."""
+    session_id: str | None
+    """Whose agent was hit; ``None`` when it was none's in particular."""
+    stages: Counter[Stage]
+    """How many runs were where at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +60,49 @@ def schedule(seed: int, seconds: float, counts: Mapping[str, int]) -> list[Fault
     return sorted(faults, key=lambda fault: fault.at_s)
 
 
-async def inject(system: ChaosSystem, faults: list[Fault]) -> Counter[str]:
+async def inject(system: ChaosSystem, faults: list[Fault], works: Sequence[Work]) -> list[Hit]:
     """Let the faults happen; afterwards everything runs and every wire is whole.
 
+    Args:
+        works: All runs so far; grows meanwhile.
+
     Returns:
-        How many of each kind really hit something.
+        Those that really hit something.
     """
-    done: Counter[str] = Counter()
+    hits: list[Hit] = []
     loop = asyncio.get_running_loop()
     began = loop.time()
 
     async def one(fault: Fault) -> None:
-        if await FAULTS[fault.kind](system, Chance(fault.seed)):
-            done[fault.kind] += 1
+        at_s = time.monotonic()
+        live = [work for work in works if work.under_way]
+        stages = Counter(work.stage for work in live)
+        done = await FAULTS[fault.kind](system, Chance(fault.seed), works)
+        if done is not None:
+            hits.append(Hit(fault.kind, at_s, done or None, stages))
 
     async with asyncio.TaskGroup() as group:
         for fault in faults:
             await asyncio.sleep(max(0.0, began + fault.at_s - loop.time()))
             group.create_task(one(fault))
-    return done
+    return hits
 
 
-async def _cut(system: ChaosSystem, chance: Chance) -> bool:
+# Each gives the session whose agent it has hit, "" when it was none's in particular, or None when
+# there was nothing to hit.
+
+
+async def _cut(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
     wire = system.some_executor(chance).wire
-    for _ in range(CONNECTED_TRIES):
+    for _ in range(TRIES):
         if wire.connections:
             wire.cut()
-            return True
-        await asyncio.sleep(0.05)
-    return False
+            return ""
+        await asyncio.sleep(TRY_S)
+    return None
 
 
-async def _freeze(system: ChaosSystem, chance: Chance) -> bool:
+async def _freeze(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
     host = system.some_executor(chance)
     async with host.lock:
         host.wire.freeze()
@@ -79,63 +110,89 @@ async def _freeze(system: ChaosSystem, chance: Chance) -> bool:
         if chance.random() < 0.5:
             host.wire.cut()  # what was held back is lost
         host.wire.thaw()
-    return True
+    return ""
 
 
-async def _slow(system: ChaosSystem, chance: Chance) -> bool:
+async def _slow(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
     wire = system.some_executor(chance).wire
     wire.delay_s = chance.uniform(0.01, 0.2)
     await asyncio.sleep(chance.uniform(0.5, 3))
     wire.delay_s = 0.0
-    return True
+    return ""
 
 
-async def _refuse(system: ChaosSystem, chance: Chance) -> bool:
+async def _refuse(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
     host = system.some_executor(chance)
     async with host.lock:
         await host.wire.refuse()
         host.wire.cut()
         await asyncio.sleep(chance.uniform(0.1, 2))
         await host.wire.listen()
-    return True
+    return ""
 
 
-async def _kill_manager(system: ChaosSystem, chance: Chance) -> bool:
-    return await _kill(system.manager, chance)
+async def _kill_manager(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
+    return await _restart(system.manager, chance, system.manager.kill)
 
 
-async def _kill_executor(system: ChaosSystem, chance: Chance) -> bool:
-    return await _kill(system.some_executor(chance), chance)
+async def _kill_executor(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
+    host = system.some_executor(chance)
+    return await _restart(host, chance, host.kill)
 
 
-async def _kill(host: Any, chance: Chance) -> bool:
+async def _drain(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
+    host = system.some_executor(chance)
+    return await _restart(host, chance, host.stop)
+
+
+async def _restart(host: Host, chance: Chance, end: Callable[[], Awaitable[None]]) -> str:
     async with host.lock:
-        await host.kill()
+        await end()
         await asyncio.sleep(chance.uniform(0, 1))
         await host.start()
-    return True
+    return ""
 
 
-async def _full_disk(system: ChaosSystem, chance: Chance) -> bool:
+async def _full_disk(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
     host = system.some_executor(chance)
     if host.disk is None:
-        return False
+        return None
     async with host.disk_lock:
         await host.disk.fill()
         await asyncio.sleep(chance.uniform(0.5, 4))
         await host.disk.free()
-    return True
+    return ""
 
 
-async def _kill_agent(system: ChaosSystem, chance: Chance) -> bool:
-    agents = [a for host in system.executors for a in await asyncio.to_thread(host.agents)]
-    if agents:
-        with suppress(psutil.NoSuchProcess):
-            chance.choice(agents).kill()
-    return bool(agents)
+async def _step_clock(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
+    host = chance.choice(system.hosts)
+    if host.clock is None:
+        return None
+    host.clock.step(chance.choice(CLOCK_STEPS_S))
+    return ""
 
 
-FAULTS: Final[Mapping[str, Callable[[ChaosSystem, Chance], Coroutine[Any, Any, bool]]]] = {
+async def _kill_agent(system: ChaosSystem, chance: Chance, works: Sequence[Work]) -> str | None:
+    for _ in range(TRIES):
+        busy = {work.session_id for work in works if work.under_way and work.stage != "beginning"}
+        found = [
+            (process, session_id)
+            for host in system.executors
+            for process, session_id in await asyncio.to_thread(host.agents)
+            if session_id in busy
+        ]
+        if found:
+            process, session_id = chance.choice(found)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+                return session_id
+        await asyncio.sleep(TRY_S)
+    return None
+
+
+FaultKind = Callable[[ChaosSystem, Chance, Sequence[Work]], Coroutine[Any, Any, str | None]]
+
+FAULTS: Final[Mapping[str, FaultKind]] = {
     "cut": _cut,
     "freeze": _freeze,
     "slow": _slow,
@@ -143,6 +200,7 @@ FAULTS: Final[Mapping[str, Callable[[ChaosSystem, Chance], Coroutine[Any, Any, b
     "kill manager": _kill_manager,
     "kill executor": _kill_executor,
     "kill agent": _kill_agent,
+    "drain executor": _drain,
     "full disk": _full_disk,
+    "clock step": _step_clock,
 }
-"""Each does one fault and says whether it hit something."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from bench._programs import (
     manager_tokens,
     stop,
 )
+from bench._wall_clock import WallClock
 from tests.fakes.scripted_cli import install
 from tests.fakes.wire import Wire, open_wire
 
@@ -31,6 +34,9 @@ LEASE_S = 6.0
 """Short, so that leases really end within the frozen moments of a short bench."""
 
 DISK_MB = 32
+
+YOUNG_S = 3.0
+"""So long after its start a program may not have got to say what SIGTERM should do."""
 
 
 class Host:
@@ -41,19 +47,23 @@ class Host:
         self.env = env
         self.log = log
         self.lock = asyncio.Lock()
+        self.clock: WallClock | None = None
+        """What its wall clock can be stepped with, if at all; set before it is started."""
         self.process: asyncio.subprocess.Process | None = None
+        self._started_s = 0.0
         self.crashes: list[str] = []
         """Ends that nobody asked for."""
 
     async def start(self) -> None:
         """Start the program; returns when it runs, not when it is ready."""
+        self._started_s = time.monotonic()
         with self.log.open("ab") as stderr:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 self._module,
                 cwd=ROOT,
-                env=self.env,
+                env=self.env | (self.clock.environment if self.clock is not None else {}),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
             )
@@ -69,8 +79,9 @@ class Host:
         """SIGTERM, and SIGKILL when that does not end it."""
         process = self._running()
         if process is not None:
+            young = time.monotonic() - self._started_s < YOUNG_S
             await stop(process)
-            if process.returncode != 0:
+            if process.returncode != 0 and not (young and process.returncode == -signal.SIGTERM):
                 self.crashes.append(f"{self.log.stem}: exit status {process.returncode} on SIGTERM")
 
     def _running(self) -> asyncio.subprocess.Process | None:
@@ -122,7 +133,8 @@ class ExecutorHost(Host):
             "LOCAL_ISOLATION": "none",
             "LOCAL_RECONNECT_DELAY": "0.2",
             "LOCAL_RECONNECT_MAX_DELAY": "2",
-            "LOCAL_SHUTDOWN_GRACE_SECONDS": "5",
+            "LOCAL_SHUTDOWN_GRACE_SECONDS": "2",
+            "USER_INPUT_TIMEOUT_SECONDS": "4",
             "CLAUDE_SESSION_IDLE_SECONDS": "2",
         }
         super().__init__("executor.main", env, place / f"executor-{number}.stderr")
@@ -131,17 +143,18 @@ class ExecutorHost(Host):
         self.disk: SmallDisk | None = None
         """What the home is on, when it is a small disk."""
 
-    def agents(self) -> list[psutil.Process]:
-        """The agents' processes that it runs now."""
+    def agents(self) -> list[tuple[psutil.Process, str]]:
+        """The agents' processes that it runs now, each with the id of its session."""
         if self.process is None:
             return []
-        with suppress(psutil.Error):
-            return [
-                child
-                for child in psutil.Process(self.process.pid).children(recursive=True)
-                if self._cli in command_line(child)
-            ]
-        return []
+        workspaces = self.home / "workspace"
+        found = []
+        with suppress(psutil.Error, OSError, ValueError):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                if self._cli in command_line(child):
+                    session_id = Path(child.cwd()).relative_to(workspaces).parts[0]
+                    found.append((child, session_id))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +198,24 @@ def command_line(process: psutil.Process) -> list[str]:
 
 @asynccontextmanager
 async def open_system(
-    place: Path, executors: int, *, small_disks: bool = False
+    place: Path, executors: int, *, small_disks: bool = False, own_clocks: bool = False
 ) -> AsyncGenerator[ChaosSystem]:
     """Start everything; whatever still runs at the end is stopped.
 
     Args:
         small_disks: Give each executor's home a disk of its own, which can be filled.
+        own_clocks: Give each program a wall clock of its own, which can be stepped.
 
     Raises:
         DiskNotPermitted: Small disks cannot be had here.
+        NoCompiler: Clocks cannot be had here.
     """
     foreign = frozenset(psutil.pids())
     async with AsyncExitStack() as stack:
         (place / "user").mkdir()
         manager = ManagerHost(place)
+        if own_clocks:
+            manager.clock = await asyncio.to_thread(WallClock, place, "manager")
         stack.push_async_callback(manager.stop)
         await manager.start()
         port, cli = int(manager.env["MANAGER_PORT"]), install(place)
@@ -206,6 +223,8 @@ async def open_system(
         for number in range(executors):
             wire = await stack.enter_async_context(open_wire(port))
             host = ExecutorHost(place, number, wire, manager.tokens.executor, cli)
+            if own_clocks:
+                host.clock = await asyncio.to_thread(WallClock, place, f"executor-{number}")
             if small_disks:
                 host.disk = await stack.enter_async_context(small_disk(host.home, DISK_MB))
             stack.push_async_callback(host.stop)

@@ -2,10 +2,12 @@
 
 A manager, executors and a bad wire before each of them are real processes and real connections; the
 agents are cheap stand-ins for the CLI. From a printed seed come TCP cuts, half-open freezes,
-latency, refused connections, and SIGKILL of manager, executors and agents. Then every run is
-checked: one verdict, ``seq`` and ``sequence`` without gap or repeat, in the database and in the
-stream that was followed all the time; text equal to its chunks; no process left; no secret in any
-file but those meant for it. Exit status 1 when anything does not hold.
+latency, refused connections, SIGKILL of manager, executors and agents, executors told to stop, full
+disks and wrong clocks, while runs stream, use tools, ask, are cancelled, or follow each other in
+one session. Then every run is checked: one verdict, and something done to it that explains it;
+``seq`` and ``sequence`` without gap or repeat, in the database and in the stream that was followed
+all the time; text equal to its chunks; no message left open; no process left; no secret in any file
+but those meant for it. Exit status 1 when anything does not hold.
 """
 
 from __future__ import annotations
@@ -23,17 +25,19 @@ from pathlib import Path
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench._chaos_checks import check_run, holders, read_runs
-from bench._chaos_faults import inject, schedule
+from bench._chaos_checks import LoggedRun, check_run, explanation, holders, read_runs
+from bench._chaos_faults import Hit, inject, schedule
 from bench._chaos_load import Load, Work
 from bench._chaos_programs import ChaosSystem, open_system
-from bench._measure import describe_machine
+from bench._measure import Summary, describe_machine
 from bench._programs import temporary_folder
+from shared.protocol.events import EventType
 
 SETTLE_S = 120.0
 """How long after the last fault the last run may take."""
 
 LEFTOVER_GRACE_S = 10.0
+ASKS = False
 
 
 @dataclass(slots=True)
@@ -42,10 +46,20 @@ class Outcome:
 
     seed: int
     seconds: float = 0.0
-    faults: Counter[str] = field(default_factory=Counter)
-    states: Counter[str] = field(default_factory=Counter)
+    hits: list[Hit] = field(default_factory=list)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many runs ended in what, and what led to it."""
+    ways: Counter[str] = field(default_factory=Counter)
+    """How many runs went through what."""
+    durations: list[float] = field(default_factory=list)
+    """Seconds from the beginning of a run to its verdict, as their callers saw it."""
     events: int = 0
     violations: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How many of each kind have hit something."""
+        return Counter(hit.kind for hit in self.hits)
 
 
 async def chaos(
@@ -62,24 +76,28 @@ async def chaos(
     Args:
         seconds: How long faults happen.
         counts: How many of each kind; see :data:`bench._chaos_faults.FAULTS`.
-        workers: How many runs are under way at a time.
+        workers: How many callers make runs, each one or two at a time.
     """
     outcome = Outcome(seed)
     began = time.monotonic()
-    small_disks = counts.get("full disk", 0) > 0
-    async with open_system(place, executors, small_disks=small_disks) as system:
+    async with open_system(
+        place,
+        executors,
+        small_disks=counts.get("full disk", 0) > 0,
+        own_clocks=counts.get("clock step", 0) > 0,
+    ) as system:
         tokens = system.manager.tokens
-        load = Load(seed, system.manager.url, tokens.api, workers)
+        load = Load(seed, system.manager.url, tokens.api, workers, asks=ASKS)
         working = asyncio.create_task(load.run(), name="load")
         try:
-            outcome.faults = await inject(system, schedule(seed, seconds, counts))
+            outcome.hits = await inject(system, schedule(seed, seconds, counts), load.works)
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
             load.stop()
             async with asyncio.timeout(SETTLE_S):
                 await working
         except TimeoutError:
-            unfinished = sum(not work.closed for work in load.works)
-            outcome.violations.append(f"{unfinished} runs have no end after {SETTLE_S:.0f} s")
+            left = [work.task_id for work in load.works if not work.closed]
+            outcome.violations.append(f"{len(left)} runs have no end after {SETTLE_S:.0f} s")
         finally:
             working.cancel()
             await asyncio.wait({working})
@@ -97,9 +115,8 @@ async def _check(outcome: Outcome, system: ChaosSystem, works: list[Work]) -> No
     for work in works:
         run = runs.get(work.task_id)
         if run is not None:
-            outcome.events += len(run.events)
-            outcome.states[run.error_code or run.state] += 1
-        complaints = check_run(work, run, outcome.faults)
+            _count(outcome, work, run)
+        complaints = check_run(work, run, outcome.hits)
         outcome.violations += [f"run {work.number} ({work.task_id}): {c}" for c in complaints]
     if unknown := set(runs) - {work.task_id for work in works}:
         outcome.violations.append(f"{len(unknown)} runs that nobody has made")
@@ -115,17 +132,46 @@ async def _check(outcome: Outcome, system: ChaosSystem, works: list[Work]) -> No
     outcome.violations += found
 
 
+def _count(outcome: Outcome, work: Work, run: LoggedRun) -> None:
+    outcome.events += len(run.events)
+    why = explanation(work, run, outcome.hits) or "NOTHING EXPLAINS IT"
+    outcome.verdicts[run.error_code or run.state, why] += 1
+    if work.began_s is not None and work.ended_s is not None:
+        outcome.durations.append(work.ended_s - work.began_s)
+    types = [event.type for event in run.events]
+    attempts = {event.attempt for event in run.events}
+    ways = {
+        "went on after a restart": types.count(EventType.STARTED) > len(attempts),
+        "went to another executor": len(attempts) > 1,
+        "used a tool": EventType.TOOL_CALL in types,
+        "asked the user": EventType.INPUT_REQUIRED in types,
+        "was answered": work.answered,
+        "lost text to a bound": EventType.TRUNCATED in types,
+    }
+    outcome.ways.update(way for way, gone in ways.items() if gone)
+
+
 def show(outcome: Outcome) -> None:
     """Print the summary."""
-    for name, value in describe_machine().items():
+    machine = describe_machine()
+    for name, value in machine.items():
         print(f"  {name:20} {value}")
     print(f"\n  seed {outcome.seed}, {outcome.seconds:.0f} s")
-    for title, counter in (("faults", outcome.faults), ("runs", outcome.states)):
-        print(f"\n  {title:20} {counter.total():>7}")
-        for name, count in sorted(counter.items()):
-            print(f"    {name:18} {count:>7}")
-    print(f"\n  {'events':20} {outcome.events:>7}")
-    print(f"  {'violations':20} {len(outcome.violations):>7}")
+    print(f"\n  {'fault':18}{'hits':>6}   runs at that moment, on average: in text, tool, question")
+    for kind, count in sorted(outcome.faults.items()):
+        stages = [hit.stages for hit in outcome.hits if hit.kind == kind]
+        means = (sum(s[stage] for s in stages) / count for stage in ("text", "tool", "question"))
+        print(f"    {kind:16}{count:>6}   " + "".join(f"{mean:>8.1f}" for mean in means))
+    print(f"\n  {'verdict':22}{'runs':>6}   what led to it")
+    for (verdict, why), count in sorted(outcome.verdicts.items()):
+        print(f"    {verdict:20}{count:>6}   {'-' if verdict == 'completed' else why}")
+    print(f"    {'all':20}{outcome.verdicts.total():>6}   with {outcome.events} events")
+    for way, count in outcome.ways.most_common():
+        print(f"    {way:24}{count:>6}")
+    if outcome.durations:
+        took = Summary.of(outcome.durations)
+        print(f"\n  a run took {took.median:.1f} s (p95 {took.p95:.1f}, longest {took.max:.1f})")
+    print(f"\n  {'violations':22}{len(outcome.violations):>6}")
     for violation in outcome.violations[:50]:
         print(f"    {violation}")
 
@@ -134,17 +180,19 @@ def main() -> int:
     """Read the command line, run, print; the exit status."""
     parser = argparse.ArgumentParser(description="Chaos: faults while runs go on.")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--cuts", type=int, default=60, help="TCP cuts")
-    parser.add_argument("--kills", type=int, default=5, help="kills of the manager and of agents")
-    parser.add_argument("--executor-kills", type=int, default=None, help="default: --kills")
+    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--cuts", type=int, default=30, help="TCP cuts")
+    parser.add_argument(
+        "--kills", type=int, default=3, help="of manager, executors, agents; drains"
+    )
     parser.add_argument("--full-disks", type=int, default=0, help="needs the right to mount")
+    parser.add_argument("--clock-steps", type=int, default=0, help="needs a C compiler")
     parser.add_argument("--executors", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=8, help="callers, each with one or two runs")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     options = parser.parse_args()
     seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
     print(f"chaos with --seed {seed}\n", flush=True)
-    executor_kills = options.kills if options.executor_kills is None else options.executor_kills
     counts = {
         "cut": options.cuts,
         "freeze": options.cuts // 10,
@@ -152,8 +200,10 @@ def main() -> int:
         "refuse": options.cuts // 10,
         "kill manager": options.kills,
         "kill agent": options.kills,
-        "kill executor": executor_kills,
+        "kill executor": options.kills,
+        "drain executor": options.kills,
         "full disk": options.full_disks,
+        "clock step": options.clock_steps,
     }
     with temporary_folder() as folder:
         place = folder
@@ -167,6 +217,7 @@ def main() -> int:
                 seconds=options.seconds,
                 counts=counts,
                 executors=options.executors,
+                workers=options.workers,
             )
         )
     show(outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ COUNTS = {
     "kill manager": 1,
     "kill executor": 2,
     "kill agent": 2,
+    "clock step": 3 if shutil.which("cc") is not None else 0,
 }
 
 
@@ -26,4 +28,8 @@ async def test_no_run_is_lost_doubled_or_damaged_by_cuts_and_kills(tmp_path: Pat
     assert outcome.violations == []
     assert outcome.faults["cut"] >= COUNTS["cut"] // 2
     assert outcome.faults["kill executor"] == COUNTS["kill executor"]
-    assert outcome.states["completed"] > 10
+    assert outcome.faults["kill agent"] > 0
+    assert outcome.faults["clock step"] == COUNTS["clock step"]
+    assert sum(n for (state, _), n in outcome.verdicts.items() if state == "completed") > 10
+    assert outcome.ways["went on after a restart"] > 0
+    assert outcome.ways["used a tool"] > 0

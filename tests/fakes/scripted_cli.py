@@ -7,8 +7,8 @@ prompt: see :func:`script`. Any other prompt gets a short answer.
 
 The module is the program as well: :func:`install` copies it, so it may import the standard library
 only. What is unrealistic: no hooks, no permission is asked for the command, a question denied is a
-question answered, and any id can be resumed. On Linux a turn fails while another one is under way in
-the same folder.
+question answered, and any id can be resumed. On Linux a turn fails while another one goes on in the
+same folder.
 """
 
 from __future__ import annotations

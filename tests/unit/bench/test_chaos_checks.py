@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench._chaos_checks import LoggedEvent, LoggedRun, check_run, holders
-from bench._chaos_faults import FAULTS, schedule
+from bench._chaos_checks import LoggedEvent, LoggedRun, check_run, explanation, holders
+from bench._chaos_faults import FAULTS, Hit, schedule
 from bench._chaos_load import Work
 
 SECRET = "sk-chaos-of-this-test"
@@ -32,12 +33,21 @@ WHOLE = [
 RUN = LoggedRun("r", "completed", None, WHOLE)
 
 
-def complaints(run: LoggedRun | None, work: Work | None = None, **faults: int) -> list[str]:
+def complaints(run: LoggedRun | None, work: Work | None = None, *hits: Hit) -> list[str]:
     if work is None:
-        seen = [event.sequence for event in run.events] if run else []
-        work = Work(0, SECRET, "one two", sequences=seen, closed=True)
-    named = {kind.replace("_", " "): count for kind, count in faults.items()}
-    return list(check_run(work, run, Counter(named)))
+        work = seen(run.events if run else [])
+    return list(check_run(work, run, hits))
+
+
+def seen(events: Sequence[LoggedEvent], **fields: Any) -> Work:
+    """A run whose caller has seen these events from its tenth to its twentieth second."""
+    usual: dict[str, Any] = {"session_id": "s", "closed": True, "began_s": 10.0, "ended_s": 20.0}
+    sequences = [event.sequence for event in events]
+    return Work(0, SECRET, "one two", sequences=sequences, **usual | fields)
+
+
+def hit(kind: str, at_s: float, session_id: str | None = None) -> Hit:
+    return Hit(kind, at_s, session_id, Counter())
 
 
 def changed(at: int, **fields: Any) -> LoggedRun:
@@ -78,18 +88,49 @@ def test_truncation_excuses_the_text_and_covers_the_numbers() -> None:
     assert complaints(replace(RUN, events=[*WHOLE[:2], truncated, *later])) == []
 
 
-def test_a_cancel_nobody_asked_for_and_a_failure_nobody_caused_are_found() -> None:
-    cancelled = replace(changed(5, type="lifecycle.cancelled"), state="cancelled")
-    assert complaints(cancelled) == ["nobody has cancelled it"]
-    failed = replace(
-        changed(5, type="lifecycle.failed"), state="failed", error_code="agent_crashed"
+def test_a_verdict_needs_something_that_was_done_to_this_run_at_that_time() -> None:
+    def ended(state: str, code: str | None = None) -> LoggedRun:
+        return replace(changed(5, type=f"lifecycle.{state}"), state=state, error_code=code)
+
+    work = seen(WHOLE)
+    cancelled, crashed = ended("cancelled"), ended("failed", "agent_crashed")
+    assert explanation(work, RUN, []) == "nothing"
+    assert explanation(work, cancelled, []) is None
+    assert explanation(seen(WHOLE, cancel_asked=True), cancelled, []) == "its cancel"
+    for unrelated in (
+        hit("kill agent", 15, "another session"),
+        hit("kill agent", 21, "s"),
+        hit("kill agent", 5, "s"),
+        hit("kill executor", 15),
+    ):
+        assert explanation(work, crashed, [unrelated]) is None
+    assert explanation(work, crashed, [hit("kill agent", 15, "s")]) == "the kill of its agent"
+    assert explanation(work, ended("failed", "lost"), [hit("freeze", 15)]) is None
+    fails = seen(WHOLE, on_node_loss="fail")
+    assert explanation(fails, ended("failed", "lost"), [])
+    assert explanation(fails, ended("failed", "executor_restarted"), []) is None
+    assert "nothing explains that it failed: agent_crashed" in complaints(crashed)[0]
+
+
+def test_a_later_attempt_may_leave_what_an_earlier_one_began_but_not_be_overtaken() -> None:
+    again = [
+        replace(e, sequence=e.sequence + 3, attempt=2)
+        if "message_id" not in e.data
+        else replace(e, sequence=e.sequence + 3, attempt=2, data=e.data | {"message_id": "n"})
+        for e in WHOLE
+    ]
+    moved = replace(RUN, events=[*WHOLE[:3], *again])
+    assert complaints(moved) == []
+    late = LoggedEvent(10, 1, 4, "llm.reasoning", {})
+    last = replace(again[-1], sequence=11)
+    assert any(
+        "an earlier attempt" in complaint
+        for complaint in complaints(replace(RUN, events=[*WHOLE[:3], *again[:-1], late, last]))
     )
-    assert "failed without a fault" in complaints(failed)[0]
-    assert complaints(failed, kill_agent=1) == []
 
 
 def test_a_stream_with_a_gap_or_without_an_end_is_found() -> None:
-    work = Work(0, SECRET, "one two", sequences=[1, 2, 4, 5, 6])
+    work = seen([e for e in WHOLE if e.sequence != 3], closed=False)
     assert [c.split(" ")[1] for c in complaints(RUN, work)] == ["stream", "stream"]
 
 
@@ -107,3 +148,19 @@ def test_the_seed_decides_what_happens_and_when() -> None:
     assert Counter(fault.kind for fault in faults) == counts
     assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
     assert random.Random(faults[0].seed).random() != random.Random(faults[1].seed).random()
+
+
+def test_a_run_stands_where_its_last_telling_event_says() -> None:
+    work = Work(0, SECRET, "")
+    stages = []
+    for sequence, type_ in enumerate(
+        ("lifecycle.started", "workspace.prepared", "llm.start", "llm.tool_call", "llm.reasoning",
+         "llm.tool_result", "agent.input_required", "llm.done", "lifecycle.failed"), 1,
+    ):  # fmt: skip
+        stages.append((work.stage, work.under_way))
+        work.saw(sequence, type_)
+    assert [stage for stage, _ in stages] == [
+        "waiting", "beginning", "beginning", "text", "tool", "tool", "text", "question", "question",
+    ]  # fmt: skip
+    assert [under_way for _, under_way in stages] == [False] + [True] * 8
+    assert (work.stage, work.under_way) == ("ended", False)

@@ -37,6 +37,14 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def tree(pid: int) -> list[psutil.Process]:
+    """The process *pid* and everything below it; empty when it is gone."""
+    try:
+        return [psutil.Process(pid), *descendants(pid)]
+    except psutil.Error:
+        return []
+
+
 def marked(mark: str) -> list[psutil.Process]:
     """Every live process that carries *mark*, wherever it was reparented to."""
     return [process for process in psutil.process_iter() if _carries(process, mark)]
@@ -87,14 +95,16 @@ def _children() -> list[psutil.Process]:
 async def end(processes: Iterable[psutil.Process], mark: str, *, grace_s: float) -> None:
     """End *processes* and all that carry *mark*: SIGTERM, after *grace_s* seconds SIGKILL.
 
-    Takes at most three times *grace_s*, plus a second. Never waits for a child of this process
-    in a way that would take its exit status from asyncio.
+    What they start meanwhile gets no grace of its own, so that this takes at most a second longer
+    than *grace_s*. Never waits for a child of this process in a way that would take its exit status
+    from asyncio.
     """
     known = list(processes)
     for _ in range(_ROUNDS):
         known = await asyncio.to_thread(_end_once, known, mark, grace_s)
         if not known:
             return
+        grace_s = 0.0
 
 
 def kill(processes: Iterable[psutil.Process], mark: str) -> None:

@@ -36,8 +36,8 @@ from executor.shielding import finish, in_thread
 EOF_GRACE_S: Final = 3.0
 """How long an idle CLI may take to end by itself: it flushes its conversation file."""
 
-TERM_GRACE_S: Final = 2.0
-"""How long after SIGTERM until SIGKILL."""
+TERM_GRACE_S: Final = 5.0
+"""How long after SIGTERM until SIGKILL. Source: the design's control rules."""
 
 KILL_GRACE_S: Final = 5.0
 """How long the kernel may take to report a killed process."""
@@ -212,8 +212,9 @@ class ProcessTransport(Transport):
     async def close(self) -> None:
         """End the process and everything it started, also while being cancelled.
 
-        End of input, grace, SIGTERM, grace, SIGKILL; bounded at each step, about 17 s at worst
-        and some 0.2 s as a rule. Harmless when called again.
+        End of input and grace when no turn is under way; SIGTERM to all of them at once, grace,
+        SIGKILL. Some 0.2 s as a rule; at worst 6 s, and 3 s more when no turn was under way.
+        Harmless when called again.
         """
         if self._closing is None:
             self._closing = asyncio.create_task(self._end(), name="end claude")
@@ -224,15 +225,21 @@ class ProcessTransport(Transport):
         if process is None:
             self.live.discard(self._mark)
             return
-        tree = await in_thread(process_tree.descendants, process.pid)
+        tree = await in_thread(process_tree.tree, process.pid)
         try:
-            await self._end_process(process)
+            await self.end_input()
+            if not self.busy:
+                await _ended(process, EOF_GRACE_S)
+            loop = asyncio.get_running_loop()
+            grace_ends = loop.time() + TERM_GRACE_S
             await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+            await _ended(process, KILL_GRACE_S)
             self.live.discard(self._mark)
             strays = await in_thread(
                 subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
             )
-            await process_tree.end(strays, self._mark, grace_s=TERM_GRACE_S)
+            left_s = max(0.0, grace_ends - loop.time())
+            await process_tree.end(strays, self._mark, grace_s=left_s)
         except asyncio.CancelledError:
             # The event loop is being closed: nobody waits any more.
             self.kill()
@@ -242,16 +249,6 @@ class ProcessTransport(Transport):
         if self._stderr_reader is not None:
             self._stderr_reader.cancel()
             await asyncio.wait({self._stderr_reader})
-
-    async def _end_process(self, process: asyncio.subprocess.Process) -> None:
-        await self.end_input()
-        if not self.busy and await _ended(process, EOF_GRACE_S):
-            return
-        with suppress(ProcessLookupError):
-            process.terminate()
-        if not await _ended(process, TERM_GRACE_S):
-            self.kill()
-            await _ended(process, KILL_GRACE_S)
 
 
 async def _ended(process: asyncio.subprocess.Process, within_s: float) -> bool:

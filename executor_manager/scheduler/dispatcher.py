@@ -89,8 +89,11 @@ class Dispatcher:
 
     async def _look(self, errands: asyncio.TaskGroup) -> None:
         node_ids = self._executors.node_ids()
+        # One that is answered while we read is still due in what we have read.
+        under_way = self._under_way.copy()
         for errand in await self._store.queue.errands(node_ids):
-            self._start(errand, errands)
+            if errand not in under_way:
+                self._start(errand, errands)
         while (claimed := await self._store.queue.claim(node_ids)) is not None:
             logger.info("run %s goes to executor %s", claimed.run_id, claimed.node_id)
             self._start(claimed, errands)

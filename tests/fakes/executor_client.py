@@ -26,6 +26,7 @@ class ExecutorClient:
         self.answers: dict[LocalEvent, Answer] = {
             LocalEvent.DISPATCH: {"accepted": True},
             LocalEvent.CANCEL: {"success": True, "state": "cancelling"},
+            LocalEvent.INPUT: {"success": True},
         }
         self.refusal: object = None
         self.disconnected = asyncio.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from executor_manager.scheduler.dispatcher import Dispatcher
+from executor_manager.store.records import Errand
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
 from shared.errors import LinkLost
@@ -76,6 +77,39 @@ async def test_an_unanswered_dispatch_is_under_way_once_at_a_time(tmp_path: Path
             silence.set()
             repeated = {(await executors.asked.get())["subtask_id"] for _ in range(3)}
             assert repeated == {first.id, second.id, third.id}
+
+
+async def test_a_dispatch_that_is_answered_while_the_queue_is_read_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, executors = Hub(), Executors()
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        bench = Bench(store, hub, tmp_path)
+        await bench.node()
+        answered, read = asyncio.Event(), asyncio.Event()
+        errands, accepted = store.queue.errands, store.queue.accepted
+
+        async def read_slowly(node_ids: Collection[str]) -> list[Errand]:
+            due = await errands(node_ids)
+            if due and not read.is_set():
+                read.set()
+                await answered.wait()
+            return due
+
+        async def accept_between(errand: Errand) -> None:
+            hub.queue_changed()
+            await read.wait()
+            await accepted(errand)
+            answered.set()
+
+        monkeypatch.setattr(store.queue, "errands", read_slowly)
+        monkeypatch.setattr(store.queue, "accepted", accept_between)
+        async with dispatching(store, hub, executors):
+            first = await bench.queued()
+            assert (await executors.asked.get())["subtask_id"] == first.id
+            await answered.wait()
+            second = await bench.queued()
+            assert (await executors.asked.get())["subtask_id"] == second.id
 
 
 async def test_a_call_that_breaks_does_not_stop_other_runs(tmp_path: Path) -> None:

@@ -479,6 +479,35 @@ async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
             assert cancel["subtask_id"] == request["subtask_id"]
 
 
+async def test_a_run_left_at_a_goodbye_waits_and_is_dispatched_again_at_the_return(
+    manager: RunningManager,
+) -> None:
+    async with asyncio.timeout(10):
+        async with manager.executor() as executor:
+            request = await dispatched(manager, executor, secrets={"/git_token": "T"})
+            waits = {**request, "state": "interrupted", "last_seq": 1}
+            finished = await dispatched(manager, executor, on_node_loss="fail")
+            await executor.progress(request, 1, "lifecycle.started", {})
+            await executor.call(
+                LocalEvent.UNREGISTER,
+                {
+                    "executor_id": "executor-1",
+                    "reason": "shutdown",
+                    "timestamp": "t",
+                    "runs": [waits, {**finished, "state": "finished", "last_seq": 1}],
+                },
+            )
+            left = await manager.get(f"/api/v1/tasks/{request['subtask_id']}")
+            assert (left["status"], left["unreachable"]) == ("running", True)
+            # Its verdict was on the way, and is not lost.
+            told = await manager.get(f"/api/v1/tasks/{finished['subtask_id']}")
+            assert (told["status"], told["unreachable"]) == ("claimed", False)
+        async with manager.executor(register=False) as again:
+            await again.register(runs=[waits, {**finished, "state": "finished", "last_seq": 1}])
+            assert await again.expect(LocalEvent.DISPATCH) == request
+            assert (await again.result(finished, 1, value="ok"))["acked"] == 1
+
+
 async def test_an_executor_that_says_goodbye_gets_no_more_runs(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor() as executor:
         ack = await executor.call(

@@ -116,5 +116,82 @@ async def test_an_executor_that_said_goodbye_is_not_called_until_it_is_back(
         assert connections.of_node("n") is None
 
 
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_goodbye_counts_after_what_was_sent_before_and_not_after_the_return(
+    tmp_path: Path, back: bool
+) -> None:
+    async with asyncio.timeout(30), open_store(tmp_path) as store:
+        bench = Bench(store, Hub(), tmp_path)
+        connections = Connections()
+        messages = Messages(store, connections)
+
+        async def hang_up(_: Connection) -> None:
+            pass
+
+        async def handle(sid: str, name: LocalEvent, raw: object) -> dict[str, object]:
+            connection = connections.get(sid)
+            assert connection is not None
+            return await messages.handle(connection, name, raw, hang_up=hang_up)
+
+        hello = {"executor_id": "n"}
+        connections.open("old")
+        await handle("old", LocalEvent.REGISTER, hello)
+        await bench.queued(on_node_loss="fail")
+        run = await bench.claim()
+        request = {"task_id": run.session_id, "subtask_id": run.run_id, "attempt": 1}
+        left = {**request, "state": "running", "last_seq": 1}
+        goodbye = {"executor_id": "n", "reason": "stop", "timestamp": "t", "runs": [left]}
+        async with store.events._database.write():  # commits have to wait
+            result = asyncio.create_task(
+                handle(
+                    "old",
+                    LocalEvent.RESULT,
+                    {**run_fields(request, 1), "status": "completed", "result": {"value": "ok"}},
+                )
+            )
+            await asyncio.sleep(0)
+            leaving = asyncio.create_task(handle("old", LocalEvent.UNREGISTER, goodbye))
+            await asyncio.sleep(0)
+            if back:
+                connections.open("new")
+                connection = connections.get("new")
+                assert connection is not None
+                returning = asyncio.create_task(handle("new", LocalEvent.REGISTER, hello))
+                await asyncio.sleep(0)
+        assert (await result)["acked"] == 1
+        assert await leaving == {"success": True}
+        if back:
+            assert (await returning)["success"] is True
+        assert (await bench.run(run.run_id)).state == "completed"
+        [node] = await store.nodes.all()
+        assert node.status == ("online" if back else "offline")
+
+
+async def test_a_heartbeat_that_comes_after_a_goodbye_does_not_bring_the_node_back(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(30), open_store(tmp_path) as store:
+        connections = Connections()
+        messages = Messages(store, connections)
+        connections.open("sid")
+        connection = connections.get("sid")
+        assert connection is not None
+
+        async def hang_up(_: Connection) -> None:
+            raise AssertionError("there is only one connection")
+
+        async def handle(name: LocalEvent, **fields: object) -> dict[str, object]:
+            raw = {"executor_id": "n", **fields}
+            return await messages.handle(connection, name, raw, hang_up=hang_up)
+
+        await handle(LocalEvent.REGISTER)
+        connections.ready(connection)
+        assert (await handle(LocalEvent.HEARTBEAT))["success"] is True
+        await handle(LocalEvent.UNREGISTER, reason="stop", timestamp="t")
+        assert (await handle(LocalEvent.HEARTBEAT))["code"] == "not_registered"
+        [node] = await store.nodes.all()
+        assert node.status == "offline"
+
+
 def _key(request: dict[str, object]) -> dict[str, object]:
     return {"subtask_id": request["subtask_id"], "attempt": request["attempt"]}

@@ -113,6 +113,19 @@ def test_an_unusable_message_names_the_field_and_not_its_value() -> None:
     assert "SECRET" not in event.data["message"]
 
 
+@pytest.mark.parametrize("name", [LocalEvent.CHAT_DONE, LocalEvent.CHAT_ERROR])
+def test_the_unusable_end_of_a_message_ends_it_all_the_same(name: LocalEvent) -> None:
+    raw = {"task_id": 1, "subtask_id": 2, "seq": 3, "timestamp": "t", "message_id": "m"}
+    with pytest.raises(ProtocolError) as caught:
+        read_event(name, raw)
+    _, event = unusable(name, raw, caught.value)
+    assert (event.type, event.data["message_id"], event.data["code"]) == (
+        "llm.error", "m", "internal",
+    )  # fmt: skip
+    _, event = unusable(name, raw | {"message_id": 5}, caught.value)
+    assert event.type == "system.warning"
+
+
 @pytest.mark.parametrize("raw", [None, [], {"subtask_id": "../x", "seq": 1}, {"subtask_id": 1}])
 def test_a_message_without_a_place_is_refused_whole(raw: object) -> None:
     with pytest.raises(ProtocolError):

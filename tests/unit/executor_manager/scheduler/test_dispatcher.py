@@ -180,3 +180,31 @@ async def test_the_logs_know_the_secrets_of_a_request_before_anything_is_said_ab
         async with dispatching(store, hub, executors, redactor):
             assert (await executors.asked.get())["subtask_id"] == run.id
     assert redactor.redact("refused: the-token-of-git") == f"refused: {MASK}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"accepted": False, "code": "invalid_request", "error": "no the-token-of-git here"},
+        {"success": False, "code": "internal", "error": "no the-token-of-git here"},
+    ],
+)
+async def test_what_an_executor_says_of_a_refusal_is_kept_without_secrets(
+    tmp_path: Path, answer: object
+) -> None:
+    hub, executors = Hub(), Executors()
+
+    async def answers() -> object:
+        return answer
+
+    executors.answer = answers
+    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
+        bench = Bench(store, hub, tmp_path)
+        await bench.node()
+        run = await bench.queued(secrets={"/git_token": "the-token-of-git"})
+        with hub.follow(run.id) as wake_up:
+            async with dispatching(store, hub, executors):
+                while not (now := await bench.run(run.id)).state.terminal:
+                    await wake_up.wait()
+    assert now.verdict is not None
+    assert f"no {MASK} here" in now.verdict["error"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType
 from shared.status import ErrorCode
+
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def cancelled(reason: str | None) -> AgentEvent:
@@ -44,7 +49,19 @@ def as_cancelled(event: AgentEvent, reason: str | None) -> AgentEvent:
 
 
 def internal(exc: Exception) -> RunError:
-    """What is told of an error that should not happen; its text may hold anything."""
+    """What is told of an error that should not happen; its text may hold anything.
+
+    But for a full disk, which may show itself at any step and is nobody's mistake.
+    """
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            return RunError(
+                ErrorCode.WORKSPACE_ERROR,
+                "the disk of the executor is full",
+                hint="free some space there, and run the task again",
+            )
+        cause = cause.__cause__
     return RunError(ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
 
 

@@ -212,7 +212,7 @@ class ExecutionRequest(_Part):
 
     task_id: Id
     subtask_id: Id
-    attempt: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1, le=2**31 - 1)  # fits any database's column
     prompt: Annotated[str | list[PromptBlock], AfterValidator(_check_prompt)] = Field(
         validation_alias=AliasChoices("prompt", "content"), repr=False
     )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
 
-from executor.delivery.bounds import split_text
+from executor.delivery.bounds import MAX_DATA_BYTES, split_text
 from shared.protocol.events import AgentEvent, EventType, Source
 from shared.redaction_stream import StreamRedactor
+
+MAX_KEPT_CHARS: Final = MAX_DATA_BYTES
+"""What is remembered of what was sent: no event could tell more of it at the message's end."""
 
 
 class MessageText:
@@ -26,12 +30,16 @@ class MessageText:
         self._parts: list[str] = []
         self._timestamp = ""
         self._sent: list[str] = []
+        self._kept = 0
         self._offset = 0
 
     @property
-    def sent(self) -> str:
-        """All chunks joined."""
-        return "".join(self._sent)
+    def sent(self) -> dict[str, Any]:
+        """All chunks joined, as an ``llm.done`` tells it; the beginning when that is too long."""
+        content = "".join(self._sent)
+        if self._kept == self._offset:
+            return {"content": content}
+        return {"content": content, "truncated": True, "full_length": self._offset}
 
     def add(self, delta: AgentEvent) -> None:
         """Take the next ``llm.stream``."""
@@ -47,7 +55,10 @@ class MessageText:
             return
         text, self._parts, self.waiting = "".join(self._parts), [], 0
         self.streamed = True
-        self._sent.append(text)
+        kept = text[: MAX_KEPT_CHARS - self._kept]
+        self._kept += len(kept)
+        if kept:
+            self._sent.append(kept)
         for offset, piece in split_text(text):
             data = {
                 "message_id": self.message_id,

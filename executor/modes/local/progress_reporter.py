@@ -212,7 +212,7 @@ class ProgressReporter:
             text.end_block(event.timestamp)
         if event.type == EventType.LLM_DONE and ended:
             self._flush(told)
-            return replace(event, data={**event.data, "content": ended[0].sent})
+            return replace(event, data={**event.data, **ended[0].sent})
         return event
 
     def _merged(self, told: _Told) -> None:

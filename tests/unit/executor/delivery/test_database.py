@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.delivery import schema
 from executor.delivery.database import Database, DatabaseClosed
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.schema import migrate
@@ -86,6 +87,74 @@ async def test_work_that_fails_by_itself_does_not_take_its_neighbours_along(
     await database.close()
 
 
+async def test_an_item_that_fails_does_not_take_those_it_was_grouped_with_along(
+    tmp_path: Path,
+) -> None:
+    database = await Database.open(tmp_path / "d.db", table)
+    told: list[object] = []
+
+    def insert(db: sqlite3.Connection, items: list[int]) -> int:
+        db.execute("INSERT INTO t VALUES (?)", (items[0],))  # half of it is done when it fails
+        db.executemany("INSERT INTO t VALUES (?)", [(item,) for item in items[1:]])
+        return items[-1]
+
+    begun, busy = threading.Event(), threading.Event()
+
+    def occupy(_: sqlite3.Connection) -> None:
+        begun.set()
+        busy.wait(5)
+
+    database.tell(occupy)
+    await asyncio.to_thread(begun.wait, 5)
+    for number in (1, 2, 10**30, 3, 4):
+        database.add(insert, number, done=lambda last, error: told.append(error or last))
+    busy.set()
+    assert await numbers(database) == [1, 2, 3, 4]
+    assert [type(one) for one in told] == [int, int, OverflowError, int, int]
+    for number in (5, 6):
+        database.add(insert, number, done=lambda last, error: told.append(error or last))
+    assert await numbers(database) == [1, 2, 3, 4, 5, 6]
+    await database.close()
+
+
+def ruin(path: Path) -> None:
+    """Write what is in the log to the file, and make nonsense of all but its first page."""
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+
+
+async def test_a_file_that_is_damaged_while_it_is_used_stops_everything_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await StateStore.open(tmp_path / "state.db")
+    for number in range(200):
+        await store.accept(RunRef(1, f"run-{number:05d}-{'x' * 100}"))
+    troubles: asyncio.Queue[str | None] = asyncio.Queue()
+    store.on_disk_trouble(troubles.put_nowait)
+
+    def forget_pages(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("PRAGMA shrink_memory")
+
+    await store._database.submit(forget_pages)
+    await asyncio.to_thread(ruin, tmp_path / "state.db")
+    accepting = store.accept(RunRef(1, "one more"))
+    async with asyncio.timeout(10):
+        assert "damaged; restart the executor" in str(await troubles.get())
+    await asyncio.wait({accepting}, timeout=1)
+    assert not accepting.done()  # nothing is told to be written that is not
+    assert troubles.empty()
+    async with asyncio.timeout(10):
+        await store.close()
+    with pytest.raises(DatabaseClosed):
+        await accepting
+    assert "is damaged" in caplog.text
+
+
 async def test_a_commit_that_must_survive_power_loss_is_written_through(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db")
     database = store._database
@@ -145,13 +214,35 @@ async def test_a_file_of_the_first_version_keeps_its_sessions(tmp_path: Path) ->
     await store.close()
 
 
+async def test_a_file_of_the_second_version_keeps_its_runs_and_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    old = sqlite3.connect(path)
+    old.executescript(schema._SESSIONS + schema._RUNS_AND_EVENTS + "PRAGMA user_version = 2;")
+    old.execute(
+        "INSERT INTO runs (subtask_id, attempt, ids, state, finished_at)"
+        " VALUES ('2', 1, '[1, 2]', 'finished', 1700000000.0)"
+    )
+    old.commit()
+    old.close()
+    store = await StateStore.open(path)
+    assert 1700000000.0 <= store.now() < 1700000100.0
+    assert [(record.run, record.state) for record in await store.runs()] == [
+        (RunRef(1, 2), "finished")
+    ]
+    await store.close()
+
+
 async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 99")
+    newer.executescript("CREATE TABLE t (n); PRAGMA user_version = 99;")
     newer.close()
-    with pytest.raises(ConfigError, match="newer version"):
-        await StateStore.open(path)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="newer version"):
+            await StateStore.open(path)
+    newer = sqlite3.connect(path)
+    assert newer.execute("SELECT name FROM sqlite_schema").fetchall() == [("t",)]
+    newer.close()
 
 
 def test_tables_are_made_at_once_or_not_at_all(tmp_path: Path) -> None:

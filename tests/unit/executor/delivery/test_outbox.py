@@ -187,6 +187,30 @@ async def test_events_that_could_not_be_committed_are_sent_again_in_order(outbox
         await outbox.wait_empty()
 
 
+async def test_an_answer_without_content_commits_nothing_at_a_backend_that_acknowledges_by_number(
+    outbox: Outbox,
+) -> None:
+    outbox.put(event(1))
+    link = Link()
+    async with pumping(outbox, link):
+        _, answer = await link.sent.get()
+        answer.set_result(None)
+        assert await link.ack() == 1
+        await outbox.wait_empty()
+
+
+async def test_one_acknowledgement_settles_all_events_before_it(outbox: Outbox) -> None:
+    for seq in range(1, MAX_IN_FLIGHT + 3):
+        outbox.put(event(seq))
+    link = Link()
+    async with pumping(outbox, link):
+        await link.take(MAX_IN_FLIGHT - 1)
+        await link.ack()  # the others stay without an answer
+        assert await link.take(1) == [MAX_IN_FLIGHT + 1]
+        assert await link.ack() == MAX_IN_FLIGHT + 2
+        await outbox.wait_empty()
+
+
 async def test_a_backend_that_stops_acknowledging_costs_the_connection(
     store: StateStore, superseded: list[RunKey]
 ) -> None:
@@ -195,6 +219,48 @@ async def test_a_backend_that_stops_acknowledging_costs_the_connection(
         with pytest.raises(LinkLost, match="acknowledged nothing"):
             await asyncio.wait_for(outbox.pump(Link(), acks=True), 5)
         assert outbox.depth == 1
+
+
+class NeverCommits(Link):
+    """Answers every event of one run, but never with an advance; all others are committed."""
+
+    async def send_event(self, event: NumberedEvent) -> asyncio.Future[RunAck | None]:
+        answer = await super().send_event(event)
+        bad = event.run == RUN
+        answer.set_result(
+            RunAck(success=False, code="internal", acked=0)
+            if bad
+            else RunAck(success=True, acked=event.seq)
+        )
+        return answer
+
+
+async def test_refusing_to_commit_again_and_again_is_no_advance_and_costs_the_connection(
+    store: StateStore, superseded: list[RunKey]
+) -> None:
+    async with opened(store, superseded, stuck_after_s=0.05, retry_after_s=0) as outbox:
+        outbox.put(event(1))
+        with pytest.raises(LinkLost, match="acknowledged nothing"):
+            await asyncio.wait_for(outbox.pump(NeverCommits(), acks=True), 5)
+
+
+async def test_a_run_that_does_not_advance_costs_the_connection_though_others_do(
+    store: StateStore, superseded: list[RunKey]
+) -> None:
+    other = RunRef(8, 10)
+    async with opened(store, superseded, stuck_after_s=0.05, retry_after_s=0.01) as outbox:
+        outbox.put(event(1))
+        link = NeverCommits()
+        pump = asyncio.create_task(outbox.pump(link, acks=True))
+        seq = 0
+        async with asyncio.timeout(5):
+            while not pump.done():  # the other run advances all the time
+                seq += 1
+                outbox.put(event(seq, other))
+                await asyncio.wait({pump}, timeout=0.005)
+        with pytest.raises(LinkLost, match="acknowledged nothing"):
+            await pump
+        assert outbox.waits_for(RUN.key)
 
 
 async def test_an_idle_connection_is_not_mistaken_for_a_stuck_one(
@@ -231,6 +297,18 @@ async def test_without_acknowledgements_time_on_the_connection_settles_an_event(
             gone.clear()
 
 
+async def test_an_event_sent_just_before_the_end_of_a_connection_is_sent_to_a_base_backend_again(
+    store: StateStore, superseded: list[RunKey]
+) -> None:
+    async with opened(store, superseded, assume_delivered_after_s=60) as outbox:
+        outbox.put(event(1))
+        for _ in range(2):
+            link = Link()
+            async with pumping(outbox, link, acks=False):
+                assert await link.take(1) == [1]
+        assert outbox.depth == 1
+
+
 async def test_without_acknowledgements_empty_means_handed_over(outbox: Outbox) -> None:
     outbox.put(event(1))
     link = Link()
@@ -248,3 +326,22 @@ async def test_the_same_event_put_twice_is_sent_once(outbox: Outbox) -> None:
         await link.ack()
         await outbox.wait_empty()
     assert link.sent.empty()
+
+
+async def test_what_was_being_read_of_a_dropped_run_is_not_taken_for_its_successors(
+    store: StateStore, superseded: list[RunKey]
+) -> None:
+    async with opened(store, superseded) as outbox:
+        outbox.put(event(1))
+        outbox.put(event(2))
+        await store.events_after(0, 1)
+        link = Link()
+        async with pumping(outbox, link):
+            await asyncio.sleep(0)  # its first page is on the way
+            outbox.drop(RUN.key)
+            outbox.put(NumberedEvent(RUN, 1, AgentEvent(EventType.STARTED, {})))
+            first, answer = await link.sent.get()
+            assert first.event.type == EventType.STARTED
+            answer.set_result(RunAck(success=True, acked=1))
+            await outbox.wait_empty()
+        assert link.sent.empty()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from executor.delivery.bounding import Bounds
 from executor.delivery.state import SessionRecord, StateStore
 from shared.errors import ConfigError
-from shared.protocol.events import RunRef
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from tests.fakes.outbox import open_outbox
 
 RECORD = SessionRecord("7", "claude_code", None, Path("/w/7/repo"), None)
 
@@ -93,3 +96,102 @@ async def test_the_loop_goes_on_while_the_disk_is_busy(tmp_path: Path) -> None:
     assert await asyncio.wait_for(asked, 10) == RECORD
     blocker.close()
     await store.close()
+
+
+class Clocks:
+    """The two clocks of a machine, moved by the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.awake = 1000.0
+        self.wall = 1_700_000_000.0
+        monkeypatch.setattr("executor.delivery.state.time.monotonic", lambda: self.awake)
+        monkeypatch.setattr("executor.delivery.state.time.time", lambda: self.wall)
+
+    def reboot(self, wall: float) -> None:
+        self.awake, self.wall = 5.0, wall
+
+
+DAY = 24 * 3600.0
+
+
+async def told(home: Path, count: int) -> list[tuple[int, int]]:
+    """What waits within the bounds after a run has told some more; first and last of each."""
+    async with open_outbox(home) as (store, outbox):
+        run = RunRef(7, 9)
+        outbox.know(run, 0)
+        for seq in range(outbox.last_seq(run.key) + 1, outbox.last_seq(run.key) + 1 + count):
+            outbox.put(NumberedEvent(run, seq, AgentEvent(EventType.REASONING, {"content": "x"})))
+        await store.events_after(0, 1)
+        while await store.shrink(Bounds(), 0):
+            pass
+        events = [event for _, event in await store.events_after(0, 100)]
+        return [(event.event.data.get("covers_from", event.seq), event.seq) for event in events]
+
+
+@pytest.mark.parametrize("jump_days", [-20_000, -30, 30, 20_000])
+async def test_no_jump_of_the_wall_clock_between_two_starts_ages_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_days: int
+) -> None:
+    clocks = Clocks(monkeypatch)
+    assert await told(tmp_path, 2) == [(1, 1), (2, 2)]
+    clocks.reboot(clocks.wall + jump_days * DAY)
+    assert await told(tmp_path, 1) == [(1, 1), (2, 2), (3, 3)]
+    clocks.wall -= jump_days * DAY
+    assert await told(tmp_path, 1) == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+async def test_the_time_of_all_starts_together_ages_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks(monkeypatch)
+    assert await told(tmp_path, 2) == [(1, 1), (2, 2)]
+    for _ in range(5):
+        async with open_outbox(tmp_path) as (store, _):
+            clocks.awake += DAY / 4
+            await store.shrink(Bounds(), 0)  # as it is looked after every minute
+        clocks.reboot(clocks.wall)
+    assert await told(tmp_path, 1) == [(1, 2), (3, 3)]
+
+
+@pytest.mark.parametrize(("days", "known"), [(6.9, True), (7.1, False)])
+async def test_a_finished_run_is_known_for_seven_days_whatever_the_wall_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float, known: bool
+) -> None:
+    clocks = Clocks(monkeypatch)
+    verdict = AgentEvent(EventType.COMPLETED, {})
+    async with open_outbox(tmp_path) as (store, outbox):
+        await store.accept(RunRef(7, 9))
+        outbox.put(NumberedEvent(RunRef(7, 9), 1, verdict))
+        await store.events_after(0, 1)
+        store.delete_acknowledged({("9", 1): 1})
+    clocks.reboot(clocks.wall + 3650 * DAY)
+    async with open_outbox(tmp_path) as (store, _):
+        assert [record.run for record in await store.runs()] == [RunRef(7, 9)]
+        clocks.wall = 0.0
+        clocks.awake += days * DAY
+        assert bool(await store.runs()) == known
+
+
+async def test_a_question_without_an_answer_is_known_after_a_restart(tmp_path: Path) -> None:
+    run = RunRef(0, "0")
+    asked = [
+        AgentEvent(EventType.INPUT_REQUIRED, {"request_id": "one"}),
+        AgentEvent(EventType.INPUT_REQUIRED, {"request_id": "two"}),
+        AgentEvent(EventType.INPUT_RESOLVED, {"request_id": "one", "outcome": "answered"}),
+    ]
+    async with open_outbox(tmp_path) as (store, outbox):
+        await store.accept(run)
+        for seq, event in enumerate(asked, 1):
+            outbox.put(NumberedEvent(run, seq, event))
+    async with open_outbox(tmp_path) as (store, _):
+        (record,) = await store.runs()
+        assert (record.run, list(record.open_questions)) == (run, ["two"])
+        store.forget_run(run.key)
+        tables = ("runs", "events", "open_questions", "open_messages")
+        for table in tables:
+            rows = await store._database.submit(functools.partial(_count, table))
+            assert rows == 0, table
+
+
+def _count(table: str, db: sqlite3.Connection) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

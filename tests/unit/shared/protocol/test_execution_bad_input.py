@@ -124,6 +124,7 @@ def test_a_prompt_may_be_a_picture_alone() -> None:
         ({"branch_name": "-x"}, "branch_name"),
         ({"branch_name": "a..b"}, "branch_name"),
         ({"attempt": 0}, "attempt"),
+        ({"attempt": 2**31}, "attempt"),
         ({"bot": "x"}, "bot"),
         ({"bot": [{"max_turns": 0}]}, "bot.0.max_turns"),
         ({"bot": [{"agent_config": {"env": "x"}}]}, "bot.0.agent_config.env"),

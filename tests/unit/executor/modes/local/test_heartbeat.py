@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from executor.modes.local.heartbeat import HeartbeatService, Rhythm
+from executor.modes.local.heartbeat import HeartbeatService, Rhythm, time_with_sleep
 from shared.errors import LinkLost
 from shared.protocol.events import RunKey, RunRef
 from shared.protocol.local import Heartbeat, LocalEvent, read
@@ -124,3 +127,26 @@ async def test_a_beat_tells_status_runs_and_room(runs: int, draining: bool, stat
     assert (told.executor_id, told.status, told.free_slots) == ("e-1", status, 2)
     assert [(r.subtask_id, r.attempt) for r in told.runs] == [("a", 2), (7, 1)][:runs]
     assert told.running_task_ids == [0][:runs]
+
+
+async def test_waking_up_on_a_connection_from_before_the_machine_slept_gives_it_up_at_once() -> (
+    None
+):
+    line = Line(lambda now: {"success": True} if now < 20 else ..., ends_at=99_999)
+    sleeps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        line.now += seconds if len(sleeps) != 2 else 8 * 3600  # the lid was closed
+
+    service = HeartbeatService("e-1", Load(), clock=lambda: line.now, sleep=sleep)
+    with pytest.raises(LinkLost, match="last answer: 28800 s ago"):
+        await service.run(line, Rhythm(10, 30))
+    assert len(sleeps) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clock has this name on Linux only")
+def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= time_with_sleep() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert inspect.signature(HeartbeatService).parameters["clock"].default is time_with_sleep

@@ -219,6 +219,27 @@ async def test_a_message_left_open_is_closed_before_the_verdict(told: Told) -> N
     assert events[3].data == {"message_id": "m", "error": "it broke", "code": "timed_out"}
 
 
+@pytest.mark.parametrize(
+    ("verdict", "outcome"), [(EventType.CANCELLED, "denied"), (EventType.FAILED, "expired")]
+)
+async def test_a_question_left_open_is_resolved_before_the_verdict(
+    told: Told, verdict: EventType, outcome: str
+) -> None:
+    ask = {"kind": "permission", "tool_name": "Bash", "tool_input": {"command": EXECUTOR_TOKEN}}
+    told.tell(EventType.INPUT_REQUIRED, request_id="answered", **ask)
+    told.tell(EventType.INPUT_REQUIRED, request_id="open", **ask)
+    told.tell(EventType.INPUT_RESOLVED, request_id="answered", outcome="answered")
+    told.tell(verdict, error="it broke", error_code="timed_out")
+    events = [event.event for event in await told.out()]
+    assert [event.type for event in events[2:]] == [
+        EventType.INPUT_RESOLVED,
+        EventType.INPUT_RESOLVED,
+        verdict,
+    ]
+    assert events[3].data == {"request_id": "open", "outcome": outcome}
+    assert events[0].data["tool_input"] == {"command": MASK}
+
+
 async def test_nothing_follows_a_verdict_but_its_repeat(store: StateStore) -> None:
     await store.accept(RUN)
     told = Told(store)
@@ -404,6 +425,19 @@ async def test_titles_and_names_of_any_length_leave_an_event_within_its_bound(
     assert payload["subtask_title"].startswith("sss")
 
 
+async def test_what_an_earlier_process_asked_has_expired_when_its_run_is_taken_up(
+    store: StateStore,
+) -> None:
+    told = Told(store)
+    told.reporter.forget(RUN.key)
+    told.reporter.reopen(RunRecord(RUN, "running", 7, 40, "sid", {}, open_questions=["q"]))
+    told.reporter.resume(REQUEST)
+    told.tell(EventType.COMPLETED, result="")
+    expired, _ = await told.out()
+    assert (expired.seq, expired.event.type) == (8, EventType.INPUT_RESOLVED)
+    assert expired.event.data == {"request_id": "q", "outcome": "expired"}
+
+
 async def test_a_run_taken_up_goes_on_with_its_numbers_and_ends_its_old_messages(
     store: StateStore,
 ) -> None:
@@ -421,3 +455,73 @@ async def test_a_run_taken_up_goes_on_with_its_numbers_and_ends_its_old_messages
     assert (ended.event.type, ended.event.source) == (EventType.LLM_ERROR, source)
     assert (ended.event.data["message_id"], ended.event.data["code"]) == ("m", "interrupted")
     assert (after.progress, after.task_title) == (40, "T")
+
+
+async def test_a_question_from_before_a_restart_expires_when_its_run_is_taken_up(
+    store: StateStore,
+) -> None:
+    told = Told(store)
+    told.reporter.forget(RUN.key)
+    told.reporter.reopen(RunRecord(RUN, "running", 7, 40, "sid", {}, ["q-1"]))
+    told.reporter.resume(REQUEST)
+    told.tell(EventType.COMPLETED, result="")
+    ended, _ = await told.out()
+    assert (ended.seq, ended.event.type) == (8, EventType.INPUT_RESOLVED)
+    assert ended.event.data == {"request_id": "q-1", "outcome": "expired"}
+
+
+@pytest.mark.parametrize(
+    ("resolved", "verdict", "expected"),
+    [
+        (True, EventType.FAILED, "answered"),
+        (False, EventType.FAILED, "expired"),
+        (False, EventType.CANCELLED, "denied"),
+    ],
+)
+async def test_no_question_stays_open_beyond_the_verdict(
+    told: Told, resolved: bool, verdict: EventType, expected: str
+) -> None:
+    question = {"kind": "question", "tool_name": "AskUserQuestion", "tool_input": {}}
+    told.tell(EventType.INPUT_REQUIRED, request_id="q-1", **question)
+    if resolved:
+        told.tell(EventType.INPUT_RESOLVED, request_id="q-1", outcome="answered")
+    told.tell(verdict)
+    events = await told.out()
+    assert [event.seq for event in events] == [1, 2, 3]
+    assert (events[1].event.type, events[2].event.terminal) == (EventType.INPUT_RESOLVED, True)
+    assert events[1].event.data["outcome"] == expected
+
+
+async def test_a_run_accepted_after_its_refusal_was_told_loses_none_of_its_events(
+    store: StateStore,
+) -> None:
+    told = Told(store)
+    told.reporter.forget(RUN.key)
+    told.reporter.refuse(RUN, ErrorCode.BUSY, "later")  # still on its way
+    told.reporter.open(REQUEST)
+    told.tell(EventType.STARTED)
+    told.tell(EventType.COMPLETED, result="")
+    assert [(event.seq, event.event.type) for event in await told.out()] == [
+        (1, EventType.FAILED),
+        (2, EventType.STARTED),
+        (3, EventType.COMPLETED),
+    ]
+
+
+async def test_a_message_of_any_length_is_remembered_no_further_than_it_can_be_told(
+    told: Told,
+) -> None:
+    told.tell(EventType.LLM_START, message_id="m", model="x")
+    piece = "abcdefgh" * 8 * 1024
+    for n in range(40):
+        told.delta(piece, n * len(piece))
+    (text,) = (run.texts["m"] for run in told.reporter._runs.values())
+    assert sum(map(len, text._sent)) <= MAX_EVENT_BYTES
+    told.tell(EventType.LLM_DONE, message_id="m", content=piece * 40, usage=None)
+    events = await told.out()
+    done = events[-1].event.data
+    assert (done["truncated"], done["full_length"]) == (True, 40 * len(piece))
+    assert (piece * 40).startswith(done["content"])
+    assert len(done["content"]) > MAX_EVENT_BYTES // 2
+    chunks = [e.event.data["content"] for e in events if e.event.type == EventType.LLM_STREAM]
+    assert "".join(chunks) == piece * 40

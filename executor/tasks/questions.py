@@ -151,8 +151,10 @@ class Questions:
             ProtocolError: It does not answer this question, which stays open.
         """
         question = self._open.get(answer.request_id)
-        if question is None or question.decided.done():
+        if question is None:
             return self._ended.get(answer.request_id, "unknown_request")
+        if question.decided.done():
+            return "expired"  # the agent has taken it back just now
         decision = decision_of(question.kind, question.arguments, answer)
         self._end(answer.request_id, "denied" if answer.decision == "deny" else "answered")
         question.decided.set_result(decision)

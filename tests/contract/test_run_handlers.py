@@ -6,22 +6,25 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from executor.agents.protocol import TurnEnd
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run, RunHandler
-from shared.errors import Refusal
+from shared.errors import ProtocolError, Refusal
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.local import Input
 from shared.status import ErrorCode
-from tests.fakes.agent import ScriptedAgent, in_process
+from tests.fakes.agent import Asks, ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
 from tests.fakes.run_handler import ScriptedRunHandler, completed, tool_call
 
 LIMIT_SECONDS = 10.0
+
+ASKING = UserInput(timeout_s=600, run_timeout_s=600)
 
 
 class Subject(Protocol):
@@ -38,6 +41,9 @@ class Subject(Protocol):
 
     def stand_in_turn(self) -> asyncio.Event:
         """The next runs tell one tool call and then wait for the gate that this returns."""
+
+    def ask_in_turn(self, rules: UserInput) -> None:
+        """The next runs ask their user whether ``ls`` may be run, and complete."""
 
     def fail(self) -> None:
         """The next run's agent reports an error."""
@@ -65,6 +71,10 @@ class Scripted:
         gate = asyncio.Event()
         self.handler.script = [tool_call(1), gate, completed()]
         return gate
+
+    def ask_in_turn(self, rules: UserInput) -> None:
+        self.handler.user_input = rules
+        self.handler.script = ["ask", completed()]
 
     def fail(self) -> None:
         data = {"error": "out of tea", "error_code": "agent_error"}
@@ -96,6 +106,10 @@ class InProcess:
         gate = asyncio.Event()
         self._agent.script = [tool_call(1), gate, TurnEnd("done")]
         return gate
+
+    def ask_in_turn(self, rules: UserInput) -> None:
+        self.handler.user_input = rules
+        self._agent.script = [Asks("permission", "Bash", {"command": "ls"}), TurnEnd("done")]
 
     def fail(self) -> None:
         self._agent.script = [TurnEnd(error="out of tea", error_code=ErrorCode.AGENT_ERROR)]
@@ -145,6 +159,26 @@ async def until_tool_call(run: Run) -> AsyncGenerator[AgentEvent]:
         while (await anext(events)).type != EventType.TOOL_CALL:
             pass
     return events
+
+
+async def until_asked(run: Run) -> tuple[AsyncGenerator[AgentEvent], dict[str, Any]]:
+    """A run's events, read up to its question, and that question."""
+    events = run.events()
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while (event := await anext(events)).type != EventType.INPUT_REQUIRED:
+            pass
+    return events, dict(event.data)
+
+
+def reply(request_id: str, decision: str = "allow", **more: Any) -> Input:
+    raw = {"task_id": 1, "subtask_id": 1, "request_id": request_id, "decision": decision}
+    return Input.model_validate(raw | more)
+
+
+def of_question(events: list[AgentEvent]) -> list[tuple[str, Any]]:
+    """What was told of questions, and the result of the tool that asked."""
+    fields = {EventType.INPUT_RESOLVED: "outcome", EventType.TOOL_RESULT: "result"}
+    return [(event.type, event.data.get(fields.get(EventType(event.type), ""))) for event in events]
 
 
 async def rest_of(events: AsyncGenerator[AgentEvent]) -> list[AgentEvent]:
@@ -245,11 +279,86 @@ async def test_cancelling_the_reader_ends_everything_of_the_run(
 async def test_an_answer_that_nobody_waits_for_says_so(subject: Subject) -> None:
     subject.stand_in_turn()
     run = subject.handler.start(make_request())
-    raw = {"task_id": 1, "subtask_id": 1, "request_id": "nobody asked", "decision": "allow"}
-    assert await run.answer(Input.model_validate(raw)) == "unknown_request"
+    assert await run.answer(reply("nobody asked")) == "unknown_request"
     events = await until_tool_call(run)
-    assert await run.answer(Input.model_validate(raw)) == "unknown_request"
+    assert await run.answer(reply("nobody asked")) == "unknown_request"
     await events.aclose()
+
+
+async def test_a_question_comes_while_the_agent_waits_and_its_answer_lets_it_go_on(
+    subject: Subject,
+) -> None:
+    subject.ask_in_turn(ASKING)
+    run = subject.handler.start(make_request())
+    events, asked = await until_asked(run)
+    assert (asked["kind"], asked["tool_name"]) == ("permission", "Bash")
+    assert asked["tool_input"] == {"command": "ls"}
+    with pytest.raises(ProtocolError):  # and it stays open
+        await run.answer(reply(asked["request_id"], "answer", message="what?"))
+    assert await run.answer(reply(asked["request_id"])) == "accepted"
+    assert await run.answer(reply(asked["request_id"])) == "accepted"
+    assert of_question(await rest_of(events)) == [
+        (EventType.INPUT_RESOLVED, "answered"),
+        (EventType.TOOL_RESULT, "go on"),
+        (EventType.COMPLETED, None),
+    ]
+
+
+async def test_a_denial_reaches_the_agent_with_the_users_words(subject: Subject) -> None:
+    subject.ask_in_turn(ASKING)
+    run = subject.handler.start(make_request())
+    events, asked = await until_asked(run)
+    assert await run.answer(reply(asked["request_id"], "deny", message="not here")) == "accepted"
+    resolved, told, _ = of_question(await rest_of(events))
+    assert resolved == (EventType.INPUT_RESOLVED, "denied")
+    assert "not here" in told[1]
+
+
+async def test_a_question_without_an_answer_in_time_expires_and_the_agent_goes_on(
+    subject: Subject,
+) -> None:
+    subject.ask_in_turn(UserInput(timeout_s=0.01, run_timeout_s=60))
+    run = subject.handler.start(make_request())
+    events, asked = await until_asked(run)
+    resolved, told, verdict = of_question(await rest_of(events))
+    assert resolved == (EventType.INPUT_RESOLVED, "expired")
+    assert "has not answered in time" in told[1]
+    assert verdict[0] == EventType.COMPLETED
+    assert await run.answer(reply(asked["request_id"])) == "expired"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        UserInput(timeout_s=0, run_timeout_s=60),
+        UserInput(timeout_s=60, run_timeout_s=60, answerable=lambda: False),
+    ],
+)
+async def test_where_nobody_can_answer_nothing_is_asked(subject: Subject, rules: UserInput) -> None:
+    subject.ask_in_turn(rules)
+    events = await carry_out(subject.handler.start(make_request()))
+    asking = {EventType.INPUT_REQUIRED, EventType.INPUT_RESOLVED}
+    assert not asking & {event.type for event in events}
+    assert (EventType.TOOL_RESULT, "policy") in of_question(events)
+
+
+async def test_a_run_cancelled_while_a_question_waits_is_cancelled(subject: Subject) -> None:
+    subject.ask_in_turn(ASKING)
+    run = subject.handler.start(make_request())
+    events, asked = await until_asked(run)
+    await run.cancel("never mind")
+    assert await run.answer(reply(asked["request_id"])) == "expired"
+    verdict = (await rest_of(events))[-1]
+    assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "never mind")
+
+
+async def test_a_run_ended_while_a_question_waits_leaves_nothing(subject: Subject) -> None:
+    subject.ask_in_turn(ASKING)
+    run = subject.handler.start(make_request())
+    events, asked = await until_asked(run)
+    await events.aclose()
+    assert subject.nothing_goes_on()
+    assert await run.answer(reply(asked["request_id"])) == "expired"
 
 
 async def test_an_unknown_agent_is_refused_with_the_known_ones_and_nothing_is_made(

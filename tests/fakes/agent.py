@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from executor.agents.factory import AgentFactory
-from executor.agents.protocol import AgentJob, Ask, TurnEnd
+from executor.agents.protocol import Agent, AgentJob, Ask, ToolDecision, TurnEnd
 from executor.delivery.state import StateStore
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
@@ -16,11 +18,24 @@ from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
+from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 
-Step = AgentEvent | TurnEnd | asyncio.Event | BaseException
-"""Something to yield, a gate to wait at, or something to raise."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asks:
+    """A tool that asks its user; its result tells the decision."""
+
+    kind: QuestionKind
+    tool: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+Step = AgentEvent | TurnEnd | asyncio.Event | BaseException | Asks
+"""Something to yield, a gate to wait at, something to raise, or to ask."""
 
 
 class ScriptedAgent:
@@ -80,14 +95,21 @@ class ScriptedSession:
         yield AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})
         self._agent.reached.put_nowait("turn")
         for step in self._agent.script:
+            decision: ToolDecision | None = None
             if isinstance(step, asyncio.Event):
-                await self._pass(step)
+                await self._unless_interrupted(step.wait())
+            elif isinstance(step, Asks):
+                # As with Claude's SDK: in a task of its own, which an interrupt cancels.
+                answer = ask(step.kind, step.tool, step.arguments)
+                decision = await self._unless_interrupted(answer)
             if self._interrupted.is_set():
                 yield TurnEnd(error="interrupted")
                 return
             if isinstance(step, BaseException):
                 raise step
-            if not isinstance(step, asyncio.Event):
+            if isinstance(step, Asks):
+                yield _decided(step, decision)
+            elif not isinstance(step, asyncio.Event):
                 yield step
 
     def tools_cpu_s(self) -> float:
@@ -99,13 +121,23 @@ class ScriptedSession:
     async def close(self) -> None:
         self.alive = False
 
-    async def _pass(self, gate: asyncio.Event) -> None:
-        waiting = [asyncio.create_task(event.wait()) for event in (gate, self._interrupted)]
+    async def _unless_interrupted(self, step: Coroutine[Any, Any, T]) -> T | None:
+        task, interrupted = asyncio.create_task(step), asyncio.create_task(self._interrupted.wait())
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
         finally:
-            for task in waiting:
-                task.cancel()
+            task.cancel()
+            interrupted.cancel()
+
+
+def _decided(asked: Asks, decision: ToolDecision | None) -> AgentEvent:
+    """The result of a tool that has asked; without a decision it is the policy's."""
+    result = "policy"
+    if decision is not None:
+        result = str(decision.updated_input or "go on") if decision.allowed else decision.message
+    data = {"tool_id": "asked", "tool_name": asked.tool, "result": result, "is_error": False}
+    return AgentEvent(EventType.TOOL_RESULT, data)
 
 
 def open_gate() -> asyncio.Event:
@@ -117,9 +149,10 @@ def open_gate() -> asyncio.Event:
 
 @asynccontextmanager
 async def in_process(
-    agent: ScriptedAgent,
+    agent: Agent,
     home: Path,
     *,
+    environ: Mapping[str, str] | None = None,
     user_input: UserInput | None = None,
     stall_timeout_s: float = 60,
 ) -> AsyncIterator[InProcessRunHandler]:
@@ -133,10 +166,12 @@ async def in_process(
             private_dir=private,
             clone_timeout_s=60,
             allow_local_repositories=False,
-            environ={},
+            environ=environ or {},
             backend_url=None,
         ),
-        rules=AgentRules(home=home, environ={}, api=ExecutorApi(api_key="k"), permission_mode=None),
+        rules=AgentRules(
+            home=home, environ=environ or {}, api=ExecutorApi(api_key="k"), permission_mode=None
+        ),
         state=state,
         warm=WarmSessions(limit=2, idle_s=3600),
         private_dir=private,

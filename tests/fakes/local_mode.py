@@ -18,6 +18,7 @@ from executor.modes.local.progress_reporter import ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.websocket_client import WebSocketClient
+from executor.tasks.run_handler import RunHandler
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.local import Feature, LocalEvent, Register
 from shared.redaction import Redactor
@@ -57,7 +58,9 @@ class Harness:
         known: frozenset[str] | None = None,
         outstanding: Outstanding | None = None,
         max_concurrent: int = 2,
+        handler: RunHandler | None = None,
     ) -> None:
+        """*handler* carries runs out instead of *agent*."""
         self.agent = agent or ScriptedRunHandler()
         self.stop = asyncio.Event()
         self.tried = asyncio.Event()
@@ -73,7 +76,7 @@ class Harness:
         )
         reporter = ProgressReporter(self.outbox, Redactor(), merge_for_s=0.001)
         self.supervisor = Supervisor(
-            self.agent,
+            handler or self.agent,
             reporter,
             store,
             max_concurrent=max_concurrent,

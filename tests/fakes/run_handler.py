@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, Literal
 
-from executor.tasks.questions import AnswerStanding
+from executor.tasks.merging import merged
+from executor.tasks.questions import AnswerStanding, Questions, UserInput
 from executor.tasks.run_handler import Run
 from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, EventType
@@ -14,8 +16,8 @@ from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
 from shared.status import ErrorCode
 
-Step = AgentEvent | asyncio.Event | BaseException
-"""An event to tell, a gate to wait at, or something to raise."""
+Step = AgentEvent | asyncio.Event | BaseException | Literal["ask"]
+"""An event to tell, a gate to wait at, something to raise, or to ask for a permission."""
 
 
 def completed(result: str = "done") -> AgentEvent:
@@ -65,6 +67,8 @@ class ScriptedRunHandler:
         self.answers: list[Input] = []
         self.questions = {"q"}
         """Request ids that somebody waits for."""
+        self.user_input = UserInput(timeout_s=600, run_timeout_s=600)
+        """How a step that asks does so."""
         self.closed_sessions: list[int | str] = []
         self.closed = False
 
@@ -96,6 +100,8 @@ class _ScriptedRun:
         self._script = script
         self._cancelled = asyncio.Event()
         self._reason: str | None = None
+        self._asked: asyncio.Queue[AgentEvent] = asyncio.Queue()
+        self._questions = Questions(handler.user_input, self._asked.put_nowait)
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         self._handler.started.put_nowait(str(self._request.subtask_id))
@@ -103,12 +109,17 @@ class _ScriptedRun:
             async for event in self._play():
                 yield event
         finally:
+            self._questions.close()
             self._handler.ended.put_nowait(str(self._request.subtask_id))
 
     async def _play(self) -> AsyncGenerator[AgentEvent]:
         for step in self._script:
             if isinstance(step, asyncio.Event):
                 await self._pass(step)
+            elif step == "ask":
+                async with aclosing(merged(self._ask(), self._asked)) as events:
+                    async for event in events:
+                        yield event
             if self._cancelled.is_set():
                 reason = {"reason": self._reason} if self._reason else {}
                 yield AgentEvent(EventType.CANCELLED, reason)
@@ -123,6 +134,7 @@ class _ScriptedRun:
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancelled.set()
+        self._questions.close()
 
     async def pause(self) -> None:
         self._handler.paused.put_nowait(str(self._request.subtask_id))
@@ -132,9 +144,15 @@ class _ScriptedRun:
 
     async def answer(self, answer: Input) -> AnswerStanding:
         if answer.request_id not in self._handler.questions:
-            return "unknown_request"
+            return self._questions.answer(answer)
         self._handler.answers.append(answer)
         return "accepted"
+
+    async def _ask(self) -> AsyncGenerator[AgentEvent]:
+        decision = await self._questions.ask("permission", "Bash", {"command": "ls"})
+        result = "policy" if decision is None else decision.message or "go on"
+        data = {"tool_id": "asked", "tool_name": "Bash", "result": result, "is_error": False}
+        yield AgentEvent(EventType.TOOL_RESULT, data)
 
     async def _pass(self, gate: asyncio.Event) -> None:
         """Wait until *gate* opens or the run is cancelled."""

@@ -26,6 +26,7 @@ from shared.protocol.local import (
     DispatchAck,
     Failure,
     Input,
+    InputAck,
     LocalEvent,
     read,
     to_wire,
@@ -36,6 +37,9 @@ logger = get_logger("task_handler")
 
 MAX_HELD_REFUSALS: Final = 1000
 """Refusals kept until it is known whether the backend is a base backend."""
+
+MAX_ANSWERED: Final = 1000
+"""Answered questions kept, so that a repeated answer is told so also when the run is over."""
 
 _id: Final[TypeAdapter[int | str]] = TypeAdapter(Id)
 
@@ -57,6 +61,7 @@ class TaskHandler:
         self._reads_acks: bool | None = None
         """Whether the backend sees what a dispatch is answered; ``None``: not yet known."""
         self._held: deque[tuple[RunRef, ErrorCode, str]] = deque(maxlen=MAX_HELD_REFUSALS)
+        self._answered: deque[str] = deque(maxlen=MAX_ANSWERED)
 
     def registered(self, *, base: bool) -> None:
         """Say what kind of backend this is: a base one may not see the answer to a dispatch."""
@@ -74,7 +79,7 @@ class TaskHandler:
                 case LocalEvent.CANCEL:
                     return to_wire(self._cancel(raw))
                 case LocalEvent.INPUT:
-                    return to_wire(await self._supervisor.answer(read(Input, raw)))
+                    return to_wire(await self._input(read(Input, raw)))
                 case LocalEvent.CLOSE:
                     await self._supervisor.close_session(read(Close, raw).task_id)
                     return to_wire(CloseAck())
@@ -117,6 +122,14 @@ class TaskHandler:
         elif not self._reads_acks and all(_key(r) != run.key for r in self._supervisor.reports()):
             # A run that is known will have its own verdict; a bad repeat must not give it one.
             self._reporter.refuse(run, code, error)
+
+    async def _input(self, answer: Input) -> InputAck:
+        ack = await self._supervisor.answer(answer)
+        if ack.success:
+            self._answered.append(answer.request_id)
+        elif ack.code == "unknown_request" and answer.request_id in self._answered:
+            return InputAck(success=True)  # a repeat, and the run has ended meanwhile
+        return ack
 
     def _cancel(self, raw: object) -> CancelAck:
         cancel = read(Cancel, raw)

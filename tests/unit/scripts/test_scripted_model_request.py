@@ -118,6 +118,15 @@ def test_only_the_known_names_in_braces_are_replaced_and_only_once() -> None:
     assert filled == {"a": ["/srv/my repo/x", {"b": "{prompt}"}], "c": "{other} {}", "d": 1}
 
 
+def test_where_a_plan_belongs_is_read_from_what_the_cli_says() -> None:
+    says = "No plan file exists yet. You should create your plan at /c/plans/a-b.md using the Write"
+    seen = read(
+        user("plan it"), {"role": "system", "content": f"Plan mode is active.\n{says} tool"}
+    )
+    assert seen.fill("{plan_file}") == "/c/plans/a-b.md"
+    assert read(user("plan it")).fill("{plan_file}") == ""
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from executor.tasks.permissions import Limits, decide, limits_for, policy_for, stronger_mode
+from executor.tasks.tool_rules import ToolRule
 from tests.fakes.agent_jobs import make_request
 
 
@@ -135,6 +136,74 @@ def test_in_claudes_own_modes_nobody_approves_what_it_would_ask(mode: str, limit
     assert not decide("Bash", {"command": "make"}, limits, asked=True).allowed
     assert not decide("ExitPlanMode", {}, limits, asked=True).allowed
     assert decide("Read", {"file_path": "../attachments/a"}, limits, asked=True).allowed
+
+
+@pytest.mark.parametrize(
+    ("mode", "tool", "question"),
+    [
+        (None, "AskUserQuestion", "question"),
+        (None, "ExitPlanMode", "plan"),
+        (None, "Bash", None),
+        ("bypassPermissions", "Bash", None),
+        ("bypassPermissions", "AskUserQuestion", "question"),
+        ("default", "Bash", "permission"),
+        ("default", "mcp__srv__tool", "permission"),
+        ("default", "AskUserQuestion", "question"),
+        ("acceptEdits", "Bash", "permission"),
+        ("auto", "Bash", "permission"),
+        ("plan", "ExitPlanMode", "plan"),
+        ("plan", "Bash", "permission"),
+        ("default", "Read", None),
+        ("dontAsk", "Bash", None),
+        ("dontAsk", "AskUserQuestion", None),
+        ("dontAsk", "ExitPlanMode", None),
+    ],
+)
+def test_what_is_put_to_the_user(
+    mode: str | None, tool: str, question: str | None, limits: Limits
+) -> None:
+    limits = replace(limits, mode=mode)
+    assert decide(tool, {}, limits, asked=True).question == question
+    assert decide(tool, {}, limits).question is None  # every use, before the CLI's own rules
+
+
+def test_an_unattended_plan_is_approved_when_nobody_can_be_asked(limits: Limits) -> None:
+    assert decide("ExitPlanMode", {}, limits, asked=True).allowed
+    assert not decide("AskUserQuestion", {}, limits, asked=True).allowed
+
+
+@pytest.mark.parametrize("mode", [None, "default", "plan"])
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("Write", {"file_path": "/etc/hostname"}),
+        ("mcp__other__tool", {}),
+        ("WebFetch", {"url": "https://elsewhere.example"}),
+        ("SandboxNetworkAccess", {"host": "elsewhere.example"}),
+    ],
+)
+def test_what_is_never_allowed_is_never_asked(
+    mode: str | None, tool: str, arguments: dict[str, Any], limits: Limits
+) -> None:
+    listed = tuple(map(ToolRule.parse, ("Write", "WebFetch", "SandboxNetworkAccess")))
+    bounded = replace(limits, mode=mode, hosts=("example.com",), rules=listed)
+    decision = decide(tool, arguments, bounded, asked=True)
+    assert (decision.allowed, decision.question) == (False, None)
+
+
+def test_a_plan_goes_into_claudes_own_folder_for_them_and_nothing_else(limits: Limits) -> None:
+    assert limits.claude_dir is not None
+    plans = limits.claude_dir / "plans"
+    plans.mkdir(parents=True)
+    (plans / "link.md").symlink_to(limits.root.parent.parent / "config.env")
+    for tool in ("Write", "Edit", "Read"):
+        assert decide(tool, {"file_path": f"{plans}/three-random-words.md"}, limits).allowed
+        for path in ("x.sh", "../settings.md", "deep/x.md", "link.md"):
+            assert not decide(tool, {"file_path": f"{plans}/{path}"}, limits).allowed
+        assert not decide(tool, {"file_path": 7}, limits).allowed
+    assert not decide("Glob", {"pattern": f"{plans}/*"}, limits).allowed
+    unknown = replace(limits, claude_dir=None)
+    assert not decide("Write", {"file_path": f"{plans}/a.md"}, unknown).allowed
 
 
 @pytest.mark.parametrize("pattern", ["{..,a}/{..,a}/*", "*/{b,..}/..", "a*/..", "{a,{b,..}}/*"])

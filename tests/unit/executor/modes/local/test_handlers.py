@@ -16,21 +16,26 @@ from executor.delivery.state import Outstanding, RunRecord, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
-from shared.protocol.events import RunKey, RunRef
+from shared.protocol.events import AgentEvent, RunKey, RunRef
 from shared.protocol.local import LocalEvent
 from shared.redaction import Redactor
 from shared.status import ErrorCode
-from tests.fakes.run_handler import ScriptedRunHandler
+from tests.fakes.run_handler import ScriptedRunHandler, completed
 
 DISPATCH = {"task_id": 1, "subtask_id": 2, "prompt": "go"}
 
 
 class Reporter(ProgressReporter):
-    """The real one, remembering which refusals it was asked to report."""
+    """The real one, remembering what it was asked to report."""
 
     def __init__(self, outbox: Outbox) -> None:
         super().__init__(outbox, Redactor())
         self.refusals: list[tuple[RunRef, ErrorCode]] = []
+        self.told: asyncio.Queue[AgentEvent] = asyncio.Queue()
+
+    def report(self, run: RunRef, event: AgentEvent) -> int:
+        self.told.put_nowait(event)
+        return super().report(run, event)
 
     def refuse(self, request_run: RunRef, code: ErrorCode, error: str) -> None:
         self.refusals.append((request_run, code))
@@ -184,8 +189,41 @@ async def test_an_answer_reaches_the_run_that_asked(store: StateStore) -> None:
     raw = {"task_id": 1, "subtask_id": 2, "request_id": "q", "decision": "allow"}
     assert await desk.ask(LocalEvent.INPUT, raw) == {"success": True}
     assert desk.agent.answers[0].request_id == "q"
-    answer = await desk.ask(LocalEvent.INPUT, raw | {"subtask_id": 99})
+    answer = await desk.ask(LocalEvent.INPUT, raw | {"subtask_id": 99, "request_id": "r"})
     assert answer == {"success": False, "code": "unknown_request"}
+    await desk.supervisor.close()
+
+
+async def test_a_repeated_answer_is_accepted_also_when_its_run_is_over(store: StateStore) -> None:
+    desk = Desk(store)
+    gate = asyncio.Event()
+    desk.agent.script = [gate, completed()]
+    await desk.ask(LocalEvent.DISPATCH, DISPATCH)
+    raw = {"task_id": 1, "subtask_id": 2, "request_id": "q", "decision": "allow"}
+    assert await desk.ask(LocalEvent.INPUT, raw) == {"success": True}
+    gate.set()
+    await desk.agent.ended.get()
+    await desk.supervisor.close()
+    assert await desk.ask(LocalEvent.INPUT, raw) == {"success": True}
+    assert len(desk.agent.answers) == 1
+    answer = await desk.ask(LocalEvent.INPUT, raw | {"request_id": "never asked"})
+    assert answer == {"success": False, "code": "unknown_request"}
+
+
+async def test_an_answer_that_does_not_fit_says_so_and_the_question_stays_open(
+    store: StateStore,
+) -> None:
+    desk = Desk(store)
+    desk.agent.script = ["ask", completed()]
+    await desk.ask(LocalEvent.DISPATCH, DISPATCH)
+    async with asyncio.timeout(10):
+        asked = await desk.reporter.told.get()
+        raw = {"task_id": 1, "subtask_id": 2, "request_id": asked.data["request_id"]}
+        answer = await desk.ask(LocalEvent.INPUT, raw | {"decision": "answer", "message": "x"})
+        assert (answer["success"], answer["code"]) == (False, "invalid_request")
+        assert "decision" in answer["error"]
+        assert await desk.ask(LocalEvent.INPUT, raw | {"decision": "allow"}) == {"success": True}
+        await desk.agent.ended.get()
     await desk.supervisor.close()
 
 

@@ -1,4 +1,4 @@
-"""Kill -9 and restart: every accepted run still ends with one verdict, and nothing is lost."""
+"""Kills, stops and restarts: every accepted run ends with one verdict, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from scripts.scripted_scenario import Scenario
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
+    RUN_SECONDS,
     START_SECONDS,
     FinishedRun,
     ManagerProcess,
+    Program,
     executor_process,
+    family,
+    gone,
     kind,
     manager_process,
 )
@@ -77,20 +81,43 @@ def check_continued(run: FinishedRun) -> None:
     assert before["sdk_session_id"] == after["sdk_session_id"] == started[1]["session_id"]
 
 
-async def test_a_run_goes_on_in_its_conversation_after_its_executor_was_killed(
-    tmp_path: Path,
+async def end(executor: Program, signals: list[signal.Signals]) -> int:
+    """Send these signals, one after the other; the exit status."""
+    for number, again in enumerate(signals):
+        if number:
+            await executor.says("stopping")  # a signal that comes before would be the same one
+        executor.signal(again)
+    return await executor.ended()
+
+
+@pytest.mark.parametrize(
+    ("signals", "grace_s", "status"),
+    [
+        ([signal.SIGKILL], 30, -signal.SIGKILL),
+        ([signal.SIGTERM], 0, 0),
+        ([signal.SIGINT], 0.5, 0),
+        ([signal.SIGTERM, signal.SIGTERM], 30, 130),
+    ],
+    ids=["killed", "sigterm", "sigint", "twice"],
+)
+async def test_a_run_goes_on_in_its_conversation_after_the_next_start(
+    tmp_path: Path, signals: list[signal.Signals], grace_s: float, status: int
 ) -> None:
     home = tmp_path / "executor"
+    grace = {"LOCAL_SHUTDOWN_GRACE_SECONDS": str(grace_s)}
     async with (
         ScriptedModel(conversation()) as model,
         manager_process(tmp_path / "manager") as manager,
-        executor_process(home, manager.url, manager.executor_token) as first,
+        executor_process(home, manager.url, manager.executor_token, **grace) as first,
         manager.following("Do it", reaching(model.url)) as live,
     ):
         await live.reaches(model.gate("half"))
         await live.until("llm.tool_result")
-        first.program.signal(signal.SIGKILL)
-        await first.program.ended()
+        agents = family(first.program.pid)
+        assert await end(first.program, signals) == status
+        if status >= 0:
+            assert agents != []
+            assert await gone(agents)
         async with executor_process(home, manager.url, manager.executor_token) as second:
             check_continued(await live.finished())
             half = second.workspace / live.session_id / "half.txt"
@@ -136,6 +163,32 @@ async def test_a_killed_manager_changes_nothing_for_the_run(tmp_path: Path) -> N
             run = FinishedRun(events, await again.client.task(live.task_id))
         assert run.answer == "This is never said"
         check_log(run.events)
+
+
+async def test_a_base_backend_hears_before_the_goodbye_that_a_run_did_not_finish(
+    tmp_path: Path,
+) -> None:
+    request: dict[str, Any] = {"task_id": 1, "subtask_id": "s", "prompt": "Do it"}
+    async with (
+        asyncio.timeout(RUN_SECONDS),
+        ScriptedModel(conversation()) as model,
+        open_backend(FakeBackend(register_ack=lambda _: {"success": True})) as backend,
+        executor_process(
+            tmp_path, backend.url, TOKEN, LOCAL_SHUTDOWN_GRACE_SECONDS="0"
+        ) as executor,
+    ):
+        request["bot"] = [{"agent_config": reaching(model.url)}]
+        await executor.registered()
+        await backend.send("local:task:dispatch", request)
+        await model.gate("half").reached.wait()
+        executor.program.signal(signal.SIGTERM)
+        assert await executor.program.ended() == 0
+    (result,) = backend.payloads("local:task:result")
+    assert result["result"]["error_code"] == "executor_restarted"
+    assert [name for name, _ in backend.log][-2:] == [
+        "local:task:result",
+        "local:executor:unregister",
+    ]
 
 
 async def test_with_a_base_backend_an_interrupted_run_fails_after_the_restart(

@@ -17,6 +17,9 @@ from shared.redaction import MASK
 from shared.status import ErrorCode
 from tests.fakes.scripted_cli import KEY_MARK
 
+ATTEMPTS: Final = 3
+"""How often the manager begins a run anew elsewhere, the first time included."""
+
 SEEN_LATE_S: Final = 1.0
 """How much later than it was told the beginning of a run may be seen."""
 
@@ -79,8 +82,8 @@ def check_run(work: Work, run: LoggedRun | None, hits: Sequence[Hit]) -> Iterato
 def explanation(work: Work, run: LoggedRun, hits: Sequence[Hit]) -> str | None:
     """What has led to the run's verdict; ``None`` when nothing that was done to it can have.
 
-    A restart of anything, a lost connection, a full disk and a wrong clock explain nothing: a run
-    has to outlive them.
+    A restart of anything, a lost connection and a wrong clock explain nothing: a run has to outlive
+    them. A full disk excuses only runs whose workspace could not be made meanwhile.
     """
     match run.state, run.error_code:
         case "completed", _:
@@ -89,18 +92,27 @@ def explanation(work: Work, run: LoggedRun, hits: Sequence[Hit]) -> str | None:
             return "its cancel"
         case "failed", ErrorCode.LOST if work.on_node_loss == "fail":
             return "an executor out of reach, and its wish to fail then"
-        case "failed", ErrorCode.AGENT_CRASHED if _hit(work, hits):
+        case "failed", ErrorCode.LOST if (
+            work.on_node_loss == "requeue" and run.events[-1].attempt >= ATTEMPTS
+        ):
+            return "executors out of reach in all its attempts"
+        case "failed", ErrorCode.AGENT_CRASHED if _hit(work, hits, "kill agent"):
             return "the kill of its agent"
+        case "failed", ErrorCode.WORKSPACE_ERROR if _hit(work, hits, "full disk"):
+            return "a full disk"
         case _:
             return None
 
 
-def _hit(work: Work, hits: Sequence[Hit]) -> bool:
-    """Whether an agent of the run's session was killed while the run was under way."""
+def _hit(work: Work, hits: Sequence[Hit], kind: str) -> bool:
+    """Whether such a fault has hit the run's session, or all, while the run was under way."""
     if work.began_s is None or work.ended_s is None:
         return False
     return any(
-        hit.session_id == work.session_id and work.began_s - SEEN_LATE_S <= hit.at_s <= work.ended_s
+        hit.kind == kind
+        and hit.session_id in (work.session_id, None)
+        and hit.from_s - SEEN_LATE_S <= work.ended_s
+        and work.began_s - SEEN_LATE_S <= hit.to_s
         for hit in hits
     )
 
@@ -137,14 +149,11 @@ def _numbers(run: LoggedRun) -> Iterator[str]:
 def _texts(run: LoggedRun) -> Iterator[str]:
     texts: dict[str, str] = {}
     open_: set[str] = set()
-    attempt = 1
+    asked: set[str] = set()
     truncated = any(event.type == EventType.TRUNCATED for event in run.events)
     for event in run.events:
         message_id = event.data.get("message_id", "")
         match event.type:
-            case EventType.STARTED if event.attempt != attempt:
-                attempt = event.attempt
-                open_.clear()  # what an earlier attempt had begun ends with it
             case EventType.LLM_START:
                 open_.add(message_id)
             case EventType.LLM_STREAM:
@@ -160,11 +169,16 @@ def _texts(run: LoggedRun) -> Iterator[str]:
                     yield "a message's content is not its chunks joined"
             case EventType.LLM_ERROR:
                 open_.discard(message_id)
+            case EventType.INPUT_REQUIRED:
+                asked.add(event.data["request_id"])
+            case EventType.INPUT_RESOLVED:
+                asked.discard(event.data["request_id"])
             case _:
                 pass
-    by_executor = bool(run.events) and run.events[-1].seq is not None
-    if open_ and by_executor:  # the manager's own verdicts close nothing
+    if open_:
         yield f"{len(open_)} messages were left open"
+    if asked:
+        yield f"{len(asked)} questions were left open"
 
 
 def holders(place: Path, secrets: Iterable[str], meant_for: Mapping[str, str]) -> Iterator[str]:

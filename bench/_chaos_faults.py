@@ -32,8 +32,10 @@ class Hit:
     """A fault that has really hit something."""
 
     kind: str
-    at_s: float
-    """By the monotonic clock."""
+    from_s: float
+    """When it began, by the monotonic clock."""
+    to_s: float
+    """When it was over."""
     session_id: str | None
     """Whose agent was hit; ``None`` when it was none's in particular."""
     stages: Counter[Stage]
@@ -74,12 +76,12 @@ async def inject(system: ChaosSystem, faults: list[Fault], works: Sequence[Work]
     began = loop.time()
 
     async def one(fault: Fault) -> None:
-        at_s = time.monotonic()
+        from_s = time.monotonic()
         live = [work for work in works if work.under_way]
         stages = Counter(work.stage for work in live)
         done = await FAULTS[fault.kind](system, Chance(fault.seed), works)
         if done is not None:
-            hits.append(Hit(fault.kind, at_s, done or None, stages))
+            hits.append(Hit(fault.kind, from_s, time.monotonic(), done or None, stages))
 
     async with asyncio.TaskGroup() as group:
         for fault in faults:

@@ -80,13 +80,11 @@ class Work:
 class Load:
     """Makes runs until told to stop, then waits for their ends."""
 
-    def __init__(self, seed: int, url: str, token: str, workers: int, *, asks: bool = True) -> None:
-        """*asks*: some agents have questions for the user."""
+    def __init__(self, seed: int, url: str, token: str, workers: int) -> None:
         self._seed = seed
         self._url = url
         self._token = token
         self._workers = workers
-        self._asks = asks
         self._stopping = asyncio.Event()
         self.works: list[Work] = []
 
@@ -129,7 +127,7 @@ class Load:
             pieces=chance.randrange(20, 150),
             pause_s=chance.choice((0.005, 0.02, 0.05)),
             tool_s=round(chance.uniform(0.1, 2), 3) if halfway < 0.4 else None,
-            asks=self._asks and halfway > 0.85,
+            asks=halfway > 0.85,
             child_s=86_400 if chance.random() < 0.2 else None,
             stubborn=chance.random() < 0.05,
             deaf=chance.random() < 0.05,

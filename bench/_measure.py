@@ -19,7 +19,7 @@ import psutil
 
 PACKAGES = ("claude-agent-sdk", "python-socketio", "aiohttp", "pydantic", "uvicorn", "sqlalchemy")
 
-Judged = Literal["median", "max"]
+Judged = Literal["median", "p95", "p99", "max"]
 
 
 @dataclass(frozen=True, slots=True)

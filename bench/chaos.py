@@ -37,7 +37,6 @@ SETTLE_S = 120.0
 """How long after the last fault the last run may take."""
 
 LEFTOVER_GRACE_S = 10.0
-ASKS = False
 
 
 @dataclass(slots=True)
@@ -87,7 +86,7 @@ async def chaos(
         own_clocks=counts.get("clock step", 0) > 0,
     ) as system:
         tokens = system.manager.tokens
-        load = Load(seed, system.manager.url, tokens.api, workers, asks=ASKS)
+        load = Load(seed, system.manager.url, tokens.api, workers)
         working = asyncio.create_task(load.run(), name="load")
         try:
             outcome.hits = await inject(system, schedule(seed, seconds, counts), load.works)

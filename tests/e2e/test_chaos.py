@@ -18,6 +18,7 @@ COUNTS = {
     "kill manager": 1,
     "kill executor": 2,
     "kill agent": 2,
+    "drain executor": 2,
     "clock step": 3 if shutil.which("cc") is not None else 0,
 }
 

@@ -47,7 +47,7 @@ def seen(events: Sequence[LoggedEvent], **fields: Any) -> Work:
 
 
 def hit(kind: str, at_s: float, session_id: str | None = None) -> Hit:
-    return Hit(kind, at_s, session_id, Counter())
+    return Hit(kind, at_s, at_s + 1, session_id, Counter())
 
 
 def changed(at: int, **fields: Any) -> LoggedRun:
@@ -99,7 +99,7 @@ def test_a_verdict_needs_something_that_was_done_to_this_run_at_that_time() -> N
     assert explanation(seen(WHOLE, cancel_asked=True), cancelled, []) == "its cancel"
     for unrelated in (
         hit("kill agent", 15, "another session"),
-        hit("kill agent", 21, "s"),
+        hit("kill agent", 22, "s"),
         hit("kill agent", 5, "s"),
         hit("kill executor", 15),
     ):
@@ -109,24 +109,37 @@ def test_a_verdict_needs_something_that_was_done_to_this_run_at_that_time() -> N
     fails = seen(WHOLE, on_node_loss="fail")
     assert explanation(fails, ended("failed", "lost"), [])
     assert explanation(fails, ended("failed", "executor_restarted"), []) is None
+    moved, lost = seen(WHOLE, on_node_loss="requeue"), ended("failed", "lost")
+    assert explanation(moved, lost, []) is None
+    last = replace(lost, events=[*lost.events[:-1], replace(lost.events[-1], attempt=3)])
+    assert explanation(moved, last, []) == "executors out of reach in all its attempts"
+    unmade = ended("failed", "workspace_error")
+    assert explanation(work, unmade, [hit("full disk", 30)]) is None
+    assert explanation(work, unmade, [hit("full disk", 9)]) == "a full disk"
     assert "nothing explains that it failed: agent_crashed" in complaints(crashed)[0]
 
 
-def test_a_later_attempt_may_leave_what_an_earlier_one_began_but_not_be_overtaken() -> None:
-    again = [
-        replace(e, sequence=e.sequence + 3, attempt=2)
-        if "message_id" not in e.data
-        else replace(e, sequence=e.sequence + 3, attempt=2, data=e.data | {"message_id": "n"})
-        for e in WHOLE
-    ]
-    moved = replace(RUN, events=[*WHOLE[:3], *again])
-    assert complaints(moved) == []
+def test_a_later_attempt_is_numbered_anew_and_not_followed_by_an_earlier_one() -> None:
+    begun = [*WHOLE[:3], replace(event(4, "llm.error", message_id="m"), seq=None)]
+    again = [replace(e, sequence=e.sequence + 4, attempt=2, data=renamed(e)) for e in WHOLE]
+    assert complaints(replace(RUN, events=[*begun, *again])) == []
     late = LoggedEvent(10, 1, 4, "llm.reasoning", {})
-    last = replace(again[-1], sequence=11)
-    assert any(
-        "an earlier attempt" in complaint
-        for complaint in complaints(replace(RUN, events=[*WHOLE[:3], *again[:-1], late, last]))
-    )
+    overtaken = [*begun, *again[:-1], late, replace(again[-1], sequence=11)]
+    assert any("an earlier attempt" in c for c in complaints(replace(RUN, events=overtaken)))
+
+
+def renamed(of: LoggedEvent) -> dict[str, Any]:
+    """The data of an event, said of another message."""
+    return of.data | ({"message_id": "n"} if "message_id" in of.data else {})
+
+
+def test_a_question_must_be_resolved() -> None:
+    asked = event(6, "agent.input_required", request_id="q")
+    resolved = event(7, "agent.input_resolved", request_id="q")
+    end = replace(WHOLE[-1], sequence=7, seq=7)
+    assert "1 questions were left open" in complaints(replace(RUN, events=[*WHOLE[:5], asked, end]))
+    end = replace(WHOLE[-1], sequence=8, seq=8)
+    assert complaints(replace(RUN, events=[*WHOLE[:5], asked, resolved, end])) == []
 
 
 def test_a_stream_with_a_gap_or_without_an_end_is_found() -> None:

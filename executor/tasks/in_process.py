@@ -244,7 +244,10 @@ class _InProcessRun:
         await self._unless_cancelled(asyncio.sleep(seconds))
 
     async def _turn(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
-        """One turn in a live session; afterwards it is warm for the next, or ended."""
+        """One turn in a live session; afterwards it is warm for the next, or ended.
+
+        After a cancel it is always ended, with everything it has started.
+        """
         warm, task_id = self._handler.warm, str(self._request.task_id)
         if job.resume is None:
             await warm.close_session(task_id)
@@ -270,7 +273,8 @@ class _InProcessRun:
             try:
                 await finish(self._pause.let_go())  # it could not end gracefully otherwise
             finally:
-                if session is not None and reusable:
+                # What a cancelled run has left in the background would live on with its agent.
+                if session is not None and reusable and not self._cancel.is_set():
                     await warm.park(task_id, session, job.fingerprint)
                 elif session is not None:
                     await session.close()

@@ -21,6 +21,7 @@ from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
+
 @dataclass(frozen=True, slots=True)
 class ToolDecision:
     """Whether a tool may be used.

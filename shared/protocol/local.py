@@ -326,7 +326,7 @@ class InputAck(Payload):
 
     success: bool
     code: Literal["unknown_request", "expired", "invalid_request"] | None = None
-    """``invalid_request``: it does not answer this question, which stays open; ``error`` says why."""
+    """``invalid_request``: no answer to this question, which stays open; ``error`` says why."""
     error: str | None = None
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.outbox import Outbox
+from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.state import StateStore
 from shared.errors import LinkLost
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef

@@ -19,6 +19,8 @@ class Session:
 
     session_id = "s"
     pid = None
+    heard = 0
+    silent_until = 0.0
 
     def __init__(self) -> None:
         self.alive = True
@@ -29,6 +31,9 @@ class Session:
 
     def turn(self, request: ExecutionRequest, ask: Ask) -> AsyncGenerator[AgentEvent | TurnEnd]:
         raise AssertionError("no turn is taken here")
+
+    def tools_cpu_s(self) -> float:
+        raise AssertionError("nobody waits for it here")
 
     async def interrupt(self) -> None:
         raise AssertionError("nothing is interrupted here")

@@ -90,7 +90,7 @@ async def test_a_dispatch_that_is_answered_while_the_queue_is_read_is_not_repeat
         errands, accepted = store.queue.errands, store.queue.accepted
 
         async def read_slowly(node_ids: Collection[str]) -> list[Errand]:
-            due = await errands(node_ids)
+            due: list[Errand] = await errands(node_ids)
             if due and not read.is_set():
                 read.set()
                 await answered.wait()

@@ -143,6 +143,18 @@ async def test_the_next_message_goes_to_the_live_session(runs: Runs) -> None:
     assert len(runs.agent.sessions) == 1
 
 
+async def test_after_a_cancel_the_next_message_is_resumed_in_another_session(runs: Runs) -> None:
+    runs.agent.script = [asyncio.Event(), TurnEnd("stopped in time, could take the next")]
+    run, events = runs.start()
+    await runs.reaches("turn")
+    await run.cancel(None)
+    await asyncio.wait_for(events, 10)
+    assert not runs.agent.sessions[0].alive
+    runs.agent.script = [TurnEnd("done")]
+    assert verdicts(await runs.carry_out(subtask_id=2)) == [EventType.COMPLETED]
+    assert [job.resume for job in runs.agent.jobs] == [None, "conversation-1"]
+
+
 async def test_a_session_whose_process_has_died_is_resumed_in_another(runs: Runs) -> None:
     await runs.carry_out()
     runs.agent.sessions[0].alive = False

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from executor.tasks.checkout import Checkout, View, read_plain
+from executor.plain_files import copy_plain, read_plain
+from executor.tasks.checkout import MAX_COPIED_BYTES, Checkout, View
 from executor.tasks.git import GitFailed
 
 MAX_CHANGED_FILES: Final = 1000
@@ -69,7 +70,9 @@ async def changed_since_commit(checkout: Checkout, base: str | None) -> ChangedF
     async with checkout.opened() as view:
         # A copy, so that marking files as new and refreshing touch nobody's index.
         index = view.common / "index"
-        await asyncio.to_thread(_copy, checkout.path / ".git" / "index", index)
+        await asyncio.to_thread(
+            copy_plain, checkout.path / ".git" / "index", index, MAX_COPIED_BYTES
+        )
         env = {"GIT_INDEX_FILE": str(index)}
         untracked = await _untracked(view, env)
         embedded = [name for name in untracked if name.endswith(b"/")]
@@ -171,11 +174,6 @@ def _entry(path: bytes, status: str, added: int | None, removed: int | None) -> 
 
 def _text(path: bytes) -> str:
     return path.decode("utf-8", "replace")
-
-
-def _copy(source: Path, target: Path) -> None:
-    if (content := read_plain(source, None)) is not None:
-        target.write_bytes(content)
 
 
 def take_snapshot(folder: Path) -> Snapshot:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from executor.plain_files import copy_plain
 from executor.shielding import in_thread
 from executor.tasks.git import Git, GitFailed
 from executor.tasks.git_credentials import NO_HELPERS
@@ -30,6 +31,13 @@ LOCAL_TIMEOUT_S: Final = 60.0
 """For commands that touch only the disk."""
 
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
+MAX_COPIED_BYTES: Final = 512 * 1024 * 1024
+"""For an index or a list of packed references: the largest known have a tenth of it."""
+
+_UNUSED: Final = frozenset({"hooks", "modules", "worktrees", "lfs", "annex", "rr-cache"})
+"""In a git directory: what git does not touch, the way it is run here."""
+_NONE: Final[frozenset[str]] = frozenset()
+
 _IN_PROGRESS: Final = (
     "MERGE_HEAD",
     "CHERRY_PICK_HEAD",
@@ -195,7 +203,10 @@ class View:
 
 
 def _check_git_directory(git_dir: Path) -> None:
-    """Raise unless *git_dir* and what we hand to git of it are plain and in their place."""
+    """Raise unless *git_dir* and all that git reads and writes in it are plain and in their place.
+
+    Through a link git would write its logs, references, packs or index somewhere else.
+    """
     for directory in (git_dir.parent, git_dir, git_dir / "objects", git_dir / "refs"):
         if not _mode_is(directory, stat.S_ISDIR):
             raise GitFailed(f"{directory} is not a directory")
@@ -203,6 +214,29 @@ def _check_git_directory(git_dir: Path) -> None:
         raise GitFailed(f"{git_dir / 'config'} is not a file")
     if (git_dir / "config").lstat().st_size > _MAX_CONFIG_BYTES:
         raise GitFailed(f"{git_dir / 'config'} is too large")
+    if os.path.lexists(git_dir / "objects" / "info" / "alternates"):
+        # Git would look there for objects, and run there with what that place configures.
+        raise GitFailed(f"{git_dir} takes objects from elsewhere")
+    _check_plain(git_dir, depth=1, but=_UNUSED)
+    _check_plain(git_dir / "objects", depth=1)
+    for folder in ("objects/pack", "objects/info", "info", "refs", "logs"):
+        _check_plain(git_dir / folder)
+
+
+def _check_plain(folder: Path, *, depth: int | None = None, but: frozenset[str] = _NONE) -> None:
+    """Raise unless everything in *folder*, *depth* levels down or to the end, is file or folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.name in but:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if depth is None:
+                _check_plain(Path(entry.path))
+        elif not entry.is_file(follow_symlinks=False):
+            raise GitFailed(f"{entry.path} is neither a file nor a folder")
 
 
 def _lay_out(git_dir: Path, common: Path, settings: Mapping[str, str]) -> None:
@@ -215,10 +249,12 @@ def _lay_out(git_dir: Path, common: Path, settings: Mapping[str, str]) -> None:
             lines.append(f"[{section}]\n\t{key} = {value}\n")
     (common / "config").write_text("".join(lines))
     (common / "info").mkdir()
+    # Counts more than any file of the repository. A driver of the user's own configuration would
+    # run on content, and perhaps in a folder, that a stranger has made.
+    (common / "info" / "attributes").write_text("* -filter\n")
     for name in ("packed-refs", "shallow", "info/exclude"):
         # Copies are enough: what we write goes into loose references.
-        if (content := read_plain(git_dir / name, None)) is not None:
-            (common / name).write_bytes(content)
+        copy_plain(git_dir / name, common / name, MAX_COPIED_BYTES)
     for name in ("refs", "logs"):
         if _mode_is(git_dir / name, stat.S_ISDIR):
             _link_directory(common / name, git_dir / name)
@@ -238,12 +274,3 @@ def _mode_is(path: Path, kind: Callable[[int], bool]) -> bool:
         return kind(path.lstat().st_mode)
     except OSError:
         return False
-
-
-def read_plain(path: Path, limit: int | None) -> bytes | None:
-    """The content of a regular file, not through a link; ``None`` when there is none."""
-    if not _mode_is(path, stat.S_ISREG):
-        return None
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        return file.read(-1 if limit is None else limit)

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from executor.tasks.checkout import Checkout, Remote, View, read_plain
+from executor.plain_files import read_plain
+from executor.tasks.checkout import Checkout, Remote, View
 from executor.tasks.git import GitFailed
 
 ASKED_BRANCH_FILE: Final = "wegent-branch"

@@ -594,3 +594,72 @@ async def test_nothing_of_ours_is_left_in_the_private_directory(
     await workspaces.describe(workspace)
 
     assert names_in(tmp_path / "private") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["logs/HEAD", "refs/remotes/origin", "objects/pack", "index", "HEAD", "packed-refs"]
+)
+async def test_a_link_in_the_git_directory_leads_no_write_of_ours_outside(
+    workspaces: Workspaces, source: Path, tmp_path: Path, name: str
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    outside = tmp_path / "outside"
+    place = workspace.cwd / ".git" / name
+    if place.is_dir():
+        shutil.copytree(place, outside)
+        shutil.rmtree(place)
+    else:
+        outside.write_bytes(place.read_bytes() if place.exists() else b"")
+        place.unlink(missing_ok=True)
+    place.symlink_to(outside)
+    before = {path: path.stat().st_mtime_ns for path in (outside, *outside.rglob("*"))}
+    for number in range(120):  # enough for a fetch to keep a pack
+        (source / f"new-{number}").write_text(str(number))
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "-m", "new")
+    git(source, "branch", "new")
+    again = await workspaces.prepare(of(source, branch_name="new"))
+    assert again.checkout != workspace.checkout
+    assert (await workspaces.changes(workspace)).files == []
+    assert {path: path.stat().st_mtime_ns for path in (outside, *outside.rglob("*"))} == before
+
+
+async def test_objects_are_not_taken_from_a_place_that_the_checkout_names(
+    workspaces: Workspaces, source: Path, tmp_path: Path
+) -> None:
+    other = make_repository(tmp_path / "other" / "private", {"a": "TOP SECRET"})
+    workspace = await workspaces.prepare(of(source))
+    alternates = workspace.cwd / ".git" / "objects" / "info" / "alternates"
+    alternates.write_text(f"{other / '.git' / 'objects'}\n")
+    theirs = git(other, "rev-parse", "HEAD").strip()
+    (workspace.cwd / ".git" / "refs" / "heads" / "theirs").write_text(f"{theirs}\n")
+    with pytest.raises(RunError):
+        await workspaces.prepare(of(source, branch_name="theirs"))
+    assert not (workspace.cwd / "a").exists()
+
+
+async def test_a_pipe_in_a_files_place_holds_nobody_up(
+    workspaces: Workspaces, source: Path
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    (workspace.cwd / ".git" / "index").unlink()
+    os.mkfifo(workspace.cwd / ".git" / "index")
+    assert (await workspaces.changes(workspace)).files == []
+
+
+async def test_filters_of_the_user_do_not_run_on_what_an_agent_has_written(
+    tmp_path: Path, root: Path, source: Path
+) -> None:
+    ran = tmp_path / "ran"
+    config = tmp_path / "gitconfig"
+    config.write_text(
+        f'[filter "own"]\n\tclean = "touch {ran}; cat"\n\tsmudge = "touch {ran}; cat"\n'
+    )
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": str(config)}
+    workspaces = make_workspaces(tmp_path, root, environ=environ)
+    workspace = await workspaces.prepare(of(source))
+    (workspace.cwd / ".gitattributes").write_text("* filter=own\n")
+    (workspace.cwd / "calc.py").write_text("x\n")
+    changed = await workspaces.changes(workspace)
+    assert {file["path"] for file in changed.files} == {".gitattributes", "calc.py"}
+    assert not ran.exists()

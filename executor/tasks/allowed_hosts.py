@@ -13,6 +13,8 @@ from shared.protocol.repository import Repository
 API_URL: Final = "https://api.anthropic.com"
 
 _PORTS: Final = {"http": 80, "https": 443, "ssh": 22}
+_AMBIGUOUS: Final = re.compile(r"[\\\x00-\x20\x7f]|//[^/?#]*@")
+"""Addresses that different programs read differently; logins have no business there, either."""
 _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(
     rf"(?:(?:\*\.)?{_LABEL}(?:\.{_LABEL})+|localhost|\[[0-9a-f:.]+\])(?::(\d{{1,5}}))?"
@@ -54,6 +56,9 @@ def hosts_of_run(repository: str | None, api_url: str | None) -> tuple[str, ...]
 
 def url_allowed(url: str, hosts: Sequence[str]) -> bool:
     """Whether the host and port of an http(s) *url* are among *hosts*."""
+    # Browsers and the CLI read `\\` as `/` and skip control characters, so `http://a\\@b/` is at a.
+    if _AMBIGUOUS.search(url.strip()):
+        return False
     host = _host_of(url)
     return host is not None and host_allowed(host, hosts)
 

@@ -76,3 +76,19 @@ def test_a_host_without_port_does_not_match_an_entry_with_one() -> None:
     assert host_allowed("example.com", ("example.com",))
     assert not host_allowed("example.com", ("example.com:443",))
     assert not host_allowed("", ("example.com",))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://evil.net\\@example.com/",
+        "http://evil.net\\\\@example.com/",
+        "http://evil.net\t\\@example.com/",
+        "http://user@example.com/",
+        "http://exam\nple.com/",
+        "http://example.com /",
+    ],
+)
+def test_an_address_that_programs_read_differently_is_not_allowed(url: str) -> None:
+    assert not url_allowed(url, ["example.com"])
+    assert url_allowed("http://example.com/a?b=c@d", ["example.com"])

@@ -7,6 +7,8 @@ is printed once, without colour.
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, Self
 
 from rich.console import Console, Group
@@ -14,6 +16,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from scripts.answering import Answering, GivenLines, Lines
 from scripts.manager_client import Event, ManagerClient
 
 MAX_RESULT_LINES = 8
@@ -22,14 +25,40 @@ MAX_LINE = 160
 MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
 
 
-async def follow(client: ManagerClient, task_id: str, console: Console) -> dict[str, Any]:
-    """Show a run until its verdict; returns where it stands then."""
+async def follow(
+    client: ManagerClient, task_id: str, console: Console, lines: Lines | None = None
+) -> dict[str, Any]:
+    """Show a run until its verdict, and answer what it asks with *lines*, if there are any.
+
+    Returns where it stands then.
+    """
     with RunView(console) as view:
-        async for event in client.events(task_id):
-            view.show(event)
-            if event["event"]["category"] != "llm" or event["event"]["action"] == "tool_result":
-                view.progress((await client.task(task_id))["progress"])
+        answering = Answering(
+            client, task_id, console, lines or GivenLines(()), quiet=view.without_bar
+        )
+        async with answering, aclosing(client.events(task_id)) as events:
+            await _follow(client, task_id, events, view, answering)
     return await client.task(task_id)
+
+
+async def _follow(
+    client: ManagerClient,
+    task_id: str,
+    events: AsyncGenerator[Event],
+    view: RunView,
+    answering: Answering,
+) -> None:
+    async for event in events:
+        view.show(event)
+        match event["event"]["action"]:
+            case "input_required":
+                answering.asked(event["data"])
+            case "input_resolved":
+                answering.resolved(event["data"]["request_id"])
+            case _:
+                pass
+        if event["event"]["category"] != "llm" or event["event"]["action"] == "tool_result":
+            view.progress((await client.task(task_id))["progress"])
 
 
 class RunView:
@@ -59,6 +88,17 @@ class RunView:
     def __exit__(self, *exc_info: object) -> None:
         self._end_line()
         self._live.stop()
+
+    @contextmanager
+    def without_bar(self) -> Iterator[None]:
+        """Leave the bottom of the terminal to somebody who types."""
+        was_shown = self._live.is_started
+        self._live.stop()
+        try:
+            yield
+        finally:
+            if was_shown:
+                self._live.start()
 
     def show(self, event: Event) -> None:
         """Render one event."""
@@ -113,12 +153,28 @@ class RunView:
                 text = data.get("message") or data.get("error") or ""
                 self._print(text, style="yellow", prefix="! ")
             case "agent.input_required":
-                self._print(f"asks: {self._brief(data.get('tool_input'))}", style="yellow")
+                self._question(data)
+            case "agent.input_resolved":
+                self._note(f"question {data.get('outcome')}")
             case "lifecycle.completed" | "lifecycle.failed" | "lifecycle.cancelled":
                 self._state(kind.partition(".")[2])
                 self._progress.update(self._bar, completed=100)
             case _:
                 pass  # not worth a line
+
+    def _question(self, data: dict[str, Any]) -> None:
+        self._state("waiting for an answer")
+        asked = data.get("tool_input") or {}
+        if data.get("kind") == "plan":
+            self._print(asked.get("plan") or "", style="yellow", prefix="plan: ")
+        elif data.get("kind") != "question":
+            use = f"{data.get('tool_name')}  {self._brief(asked)}"
+            self._print(use, style="yellow", prefix="may it use ")
+        for part in asked.get("questions") or ():
+            self._print(part.get("question", ""), style="yellow", prefix="asks: ")
+            for number, option in enumerate(part.get("options") or (), start=1):
+                text = f"{option.get('label')}: {option.get('description') or ''}"
+                self._print(_one_line(text), style="yellow", prefix=f"  {number}  ")
 
     def _stream(self, content: str) -> None:
         # Blank lines between paragraphs of one message would follow a tool's output here.

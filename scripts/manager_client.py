@@ -59,6 +59,10 @@ class ManagerClient:
         """Ask for a run to be stopped."""
         return await self._call("POST", f"/api/v1/tasks/{task_id}/cancel", {"reason": reason})
 
+    async def answer(self, task_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer what a run waits for: ``{"request_id", "decision", "answers"?, "message"?}``."""
+        return await self._call("POST", f"/api/v1/tasks/{task_id}/input", body)
+
     async def events(self, task_id: str) -> AsyncGenerator[Event]:
         """Every event of a run from its first to its verdict, as they come."""
         try:

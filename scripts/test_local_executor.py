@@ -2,6 +2,7 @@
 
     python scripts/test_local_executor.py
     python scripts/test_local_executor.py --prompt "Write a hello world function in Python"
+    python scripts/test_local_executor.py --prompt "Ask me which colour I like" --answer blue
     python scripts/test_local_executor.py --skip-dispatch
 
 The backend is an executor manager; its address is ``--backend-url`` or ``WEGENT_BACKEND_URL``. The
@@ -26,6 +27,7 @@ from rich.console import Console
 if not __package__:  # started as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.answering import GivenLines, Lines, TypedLines
 from scripts.follow import follow
 from scripts.manager_client import ApiError, ManagerClient
 
@@ -52,6 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--timeout", type=_seconds, default=60.0, help="seconds to follow the task (default: 60)"
+    )
+    parser.add_argument(
+        "--answer",
+        action="append",
+        metavar="LINE",
+        help="answer what the agent asks, as one would type it: an option, words, yes, no and a "
+        "reason; once for each question (default: ask at the terminal)",
     )
     parser.add_argument("--skip-dispatch", action="store_true", help="only check who is online")
     parser.add_argument(
@@ -95,12 +104,19 @@ async def check(console: Console, args: argparse.Namespace, token: str) -> int:
         console.print(f"task: {task_id}", markup=False)
         try:
             async with asyncio.timeout(args.timeout):
-                outcome = await follow(client, task_id, console)
+                outcome = await follow(client, task_id, console, answers(console, args.answer))
         except TimeoutError:
             await client.cancel(task_id, "test_local_executor.py: timeout")
             console.print(f"not finished within {args.timeout:g} s; cancelled", markup=False)
             return EXIT_TIMEOUT
         return report(console, outcome)
+
+
+def answers(console: Console, given: list[str] | None) -> Lines | None:
+    """Where answers come from; ``None``: the agent's questions are left to others."""
+    if given is not None:
+        return GivenLines(given)
+    return TypedLines() if console.is_terminal and sys.stdin.isatty() else None
 
 
 def report(console: Console, outcome: dict[str, Any]) -> int:

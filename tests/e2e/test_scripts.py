@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.scripted_model import ScriptedModel
-from tests.fakes.model import error_step, scenario, step, text_step
+from tests.fakes.model import error_step, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
     ROOT,
     RUN_SECONDS,
@@ -90,6 +90,28 @@ async def test_a_prompt_is_followed_and_the_verdict_is_the_exit_status(tmp_path:
         async with asyncio.timeout(STOP_SECONDS):
             last = [event async for event in manager.client.events(task_id)][-1]
         assert kind(last) == "lifecycle.cancelled"
+
+
+async def test_what_the_agent_asks_is_shown_and_answered_from_the_command_line(
+    tmp_path: Path,
+) -> None:
+    options = [{"label": colour, "description": f"all {colour}"} for colour in ("red", "blue")]
+    parts = [
+        {"question": "Which colour?", "header": "c", "multiSelect": False, "options": options},
+        {"question": "Which more?", "header": "m", "multiSelect": True, "options": options},
+    ]
+    steps = [tool_step("AskUserQuestion", {"questions": parts}), text_step("{last_tool_result}")]
+    async with (
+        ScriptedModel([scenario(*steps)]) as model,
+        system(tmp_path, **api(model)) as (manager, _),
+    ):
+        status, program = await check(manager, "--answer", "2", "--answer", "red,blue")
+        assert status == 0, program.output
+        assert "asks: Which colour?" in program.lines
+        assert "  2  blue: all blue" in program.lines
+        assert "- question answered" in program.lines
+        assert '"Which colour?"="blue"' in program.lines[-1]
+        assert '"Which more?"="red, blue"' in program.lines[-1]
 
 
 def _ws(manager: ManagerProcess) -> str:

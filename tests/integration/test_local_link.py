@@ -212,6 +212,30 @@ async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
             await answer
 
 
+async def test_a_lost_link_is_left_to_its_owner_and_not_made_again_by_the_library() -> None:
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        open_wire(backend.port) as wire,
+        client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link,
+    ):
+        wire.cut()
+        with pytest.raises(LinkLost):
+            await link.wait_lost()
+        # The library decides about it before it stops reading.
+        while "_read_loop_websocket" in (tasks := names_of_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert "_handle_reconnect" not in tasks
+
+
+def names_of_tasks() -> set[str]:
+    """The functions that tasks carry out at the moment, without their classes."""
+    return {
+        str(getattr(task.get_coro(), "__qualname__", "")).rpartition(".")[2]
+        for task in asyncio.all_tasks()
+    }
+
+
 async def test_acks_that_never_come_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("executor.modes.local.websocket_client.MAX_UNANSWERED", 20)
     async with (

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from executor.agents.claude_code.server_walls import can_wall_servers, is_command
 from executor.agents.protocol import Sandbox
 from shared.errors import Refusal
 from shared.protocol.execution import ExecutionRequest, Isolation
@@ -21,16 +22,26 @@ CREDENTIALS: Final = (
     ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials", ".m2/settings.xml",
     ".m2/settings-security.xml", ".gradle/gradle.properties", ".composer/auth.json",
     ".bash_history", ".zsh_history", ".python_history", ".psql_history", ".mysql_history",
-    ".node_repl_history", ".claude", ".claude.json", ".wegent-executor", ".wegent-executor-manager",
+    ".node_repl_history", ".local/share/fish", ".wgetrc", ".hgrc", ".pip", ".condarc", ".bundle",
+    ".subversion/auth", ".databrickscfg", ".kaggle", ".huggingface", ".cache/huggingface/token",
+    ".fly", ".Xauthority", ".ICEauthority", ".codex", ".gemini",
+    ".claude", ".claude.json", ".wegent-executor", ".wegent-executor-manager",
     ".npm/_logs",  # they quote its configuration
+    ".cache/claude-cli-nodejs",  # what MCP servers of all sessions said
     ".local/share/keyrings", ".mozilla", ".thunderbird", "Library/Keychains", "Library/Cookies",
     "Library/Application Support/Google/Chrome", "Library/Application Support/Firefox",
 )  # fmt: skip
 """In the user's home: what opens doors elsewhere."""
 
+SYSTEM_CREDENTIALS: Final = (
+    "/etc/shadow", "/etc/gshadow", "/etc/ssl/private", "/run/secrets", "/var/run/secrets",
+)  # fmt: skip
+"""Of the machine or its container; an executor that runs as root could read them."""
+
 CONFIGURED_CREDENTIALS: Final = (
     "gh", "hub", "glab-cli", "git/credentials", "gcloud", "op", "sops", "rclone", "doctl",
-    "containers/auth.json", "composer/auth.json", "google-chrome", "chromium",
+    "containers/auth.json", "composer/auth.json", "google-chrome", "chromium", "pip",
+    "BraveSoftware", "microsoft-edge", "pypoetry/auth.toml", "heroku", "wandb", "github-copilot",
 )  # fmt: skip
 """The same in ``$XDG_CONFIG_HOME``."""
 
@@ -53,6 +64,8 @@ class IsolationRules:
     """No run gets less; a request may ask for more."""
     sandbox_problem: str | None = "none was looked for"
     """Why there is no sandbox on this machine; ``None``: there is one."""
+    walled_servers: bool = can_wall_servers()
+    """Whether MCP servers that are commands can be started inside walls of their own."""
 
     @property
     def available(self) -> list[Isolation]:
@@ -77,24 +90,27 @@ class IsolationRules:
                 f"this executor cannot run tasks with isolation {level.value!r}{reason}",
                 hint=f"it offers: {', '.join(self.available) or 'nothing'}",
             )
-        if level is Isolation.SANDBOX and (commands := _command_servers(request)):
+        if level is Isolation.SANDBOX and (outside := self._servers_outside(request)):
             raise Refusal(
                 ErrorCode.ISOLATION_UNAVAILABLE,
-                f"MCP servers that are started as commands would run outside the sandbox: "
-                f"{', '.join(commands)[:200]}",
-                hint="reach them over http; or the executor's operator sets LOCAL_ISOLATION=none",
+                f"MCP servers that would start programs outside the sandbox: "
+                f"{', '.join(outside)[:200]}",
+                hint="reach them over http, without headersHelper; or the executor's operator "
+                "sets LOCAL_ISOLATION=none",
             )
         return level
 
+    def _servers_outside(self, request: ExecutionRequest) -> list[str]:
+        servers = request.first_bot.mcp_servers or {}
+        return [name for name, server in servers.items() if not self._stays_inside(server)]
 
-def _command_servers(request: ExecutionRequest) -> list[str]:
-    servers = request.first_bot.mcp_servers or {}
-    # The CLI takes one without a type for a command.
-    return [
-        name
-        for name, server in servers.items()
-        if server.get("type", "stdio") not in {"http", "sse"} or "command" in server
-    ]
+    def _stays_inside(self, server: Mapping[str, Any]) -> bool:
+        # A command as well: the CLI starts it to ask for the headers.
+        if "headersHelper" in server:
+            return False
+        if is_command(server):
+            return self.walled_servers and isinstance(server.get("command"), str)
+        return server.get("type") in {"http", "sse"} and "command" not in server
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,7 @@ def temporary_folder(home: Path) -> Path:
 
 
 def _credential_files(user: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    yield from map(Path, SYSTEM_CREDENTIALS)
     yield from (user / name for name in CREDENTIALS)
     config = Path(environ.get("XDG_CONFIG_HOME") or user / ".config")
     yield from (config / name for name in CONFIGURED_CREDENTIALS)

@@ -7,12 +7,9 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,53 +18,19 @@ import pytest
 from executor.tasks.sandbox_probe import probe_sandbox
 from scripts.scripted_model import ScriptedModel
 from shared.errors import RunError
-from tests.fakes.agent_jobs import JobMaker, Turn, opened, take_turn
+from tests.fakes.agent_jobs import JobMaker, opened, take_turn
+from tests.fakes.house import SECRET, House, Site, bash, git, play, playing, use
 from tests.fakes.model import scenario, step, text_step
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="macOS has another sandbox, which these attempts do not fit"
 )
 
-SECRET = "TOP SECRET"
-
-
-def use(tool: str, **arguments: object) -> dict[str, object]:
-    return {"tool": tool, "input": arguments}
-
-
-def bash(command: str, **arguments: object) -> dict[str, object]:
-    return use("Bash", command=command, **arguments)
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _the_sandbox_works_here() -> None:
     """These tests are the proof of the walls: without a sandbox they fail, never pass by."""
     assert probe_sandbox(os.environ) is None
-
-
-class Site(ThreadingHTTPServer):
-    """A server on this machine that remembers who came."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Page)
-        self.visits: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Page(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.visits.append(self.path)
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"SERVED")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -80,71 +43,9 @@ def site() -> Iterator[Site]:
         thread.join()
 
 
-class House:
-    """A user's home, with credentials, and the executor's home in it."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.user = Path(os.environ["HOME"])
-        self.root = tmp_path
-        self.executor = tmp_path / "home"
-        self.outside = tmp_path / "outside"
-        self.secrets = [
-            self.user / ".ssh" / "id_x",
-            self.user / ".aws" / "credentials",
-            self.user / ".netrc",
-            self.user / ".git-credentials",
-            self.user / ".config" / "gh" / "hosts.yml",
-            self.user / ".docker" / "config.json",
-            self.user / ".kube" / "config",
-            self.user / ".npmrc",
-            self.user / ".pypirc",
-            self.user / ".gnupg" / "key",
-            self.user / ".claude" / ".credentials.json",
-            self.executor / "state.db",
-            self.executor / "config.env",
-            self.executor / "executor_id",
-            self.executor / "private" / "mcp.json",
-            self.executor / "workspace" / "2" / "file.txt",
-        ]
-        for path in self.secrets:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(SECRET, encoding="utf-8")
-        self.outside.mkdir()
-
-    def written(self) -> list[Path]:
-        """Files named `escaped` that are anywhere they must not be."""
-        found = [*self.user.rglob("escaped*"), *self.root.rglob("escaped*")]
-        session = self.executor / "workspace" / "1"
-        return [path for path in found if not path.is_relative_to(session)]
-
-
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-@asynccontextmanager
-async def playing(
-    house: House, *calls: dict[str, object], hosts: tuple[str, ...] = ()
-) -> AsyncIterator[tuple[JobMaker, Turn]]:
-    steps = [step(call) for call in calls]
-    async with ScriptedModel([scenario(*steps, text_step("done"))]) as model:
-        maker = JobMaker(house.root, model.url, hosts=hosts)
-        async with opened(await asyncio.to_thread(maker.job)) as session:
-            yield maker, await take_turn(session)
-
-
-async def play(house: House, *calls: dict[str, object], hosts: tuple[str, ...] = ()) -> Turn:
-    async with playing(house, *calls, hosts=hosts) as (_, turn):
-        assert turn.end.result == "done"
-        assert len(turn.results) == len(calls)
-        return turn
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True
-    ).stdout
 
 
 async def test_commands_write_nowhere_but_in_the_session_and_its_temporary_folder(

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.claude_code.sandbox import excluded_masks
+from executor.agents.claude_code.server_walls import ServerWalls, is_command, without_network
+from executor.agents.claude_code.socket_filter import socket_filter
 from executor.agents.orphans import FOLDERS
 from executor.agents.protocol import AgentJob
+from executor.plain_files import read_plain
 from shared.errors import RunError
 from shared.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from shared.status import ErrorCode
@@ -42,6 +45,8 @@ class PrivateFiles:
     """Where sandboxed commands keep temporary files; ``None`` without a sandbox."""
     git_excludes: Path | None = None
     """In ``temporary``: what git ignores besides a repository's own rules."""
+    notice: str | None = None
+    """What the user should know about how this session is confined."""
 
     @classmethod
     def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
@@ -51,19 +56,26 @@ class PrivateFiles:
         # Trusted, the CLI reads them by itself.
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)
-        servers = job.request.first_bot.mcp_servers or {}
-        if job.trust_repository:
-            servers = {**read_servers(job.cwd, job.session_dir), **servers}
-        temporary = excludes = None
+        servers = dict(job.request.first_bot.mcp_servers or {})
+        temporary = excludes = notice = None
         if job.sandbox is not None:
             temporary = _temporary_folder(job.sandbox.temporary)
             excludes = _write(temporary / "git-excludes", excluded_masks(_own_excludes(job.env)))
+            commands = [name for name, server in servers.items() if is_command(server)]
+            if commands:
+                walls = ServerWalls(job.sandbox, job.cwd, temporary, folder / "sockets.bpf")
+                _write_bytes(walls.filter, socket_filter() or b"")  # empty: bubblewrap ends
+                servers |= {name: walls.around(servers[name]) for name in commands}
+                notice = without_network(commands)
+        if job.trust_repository:
+            servers = {**read_servers(job.cwd, job.session_dir), **servers}
         return cls(
             folder,
             _write(folder / "system-prompt.md", appended) if appended else None,
             _write(folder / "mcp.json", json.dumps({"mcpServers": servers})) if servers else None,
             temporary,
             excludes,
+            notice,
         )
 
     def remove(self) -> None:
@@ -111,12 +123,12 @@ def _read_inside(path: Path, session_dir: Path, limit: int) -> str:
     # It must be a plain file of the session: a link could lead to anybody's secrets.
     try:
         path = path.resolve(strict=True)
-        if not path.is_relative_to(session_dir.resolve()) or not stat.S_ISREG(path.stat().st_mode):
+        if not path.is_relative_to(session_dir.resolve()):
             return ""
-        with path.open("rb") as file:
-            return file.read(limit).decode("utf-8", "ignore")
+        content = read_plain(path, limit)
     except OSError:
         return ""
+    return (content or b"").decode("utf-8", "ignore")
 
 
 def _own_excludes(env: Mapping[str, str]) -> str:
@@ -143,7 +155,11 @@ def _temporary_folder(parent: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> Path:
+    return _write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def _write_bytes(path: Path, content: bytes) -> Path:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
     return path

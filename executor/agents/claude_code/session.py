@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +80,8 @@ async def _start(
     folder = private_files.folder_in(job.private_dir)
     try:
         files = await in_thread(PrivateFiles.write, job, folder)
-        session = ClaudeSession(job, cli, files, memory, notice)
+        notices = [text for text in (notice, files.notice) if text is not None]
+        session = ClaudeSession(job, cli, files, memory, notices)
     except BaseException:
         await in_thread(private_files.remove, folder)
         raise
@@ -101,14 +102,14 @@ class ClaudeSession:
         cli: Path,
         files: PrivateFiles,
         memory: SystemMemory,
-        notice: str | None = None,
+        notices: Sequence[str] = (),
     ) -> None:
         self._job = job
         self._files = files
         self._memory = memory
         self._oom_kills: int | None = None
         """Of the kernel, when this start or turn began."""
-        self._notice = notice
+        self._notices = list(notices)
         self._session_id = job.resume
         bot = job.request.first_bot
         self._source = Source(
@@ -205,9 +206,8 @@ class ClaudeSession:
         self._turn_over.clear()
         self._transport.busy = True
         self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
-        if self._notice is not None:
-            yield AgentEvent(EventType.WARNING, {"message": self._notice})
-            self._notice = None
+        while self._notices:
+            yield AgentEvent(EventType.WARNING, {"message": self._notices.pop(0)})
         try:
             async for message in answers:
                 if _of_another_turn(message, prompt["uuid"]):

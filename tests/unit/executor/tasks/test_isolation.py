@@ -46,24 +46,34 @@ def test_requests_strengthen_and_never_weaken(
 @pytest.mark.parametrize(
     ("server", "refused"),
     [
-        ({"command": "sh"}, True),
-        ({"type": "stdio", "command": "sh"}, True),
+        ({"command": "sh"}, False),
+        ({"type": "stdio", "command": "sh"}, False),
         ({"type": "http", "url": "https://x"}, False),
         ({"type": "sse", "url": "https://x"}, False),
         ({"type": "http", "url": "https://x", "command": "sh"}, True),
+        ({"type": "http", "url": "https://x", "headersHelper": "sh"}, True),
+        ({"command": "sh", "headersHelper": "sh"}, True),
         ({"url": "https://x"}, True),
+        ({"type": "ws", "url": "wss://x"}, True),
     ],
 )
-def test_an_mcp_server_that_is_a_command_is_refused_in_a_sandbox(
+def test_an_mcp_server_that_cannot_be_kept_inside_is_refused_in_a_sandbox(
     server: dict[str, Any], refused: bool
 ) -> None:
     request = make_request(bot=[{"mcp_servers": {"files": server}}])
     assert IsolationRules(NONE, None).level(request) is NONE
+    rules = IsolationRules(SANDBOX, None, walled_servers=True)
     if refused:
         with pytest.raises(Refusal, match="files"):
-            IsolationRules(SANDBOX, None).level(request)
+            rules.level(request)
     else:
-        assert IsolationRules(SANDBOX, None).level(request) is SANDBOX
+        assert rules.level(request) is SANDBOX
+
+
+def test_an_mcp_server_that_is_a_command_is_refused_where_it_can_have_no_walls() -> None:
+    request = make_request(bot=[{"mcp_servers": {"files": {"command": "sh"}}}])
+    with pytest.raises(Refusal, match="files"):
+        IsolationRules(SANDBOX, None, walled_servers=False).level(request)
 
 
 def test_credentials_and_the_executors_places_are_hidden_with_what_links_lead_to(

@@ -12,11 +12,12 @@ import pytest
 
 from executor.agents.protocol import TurnEnd
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType
 from shared.status import ErrorCode
-from tests.fakes.agent import ScriptedAgent, in_process
+from tests.fakes.agent import Asks, ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
 
 
@@ -196,3 +197,14 @@ async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -
     told = await runs.carry_out(prompt="half \ud800", bot=bot)
     assert verdicts(told) == [EventType.COMPLETED]
     assert "".join(runs.agent.jobs[0].env.values()).encode()
+
+
+async def test_an_agent_that_waits_for_its_user_does_not_stall(tmp_path: Path) -> None:
+    asks = Asks("permission", "Bash", {"command": "ls"})
+    agent = ScriptedAgent([asks, TurnEnd("done")])
+    rules = UserInput(timeout_s=0.5, run_timeout_s=60)
+    async with in_process(agent, tmp_path, user_input=rules, stall_timeout_s=0.1) as handler:
+        told = await Runs(handler, agent, tmp_path).carry_out()
+    assert told[-1].type == EventType.COMPLETED
+    (heard,) = [e.data["result"] for e in told if e.type == EventType.TOOL_RESULT]
+    assert "has not answered in time" in heard  # it was not interrupted before

@@ -196,6 +196,8 @@ class Database:
                 self._alone = max(0, self._alone - len(group))
                 del waiting[: len(group)]
                 self._call(_settle, outcomes)
+                if self._trouble:
+                    _pragma(db, "wal_checkpoint(RESTART)")  # the log takes as much space again
             self._look_for_space(db)
         db.close()
         self._call(self._ended.set)
@@ -263,9 +265,14 @@ class _OneFailed(Exception):
 
 def _tidy(db: sqlite3.Connection) -> None:
     """Make room within the file and its log: what was delivered has left free pages behind."""
-    for step in ("wal_checkpoint(TRUNCATE)", "incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
-        with suppress(sqlite3.Error):
-            db.execute(f"PRAGMA {step}").fetchall()
+    for name in ("wal_checkpoint(TRUNCATE)", "incremental_vacuum", "wal_checkpoint(TRUNCATE)"):
+        _pragma(db, name)
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> None:
+    """Do it, unless the disk refuses."""
+    with suppress(sqlite3.Error):
+        db.execute(f"PRAGMA {name}").fetchall()
 
 
 def _transact(db: sqlite3.Connection, waiting: Sequence[_Work]) -> list[_Outcome]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.delivery.bounds import MAX_DATA_BYTES
 from executor.delivery.outbox import Outbox
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.state import StateStore
@@ -130,6 +131,24 @@ async def test_a_full_disk_is_told_once_and_every_verdict_is_still_written(home:
         assert await troubles.next() is None
         assert (home / "reserve").stat().st_size == RESERVE_BYTES
         await store.accept(RunRef(2, "later"))
+
+
+async def test_the_reserve_holds_the_largest_verdicts_of_all_slots_and_those_of_a_full_queue(
+    home: Path,
+) -> None:
+    disk = Disk(home)
+    runs = [RunRef(1, n) for n in range(104)]
+    async with opened(home) as (store, outbox, troubles):
+        for run in runs:
+            await store.accept(run)
+        await asyncio.to_thread(disk.fill)
+        for run in runs:
+            size = MAX_DATA_BYTES if int(run.subtask_id) < 4 else 1000
+            outbox.put(event(run, 1, EventType.FAILED, size))
+        async with asyncio.timeout(20):
+            held = (await store.outstanding()).held
+        assert [h.ended for h in held] == [True] * 104
+        assert await troubles.next() is not None
 
 
 async def test_without_any_space_everything_waits_and_nothing_is_lost(home: Path) -> None:

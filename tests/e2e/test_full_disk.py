@@ -1,0 +1,86 @@
+"""The disk of a running executor is full: it says so, refuses, stands still, and then goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench._full_disk import DiskNotPermitted, SmallDisk, small_disk
+from shared.protocol.local import LocalEvent
+from tests.fakes.backend import TOKEN, FakeBackend, open_backend
+from tests.fakes.model import reaching
+from tests.fakes.processes import RUN_SECONDS, ExecutorProcess, executor_process, family
+from tests.fakes.scripted_cli import ANSWER, install, script
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for the CLI")
+
+
+@asynccontextmanager
+async def executor_on_small_disk(
+    place: Path,
+) -> AsyncIterator[tuple[FakeBackend, ExecutorProcess, SmallDisk]]:
+    try:
+        async with (
+            asyncio.timeout(RUN_SECONDS),
+            small_disk(place / "small", 48) as disk,
+            open_backend() as backend,
+            executor_process(
+                place / "small" / "home",
+                backend.url,
+                TOKEN,
+                WEGENT_CLAUDE_PATH=str(install(place)),
+                LOCAL_ISOLATION="none",
+            ) as process,
+        ):
+            await process.registered()
+            yield backend, process, disk
+    except DiskNotPermitted as exc:
+        pytest.skip(f"NOT TESTED, a full disk: {exc}")
+
+
+async def dispatch(backend: FakeBackend, task_id: int, prompt: str, **fields: Any) -> Any:
+    bot = {"agent_config": reaching("http://127.0.0.1:9")}
+    request = {"task_id": task_id, "subtask_id": task_id, "prompt": prompt, "bot": bot, **fields}
+    return await backend.send(LocalEvent.DISPATCH, request)
+
+
+def stopped(process: ExecutorProcess) -> list[psutil.Process]:
+    return [p for p in family(process.program.pid) if p.status() == psutil.STATUS_STOPPED]
+
+
+async def test_a_full_disk_refuses_tasks_and_stops_agents_until_there_is_space(
+    tmp_path: Path,
+) -> None:
+    async with executor_on_small_disk(tmp_path) as (backend, process, disk):
+        prompt = script("word " * 300, pieces=300, pause_s=0.02)
+        # Shorter than it will stand still: what stands is not what stalls.
+        await dispatch(backend, 0, prompt, stall_timeout_seconds=1)
+        await backend.expect(LocalEvent.CHAT_CHUNK)
+        await disk.fill()
+        await process.program.says("agents are paused")
+        refused = await dispatch(backend, 1, "never")
+        assert (refused["accepted"], refused["code"], refused["reason"]) == (False, "busy", "disk")
+        async with asyncio.timeout(10):
+            while not await asyncio.to_thread(stopped, process):
+                pass
+        clock = asyncio.get_running_loop()
+        longer_than_a_stall = clock.create_future()
+        clock.call_later(2.5, longer_than_a_stall.set_result, None)
+        await longer_than_a_stall
+        assert backend.payloads(LocalEvent.RESULT) == []
+        await disk.free()
+        await process.program.says("agents go on")
+        result = await backend.expect(LocalEvent.RESULT)
+        assert (result["status"], result["subtask_id"]) == ("completed", 0)
+        text = "".join(chunk["chunk"] for chunk in backend.payloads(LocalEvent.CHAT_CHUNK))
+        assert text == result["result"]["value"] == "word " * 300
+        assert backend.seqs(0) == list(range(1, len(backend.seqs(0)) + 1))
+        assert (await dispatch(backend, 2, "hello"))["accepted"]
+        assert (await backend.expect(LocalEvent.RESULT))["result"]["value"] == ANSWER

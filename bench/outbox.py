@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
@@ -33,6 +34,9 @@ OUTAGE_DELTAS = 600_000
 DELTA = " some twenty letters"
 BURST = 20
 """Events put between two looks at the loop: a tool's output, or some milliseconds of text."""
+
+RUN_LENGTH = 100
+"""Events of a short run."""
 
 PROBES = 300
 RUN = RunRef(1, 2)
@@ -133,6 +137,30 @@ async def durable_path(home: Path) -> tuple[float, list[float]]:
     return per_second, waits
 
 
+async def durable_runs(home: Path) -> float:
+    """Events per second of short runs one after the other, each with an acceptance and a verdict.
+
+    Both are written through to the disk (fsync) before anything else happens with them.
+    """
+    store = await StateStore.open(home / "state.db")
+    outbox = await Outbox.open(store, on_superseded=lambda _: None)
+    pump = asyncio.create_task(outbox.pump(Backend(), acks=True))
+    began = time.perf_counter()
+    for number in range(EVENTS // RUN_LENGTH):
+        run = RunRef(1, number)
+        await store.accept(run)
+        for seq in range(1, RUN_LENGTH):
+            outbox.put(replace(event(seq), run=run))
+        verdict = AgentEvent(EventType.COMPLETED, {"result": DELTA})
+        outbox.put(NumberedEvent(run, RUN_LENGTH, verdict))
+    await outbox.wait_empty()
+    per_second = EVENTS / (time.perf_counter() - began)
+    pump.cancel()
+    await outbox.close()
+    await store.close()
+    return per_second
+
+
 async def outage(home: Path, *, merged: bool) -> tuple[list[float], float, int]:
     """Memory in MiB during an outage, MiB on the disk after it, and the events it became."""
     store = await StateStore.open(home / "state.db")
@@ -162,16 +190,19 @@ def main() -> int:
     """Measure and print."""
     options = arguments("The durable outbox", rounds=3)
     report = Report("outbox: events through the disk")
-    memory, durable, ratios, waits = [], [], [], []
+    memory, durable, short_runs, ratios, waits = [], [], [], [], []
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as place:
             memory.append(asyncio.run(memory_path()))
             per_second, latencies = asyncio.run(durable_path(Path(place)))
+        with tempfile.TemporaryDirectory() as place:
+            short_runs.append(asyncio.run(durable_runs(Path(place))))
         durable.append(per_second)
         ratios.append(per_second / memory[-1])
         waits += latencies
     report.add("a queue in memory", memory, "events/s")
     report.add("through the disk", durable, "events/s")
+    report.add(f"through the disk, in runs of {RUN_LENGTH}", short_runs, "events/s")
     report.add("share of the queue's", ratios, "x")
     report.add("put to sent, one at a time", waits)
     met = "met" if min(durable) >= AIM_PER_SECOND else "MISSED"

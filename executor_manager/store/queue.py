@@ -134,10 +134,7 @@ class Queue:
                 runs.c.lease_owner,
                 questions.c.request_id,
             )
-            .join(
-                questions,
-                and_(questions.c.run_id == runs.c.id, questions.c.attempt == runs.c.attempt),
-            )
+            .join(questions, questions.c.run_id == runs.c.id)
             .where(
                 # One that has to be dispatched again is not there to take an answer.
                 runs.c.state.in_((RunState.CLAIMED.value, RunState.RUNNING.value)),

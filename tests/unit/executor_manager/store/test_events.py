@@ -42,6 +42,15 @@ async def test_a_placeholder_stands_for_the_events_that_it_covers(
     assert [(s, q) for s, q, _ in await bench.log(run.run_id)] == [(1, 1), (2, 50), (3, 51)]
 
 
+@pytest.mark.parametrize("covers_from", [99, "1", None])
+async def test_a_placeholder_that_does_not_say_what_it_covers_covers_itself(
+    bench: Bench, covers_from: object
+) -> None:
+    run = await bench.running()
+    placeholder = event(2, "system.truncated", covers_from=covers_from)
+    assert await bench.tell(run, placeholder) == Committed(2)
+
+
 async def test_a_placeholder_that_begins_too_late_is_a_gap(bench: Bench) -> None:
     run = await bench.running()
     assert await bench.tell(run, event(50, "system.truncated", covers_from=3)) == Committed(1)

@@ -137,6 +137,19 @@ async def test_a_heartbeat_renews_the_runs_that_it_lists(bench: Bench, listed: b
     assert (after > before) == listed
 
 
+async def test_what_a_node_says_of_an_older_attempt_does_not_count_for_its_newer_one(
+    bench: Bench,
+) -> None:
+    first = await bench.running(on_node_loss="requeue")
+    await register(bench)  # it came back without the run
+    second = await bench.claim()
+    before = (await bench.run(second.run_id)).lease_expiry
+    await bench.store.nodes.heartbeat("n", [(first.run_id, 1)], draining=False, free_slots=0)
+    assert (await bench.run(second.run_id)).lease_expiry == before
+    await bench.store.queue.accepted(first)
+    assert await bench.store.queue.errands(["n"]) == [second]
+
+
 # --- Registrations ------------------------------------------------------------------------------
 
 

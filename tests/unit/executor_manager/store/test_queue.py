@@ -153,6 +153,18 @@ async def test_a_claimed_run_whose_cancel_came_first_is_cancelled_by_its_refusal
     assert (await bench.run(run.id)).state == "cancelled"
 
 
+async def test_a_run_whose_cancel_came_before_its_dispatch_is_not_dispatched_any_more(
+    bench: Bench,
+) -> None:
+    await bench.node()
+    run = await bench.queued()
+    await bench.claim()
+    await bench.store.runs.cancel(run.id)
+    [cancel] = await bench.store.queue.errands(["n"])
+    await bench.store.queue.cancel_answered(cancel, known=True)
+    assert await bench.store.queue.errands(["n"]) == []
+
+
 async def test_a_cancel_that_the_node_does_not_know_is_recorded_here(bench: Bench) -> None:
     run = await bench.running()
     await bench.store.runs.cancel(run.run_id)

@@ -145,7 +145,7 @@ def mask(text: str, spans: Sequence[Span]) -> str:
 
 
 def forms_of(secret: str) -> Iterator[str]:
-    """The secret as it stands, in URLs, in JSON and inside Base64; nothing when it is too short.
+    """The secret as it stands, in URLs, in JSON, in hex and in Base64; nothing when too short.
 
     A text of several lines (a private key) is also known by its lines: programs print them with
     numbers or indented.
@@ -175,6 +175,8 @@ def _forms_of_line(secret: str) -> Iterator[str]:
         yield once[1:-1]
         yield json.dumps(once, ensure_ascii=ascii_only)[3:-3]
     raw = secret.encode("utf-8", "replace")
+    yield raw.hex()
+    yield raw.hex().upper()
     for offset in range(3):
         # What precedes the secret ("user:") decides where its bits fall; the characters at the
         # two ends also carry bits of the neighbours and are left out.

@@ -91,6 +91,9 @@ _REFUSED: Final = re.compile(
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE|EXECUTABLE|INSPECT|BREAKPOINT|WARNINGS)"
     r"|PERL5?(LIB|OPT|DB)|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS"
     r"|CLAUDE_AGENT_SDK_.*|CLAUDE_CODE_ENTRYPOINT|CLAUDE_CODE_SHELL.*"
+    # Files that name programs for what the CLI starts outside of its sandbox.
+    r"|AWS_.*(FILE|URL|URI)|GOOGLE_(APPLICATION_CREDENTIALS|EXTERNAL_ACCOUNT_.*)|RIPGREP_.*"
+    r"|NPM_CONFIG_(?!REGISTRY$).*"
     # What the CLI takes for signs that somebody else keeps the walls.
     r"|.*(SANDBOX|BUBBLEWRAP|SKIP_PERMISSIONS).*|CLAUDE_CODE_(REMOTE|SIMPLE|EVAL)(_.*)?"
     # Where the CLI sends its requests, and which files and programs it takes for its own.

@@ -10,7 +10,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _NAMES_A_SECRET: Final = re.compile(
-    r"key|token|secret|passw|pwd|passphrase|credential|auth(?!or(?!i))|cookie|signature|\bsig\b|\bpat\b",
+    r"key|token|secret|passw|pwd|passphrase|credential|auth(?!or(?!i))|cookie|signature|\bsig\b|\bpat\b"
+    r"|\bpass\b|\bdsn\b|\bjwt\b|\bbearer\b|webhook|connection-?string",
     re.IGNORECASE,
 )
 _COUNTS: Final = re.compile(r"tokens$", re.IGNORECASE)

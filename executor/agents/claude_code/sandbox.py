@@ -10,6 +10,7 @@ from executor.agents.protocol import Sandbox
 HIDDEN_VARIABLES: Final = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_CUSTOM_HEADERS",
     "CLAUDE_CODE_OAUTH_TOKEN",
 )
 """The CLI needs them, commands do not."""

@@ -208,3 +208,11 @@ def test_a_secret_that_no_encoding_knows_hinders_no_other() -> None:
     redactor = Redactor()
     redactor.add_many(["swordfish-\ud800", "plain-secret"])
     assert redactor.redact("swordfish-\ud800 and plain-secret") == "*** and ***"
+
+
+def test_hex_digits_of_a_secret_are_masked() -> None:
+    redactor = Redactor(["hunter-two-six"])
+    digits = b"x hunter-two-six y".hex()
+    for text in (digits, digits.upper()):
+        assert "***" in redactor.redact(text)
+        assert b"hunter-two-six".hex() not in redactor.redact(text).lower()

@@ -102,6 +102,8 @@ def test_the_order_of_models_is_run_request_executor() -> None:
         "CLAUDE_CONFIG_DIR", "WEGENT_AUTH_TOKEN", "WEGENT_AGENT_PROCESS",
         "CLAUDE_CODE_API_BASE_URL",
         "ANTHROPIC_UNIX_SOCKET", "ANTHROPIC_BEDROCK_BASE_URL", "CLAUDE_CODE_SHELL_PREFIX",
+        "AWS_CONFIG_FILE", "AWS_ENDPOINT_URL", "RIPGREP_CONFIG_PATH", "npm_config_node_options",
+        "GOOGLE_APPLICATION_CREDENTIALS",
         "CLAUDE_ENV_FILE", "CLAUDE_CODE_PLUGIN_DIRS", "NAME WITH SPACE", "A=B", "",
     ],
 )  # fmt: skip

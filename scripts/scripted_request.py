@@ -12,12 +12,13 @@ from scripts.scripted_scenario import Scenario
 
 Json = Mapping[str, Any]
 
-_INTERRUPTED = "[Request interrupted by user"
 _ADDED_BY_CLI = (
+    "[Request interrupted by user",
     "<system-reminder>",
     "Output token limit hit.",
     "Your response above was stopped by a safety classifier",
     "[Your previous response had no visible output.",
+    "Base directory for this skill:",
 )
 """How texts begin that CLI 2.1.329 itself puts into user messages (docs/notes/claude-cli.md)."""
 _CWD = re.compile(r"^\W*(?:Primary working|Working) directory: *(.+?) *$", re.MULTILINE)
@@ -139,18 +140,12 @@ def _last_prompt(messages: Sequence[Json]) -> tuple[int, str]:
 
 
 def _prompt_of(message: Json) -> str:
-    """The prompt in a user message, or nothing when it only carries tool results."""
-    parts: list[str] = []
-    results = False
-    for block in _blocks(message):
-        if block.get("type") == "tool_result":
-            results = True
-        elif block.get("type") == "text":
-            text = str(block.get("text", ""))
-            if text.startswith(_INTERRUPTED):
-                results = False  # what follows an interruption is a prompt of its own
-            elif not results and not text.lstrip().startswith(_ADDED_BY_CLI):
-                parts.append(text)
+    """The prompt in a user message, or nothing when it only carries results and reminders."""
+    # Beside tool results, too: after a turn that failed, the next prompt comes with them.
+    parts = [
+        str(block.get("text", "")) for block in _blocks(message) if block.get("type") == "text"
+    ]
+    parts = [text for text in parts if not text.lstrip().startswith(_ADDED_BY_CLI)]
     return "\n".join(parts).strip()
 
 

@@ -28,7 +28,9 @@ LONGEST_PAUSE_S: Final = 300.0
 """Pauses double from the first to the longest, when nobody says when a limit is lifted."""
 
 RESET_SPREAD_S: Final = 5.0
-"""After a limit is lifted, so that not all who wait for it begin at once."""
+"""At most so long after a limit is lifted, so that not all who wait for it begin at once."""
+
+SHORTEST_PAUSE_S: Final = 1.0
 
 _AFTER_STALL: Final = (
     "Your last turn was interrupted, because there was no sign of life from you or your tools for "
@@ -138,7 +140,8 @@ async def persevering(
 def _wait_s(end: TurnEnd, refused: int, now: float) -> float:
     """Seconds until the API may be asked again, after it has refused *refused* times before."""
     if end.retry_at is not None and end.retry_at > now and not refused:
-        return end.retry_at - now + random.uniform(0, RESET_SPREAD_S)
+        wait_s = max(end.retry_at - now, SHORTEST_PAUSE_S)
+        return wait_s + random.uniform(0, min(RESET_SPREAD_S, wait_s / 10))
     longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(refused, 16))
     backoff_s = longest_s * random.uniform(0.5, 1.0)
     return max(backoff_s, (end.retry_at or 0) - now)

@@ -25,7 +25,6 @@ from claude_agent_sdk import (
 from executor.agents.claude_code.limits import reset_time
 from executor.agents.claude_code.verdict import (
     interrupted,
-    put_off,
     read_result,
     refused_login,
 )
@@ -44,10 +43,6 @@ SYNTHETIC_MODEL: Final = "<synthetic>"
 
 MAX_LOGIN_REFUSALS: Final = 3
 """After so many the turn is stopped; the CLI would go on trying for three minutes."""
-
-MAX_RETRY_PAUSE_S: Final = 60.0
-"""A longer one is not left to the CLI, which would keep its memory. Its own longest is 45 s; the
-API may ask for any."""
 
 _SUBAGENT_TOOLS: Final = frozenset({"Agent", "Task"})
 
@@ -95,17 +90,9 @@ class TurnMapper:
         self.end: TurnEnd | None = None
 
     @property
-    def gives_up(self) -> bool:
-        """Whether the turn should be stopped, since it would only try again and again."""
-        return self._login_refused or self._put_off
-
-    @property
-    def _login_refused(self) -> bool:
+    def login_refused(self) -> bool:
+        """Whether the API has refused the credentials so often that the turn should be stopped."""
         return self._refusals >= MAX_LOGIN_REFUSALS
-
-    @property
-    def _put_off(self) -> bool:
-        return self._last_pause_s > MAX_RETRY_PAUSE_S
 
     def map(self, message: Message) -> list[AgentEvent]:
         """What *message* means; empty for what has no meaning here."""
@@ -298,16 +285,17 @@ class TurnMapper:
             model=self._model,
             cost_usd=max(0.0, self.cost - self._cost_before),
         )
-        if interrupted(end) and self._login_refused:
+        if self.login_refused and interrupted(end):
             end = refused_login(end.statistics)
-        elif interrupted(end) and self._put_off:
-            end = put_off(self._last_pause_s, end.statistics)
         if end.error_code == ErrorCode.RATE_LIMITED:
             end = replace(end, retry_at=self._retry_at(end.error or ""))
         return self.finish(end)
 
     def _retry_at(self, words: str) -> float | None:
-        """When the limit is lifted: as the API told it, or the CLI, or its own last guess."""
+        """When the limit is lifted: as the API told it, or the CLI, or as long again as it waited.
+
+        Of a Retry-After beyond 60 s the CLI tells nothing: it gives up at once.
+        """
         now = self._now()
         told = self._resets_at or reset_time(words, now)
         return told or (now + self._last_pause_s if self._last_pause_s else None)

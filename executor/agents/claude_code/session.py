@@ -26,6 +26,7 @@ from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
+from executor.agents.claude_code.past_cost import past_cost_usd
 from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
@@ -175,6 +176,9 @@ class ClaudeSession:
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
         self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
+        if self._job.resume is not None:
+            claude_dir = self._job.config_dir or Path(self._job.env.get("HOME", "~")) / ".claude"
+            self._cost = await asyncio.to_thread(past_cost_usd, claude_dir, self._job.resume)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._client.connect()
@@ -219,7 +223,7 @@ class ClaudeSession:
                     break
                 self._silent_until = asyncio.get_running_loop().time() + mapper.retry_in_s
                 # The first interrupt may have come before the CLI had begun.
-                if mapper.gives_up or (self._interrupted and _begins_turn(message)):
+                if mapper.login_refused or (self._interrupted and _begins_turn(message)):
                     self._stop_turn()
         except ClaudeSDKError as exc:
             logger.warning("claude ended within a turn: %s", exc)

@@ -70,15 +70,6 @@ def refused_login(statistics: Mapping[str, Any]) -> TurnEnd:
     )
 
 
-def put_off(pause_s: float, statistics: Mapping[str, Any]) -> TurnEnd:
-    """The end of a turn whose API wants to be asked again only after *pause_s* seconds."""
-    return TurnEnd(
-        error=f"the API does not want to be asked again before {pause_s:.0f} s have passed",
-        error_code=ErrorCode.RATE_LIMITED,
-        statistics=statistics,
-    )
-
-
 def _words(message: ResultMessage) -> str:
     # `errors` for what the CLI itself ends, `result` for failures of the API.
     words = [error for error in message.errors or () if error.strip()]

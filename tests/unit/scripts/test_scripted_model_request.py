@@ -69,7 +69,12 @@ def test_the_turn_counts_the_assistants_turns_after_the_last_prompt() -> None:
     assert "two" not in later.history
 
 
-def test_text_next_to_a_tool_result_is_no_prompt() -> None:
+def test_a_prompt_may_come_with_the_results_of_a_turn_that_failed() -> None:
+    seen = read(user("one"), CALL, user(result("a.txt"), "two"))
+    assert (seen.prompt, seen.turn) == ("two", 0)
+
+
+def test_what_the_cli_adds_to_a_tool_result_is_no_prompt() -> None:
     seen = read(user("one"), CALL, user(result("a.txt"), "Base directory for this skill: …"))
     assert (seen.prompt, seen.turn) == ("one", 1)
 

@@ -235,9 +235,9 @@ def test_a_turn_stopped_for_refused_credentials_says_so() -> None:
     retry = {"error": "authentication_failed", "error_status": 401}
     mapper = TurnMapper(MAIN)
     for _ in range(3):
-        assert not mapper.gives_up
+        assert not mapper.login_refused
         mapper.map(SystemMessage("api_retry", retry))
-    assert mapper.gives_up
+    assert mapper.login_refused
     mapper.map(
         result(is_error=True, subtype="error_during_execution", terminal_reason="aborted_streaming")
     )
@@ -277,16 +277,6 @@ def test_the_end_at_a_limit_says_when_it_is_lifted() -> None:
 def test_the_pause_before_a_retry_is_known_while_it_lasts() -> None:
     mapper = TurnMapper(MAIN)
     mapper.map(retry(35_000))
-    assert (mapper.retry_in_s, mapper.gives_up) == (35, False)
+    assert mapper.retry_in_s == 35
     mapper.map(start())
     assert mapper.retry_in_s == 0
-
-
-def test_a_pause_beyond_all_measure_ends_the_turn_at_the_limit() -> None:
-    aborted = result(
-        is_error=True, subtype="error_during_execution", terminal_reason="aborted_streaming"
-    )
-    assert limited_until(retry(3_600_000), aborted) == 3600
-    mapper = TurnMapper(MAIN)
-    mapper.map(retry(3_600_000))
-    assert mapper.gives_up

@@ -140,6 +140,22 @@ async def test_a_backend_that_answers_garbage_still_gets_its_runs_done(tmp_path:
         assert await executor.program.ended() == 0
 
 
+async def test_a_home_has_one_executor_and_its_lock_dies_with_it(tmp_path: Path) -> None:
+    async with asyncio.timeout(RUN_SECONDS), open_backend() as backend:
+        async with executor_process(tmp_path, backend.url, TOKEN) as first:
+            await first.registered()
+            async with executor_process(tmp_path, backend.url, TOKEN) as second:
+                assert await second.program.ended() == 2
+            assert str(tmp_path) in second.program.output
+            assert "Traceback" not in second.program.output
+            first.program.signal(signal.SIGKILL)
+            await first.program.ended()
+        async with executor_process(tmp_path, backend.url, TOKEN) as third:
+            await third.registered()
+    ids = {payload["executor_id"] for payload in backend.payloads(LocalEvent.REGISTER)}
+    assert (len(ids), backend.most_connections) == (1, 1)
+
+
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - \[\w[\w.]*\] - \[in \S+\.py:\d+\] - "
     r"(DEBUG|INFO|WARNING|ERROR) - .+"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 
 from bench._chaos_load import Stage, Work
-from bench._chaos_programs import ChaosSystem, Host
+from bench._chaos_programs import ChaosSystem, ExecutorHost, Host
 
 Chance = random.Random
 
@@ -137,13 +137,19 @@ async def _kill_manager(system: ChaosSystem, chance: Chance, _works: Sequence[Wo
     return await _restart(system.manager, chance, system.manager.kill)
 
 
-async def _kill_executor(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
-    host = system.some_executor(chance)
+async def _kill_executor(system: ChaosSystem, chance: Chance, works: Sequence[Work]) -> str | None:
+    found = await _busy_agents(system, works)
+    if not found:
+        return None
+    host, _, _ = chance.choice(found)
     return await _restart(host, chance, host.kill)
 
 
-async def _drain(system: ChaosSystem, chance: Chance, _works: Sequence[Work]) -> str | None:
-    host = system.some_executor(chance)
+async def _drain(system: ChaosSystem, chance: Chance, works: Sequence[Work]) -> str | None:
+    found = await _busy_agents(system, works)
+    if not found:
+        return None
+    host, _, _ = chance.choice(found)
     return await _restart(host, chance, host.stop)
 
 
@@ -175,21 +181,35 @@ async def _step_clock(system: ChaosSystem, chance: Chance, _works: Sequence[Work
 
 
 async def _kill_agent(system: ChaosSystem, chance: Chance, works: Sequence[Work]) -> str | None:
+    found = await _busy_agents(system, works)
+    if not found:
+        return None
+    _, process, session_id = chance.choice(found)
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+        return session_id
+    return None
+
+
+async def _busy_agents(
+    system: ChaosSystem, works: Sequence[Work]
+) -> list[tuple[ExecutorHost, psutil.Process, str]]:
+    """Agents that are in the middle of a run, with their executors and sessions.
+
+    Waited for, so that a kill of an executor or agent has something to ruin.
+    """
     for _ in range(TRIES):
         busy = {work.session_id for work in works if work.under_way and work.stage != "beginning"}
         found = [
-            (process, session_id)
+            (host, process, session_id)
             for host in system.executors
             for process, session_id in await asyncio.to_thread(host.agents)
             if session_id in busy
         ]
         if found:
-            process, session_id = chance.choice(found)
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-                return session_id
+            return found
         await asyncio.sleep(TRY_S)
-    return None
+    return []
 
 
 FaultKind = Callable[[ChaosSystem, Chance, Sequence[Work]], Coroutine[Any, Any, str | None]]

@@ -89,14 +89,15 @@ class Dispatcher:
 
     async def _look(self, errands: asyncio.TaskGroup) -> None:
         node_ids = self._executors.node_ids()
+        # What is new goes first: somebody waits for it, and it takes nothing from what is repeated.
+        while (claimed := await self._store.queue.claim(node_ids)) is not None:
+            logger.info("run %s goes to executor %s", claimed.run_id, claimed.node_id)
+            self._start(claimed, errands)
         # One that is answered while we read is still due in what we have read.
         under_way = self._under_way.copy()
         for errand in await self._store.queue.errands(node_ids):
             if errand not in under_way:
                 self._start(errand, errands)
-        while (claimed := await self._store.queue.claim(node_ids)) is not None:
-            logger.info("run %s goes to executor %s", claimed.run_id, claimed.node_id)
-            self._start(claimed, errands)
 
     def _start(self, errand: Errand, errands: asyncio.TaskGroup) -> None:
         if errand not in self._under_way:
@@ -121,19 +122,21 @@ class Dispatcher:
             self._under_way.discard(errand)
 
     async def _dispatch(self, errand: Errand) -> None:
-        run = await self._store.runs.get(errand.run_id)
-        if (
-            run is None
-            or run.state not in (RunState.CLAIMED, RunState.RUNNING)
-            or (run.lease_owner, run.attempt) != (errand.node_id, errand.attempt)
-        ):
+        sealed = await self._store.runs.with_request(errand.run_id)
+        if sealed is None:
+            return
+        run = sealed.run
+        if run.state not in (RunState.CLAIMED, RunState.RUNNING) or (
+            run.lease_owner,
+            run.attempt,
+        ) != (errand.node_id, errand.attempt):
             return  # cancelled, lost or taken away meanwhile
         try:
-            public, secrets = await self._store.runs.request_of(run.id)
+            secrets = sealed.secrets()
         except ConfigError as exc:
             await self._store.queue.refused(errand, ErrorCode.INTERNAL, str(exc))
             return
-        request = merge(public, secrets) | {
+        request = merge(sealed.request, secrets) | {
             "task_id": run.session_id,
             "subtask_id": run.id,
             "attempt": run.attempt,

@@ -110,7 +110,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; nothing may be written.
+        """Each statement sees what is committed when it begins; nothing may be written.
 
         Raises:
             StoreError: The database cannot be used; trying again later may help.
@@ -177,10 +177,9 @@ def prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> 
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    # A statement that only reads needs no transaction, and to begin one costs as much as it does.
     if connection.get_execution_options().get(_IMMEDIATE, False):
         begin_immediate(connection)
-    else:
-        connection.exec_driver_sql("BEGIN")
 
 
 def begin_immediate(connection: Connection) -> None:

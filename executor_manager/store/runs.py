@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
@@ -42,6 +43,25 @@ class KeyConflict(WegentError):
     """The idempotency key was used for another request."""
 
     code = "idempotency_conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRun:
+    """A run and its request, as they were given to :meth:`Runs.create`."""
+
+    run: RunRecord
+    request: dict[str, Any] = field(repr=False)
+    """Without its ids, attempt and secrets."""
+    _sealed: bytes | None = field(repr=False)
+    _vault: Vault = field(repr=False)
+
+    def secrets(self) -> dict[str, Any]:
+        """The request's secrets in the clear; empty once the run has a verdict.
+
+        Raises:
+            ConfigError: They were encrypted with another key.
+        """
+        return {} if self._sealed is None else self._vault.open(self._sealed)
 
 
 class Runs:
@@ -96,8 +116,9 @@ class Runs:
             now = await transaction.now()
             session_id = await _ensure_session(transaction, session_id, user_id, now)
             run_id = uuid.uuid4().hex
-            await transaction.connection.execute(
-                insert(runs).values(
+            made = await transaction.connection.execute(
+                insert(runs)
+                .values(
                     id=run_id,
                     session_id=session_id,
                     user_id=user_id,
@@ -117,7 +138,9 @@ class Runs:
                     progress=0,
                     created_at=now,
                 )
+                .returning(*_RECORD_COLUMNS)
             )
+            record = _run_record(made.mappings().one())
             if secrets:
                 await transaction.connection.execute(
                     insert(secrets_table).values(
@@ -126,8 +149,6 @@ class Runs:
                 )
             transaction.run_changed(run_id)
             transaction.queue_changed()
-            record = await _read_one(transaction.connection, runs.c.id == run_id)
-        assert record is not None  # noqa: S101  # written above, in the same transaction
         return record
 
     async def get(self, run_id: str) -> RunRecord | None:
@@ -182,21 +203,20 @@ class Runs:
         async with self._database.read() as connection:
             return {RunState(state): n for state, n in await connection.execute(query)}
 
-    async def request_of(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The request of a run that exists, without its ids and attempt, and its secrets in the
-        clear, as they were given to :meth:`create`; no secrets once the run has a verdict.
-
-        Raises:
-            ConfigError: They were encrypted with another key.
-        """
+    async def with_request(self, run_id: str) -> SealedRun | None:
+        """One run with its request, or ``None`` when there is none of this id."""
         query = (
-            select(runs.c.request, secrets_table.c.ciphertext)
+            select(*_RECORD_COLUMNS, runs.c.request, secrets_table.c.ciphertext)
             .outerjoin(secrets_table, secrets_table.c.run_id == runs.c.id)
             .where(runs.c.id == run_id)
         )
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one()
-        return row.request, {} if row.ciphertext is None else self._vault.open(row.ciphertext)
+            row = (await connection.execute(query)).mappings().one_or_none()
+        if row is None:
+            return None
+        fields = dict(row)
+        request, sealed = fields.pop("request"), fields.pop("ciphertext")
+        return SealedRun(_run_record(fields), request, sealed, self._vault)
 
     async def cancel(self, run_id: str, reason: str | None = None) -> RunRecord | None:
         """Ask for the end of a run.
@@ -241,7 +261,7 @@ def failed_data(error: str, error_code: str) -> dict[str, Any]:
     return {"error": error, "error_code": error_code, "workspace": None, "statistics": {}}
 
 
-def _run_record(row: RowMapping) -> RunRecord:
+def _run_record(row: RowMapping | Mapping[str, Any]) -> RunRecord:
     """A row of :data:`_RECORD_COLUMNS` as a record."""
     return RunRecord(**{**row, "state": RunState(row["state"])})
 

@@ -69,6 +69,13 @@ def event(seq: int, type_: str = "llm.reasoning", /, **data: Any) -> NewEvent:
     return NewEvent(seq, type_, data, "2026-01-01T00:00:00.000Z")
 
 
+async def secrets_of(store: Store, run_id: str) -> dict[str, Any]:
+    """The secrets of a run that exists, in the clear."""
+    found = await store.runs.with_request(run_id)
+    assert found is not None
+    return found.secrets()
+
+
 def open_store(directory: Path, hub: Hub | None = None) -> Any:
     """The store in *directory*, with a lease of 30 s and runs lost after 1,000 s."""
     url = f"sqlite+aiosqlite:///{directory / 'manager.db'}"

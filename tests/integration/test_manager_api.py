@@ -152,9 +152,9 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
     )
     redactor = manager.manager.api.state.services.redactor
     assert MARK not in redactor.redact(f"in a log line: {MARK}")
-    run = await manager.store.runs.get(created["task_id"])
-    assert run is not None
-    public, secrets = await manager.store.runs.request_of(run.id)
+    sealed = await manager.store.runs.with_request(created["task_id"])
+    assert sealed is not None
+    run, public, secrets = sealed.run, sealed.request, sealed.secrets()
     assert MARK not in json.dumps(public) and "Zq8" not in json.dumps(public)
     assert run.on_node_loss == "requeue"
     whole = merge(public, secrets)

@@ -11,7 +11,7 @@ from executor_manager.store.leases import Expired
 from executor_manager.store.nodes import Farewell, NodeHello, ReportedRun, Standing
 from executor_manager.store.records import Committed, Errand, Superseded
 from executor_manager.store.tables import nodes, runs
-from tests.fakes.store_bench import Bench, event
+from tests.fakes.store_bench import Bench, event, secrets_of
 
 LEASE = 30
 LOST_AFTER = 1000
@@ -65,7 +65,7 @@ async def test_a_run_can_ask_to_go_to_another_node(bench: Bench) -> None:
     await bench.node("other")
     second = await bench.claim("other")
     assert (second.run_id, second.attempt) == (run.run_id, 2)
-    assert (await bench.store.runs.request_of(run.run_id))[1] == {"/git_token": "T"}
+    assert await secrets_of(bench.store, run.run_id) == {"/git_token": "T"}
     assert await bench.tell(second, event(1, "lifecycle.started")) == Committed(1)
     assert [type_ for _, _, type_ in await bench.log(run.run_id)] == [
         "lifecycle.started",
@@ -90,7 +90,7 @@ async def test_a_cancel_does_not_wait_for_a_node_that_is_gone(bench: Bench) -> N
         "cancelled",
         {"reason": "typo", "workspace": None, "statistics": {}},
     )
-    assert (await bench.store.runs.request_of(run.run_id))[1] == {}
+    assert await secrets_of(bench.store, run.run_id) == {}
 
     # The node comes back: it has to stop, and its result comes too late.
     assert await register(bench, report(run)) == [Standing(superseded=True)]

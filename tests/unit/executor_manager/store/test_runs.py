@@ -20,7 +20,7 @@ from executor_manager.store.store import Store
 from executor_manager.store.tables import metadata
 from executor_manager.streams.hub import Hub
 from shared.errors import ConfigError
-from tests.fakes.store_bench import Bench, event
+from tests.fakes.store_bench import Bench, event, secrets_of
 
 
 async def test_a_run_without_a_session_gets_a_new_one(bench: Bench) -> None:
@@ -45,7 +45,7 @@ async def test_a_repeated_call_with_the_same_key_makes_one_run(bench: Bench) -> 
 
 async def test_secrets_are_never_in_the_clear_in_the_files(bench: Bench) -> None:
     run = await bench.running(secrets={"/git_token": "TOP-SECRET-TOKEN"})
-    assert (await bench.store.runs.request_of(run.run_id))[1] == {"/git_token": "TOP-SECRET-TOKEN"}
+    assert await secrets_of(bench.store, run.run_id) == {"/git_token": "TOP-SECRET-TOKEN"}
 
     def stored() -> bytes:
         return b"".join(file.read_bytes() for file in bench.path.parent.glob("manager.db*"))
@@ -58,7 +58,7 @@ async def test_secrets_are_never_in_the_clear_in_the_files(bench: Bench) -> None
 async def test_secrets_are_gone_with_the_verdict(bench: Bench, verdict: str) -> None:
     run = await bench.running(secrets={"/git_token": "T"})
     await bench.tell(run, event(2, verdict))
-    assert (await bench.store.runs.request_of(run.run_id))[1] == {}
+    assert await secrets_of(bench.store, run.run_id) == {}
 
 
 async def test_another_key_is_reported_and_not_taken_for_no_secrets(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_another_key_is_reported_and_not_taken_for_no_secrets(tmp_path: Pa
         run = await store.runs.create(user_id="u", request={}, secrets={"/git_token": "T"})
     async with Store.open(url, Fernet.generate_key(), Hub()) as store:
         with pytest.raises(ConfigError):
-            await store.runs.request_of(run.id)
+            await secrets_of(store, run.id)
 
 
 async def test_live_runs_are_counted_by_state(bench: Bench) -> None:

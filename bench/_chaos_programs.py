@@ -35,8 +35,12 @@ LEASE_S = 6.0
 
 DISK_MB = 32
 
-YOUNG_S = 3.0
-"""So long after its start a program may not have got to say what SIGTERM should do."""
+YOUNG_S = 10.0
+"""So long after its start a program may not have got to say what SIGTERM should do: on a machine
+with ten processes that want to run, Python's imports alone take seconds."""
+
+STOP_TIMEOUT_S = 40.0
+"""The grace for runs, then that for stubborn processes of agents, on such a machine."""
 
 
 class Host:
@@ -80,7 +84,7 @@ class Host:
         process = self._running()
         if process is not None:
             young = time.monotonic() - self._started_s < YOUNG_S
-            await stop(process)
+            await stop(process, STOP_TIMEOUT_S)
             if process.returncode != 0 and not (young and process.returncode == -signal.SIGTERM):
                 self.crashes.append(f"{self.log.stem}: exit status {process.returncode} on SIGTERM")
 

@@ -82,12 +82,12 @@ async def program(
         await stop(running)
 
 
-async def stop(running: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL when that does not end it."""
+async def stop(running: asyncio.subprocess.Process, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """SIGTERM, and SIGKILL when that does not end it within *timeout_s*."""
     if running.returncode is None:
         running.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await running.wait()
     except TimeoutError:
         running.kill()

@@ -179,10 +179,10 @@ def main() -> int:
     """Read the command line, run, print; the exit status."""
     parser = argparse.ArgumentParser(description="Chaos: faults while runs go on.")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
-    parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--cuts", type=int, default=30, help="TCP cuts")
+    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--cuts", type=int, default=20, help="TCP cuts")
     parser.add_argument(
-        "--kills", type=int, default=3, help="of manager, executors, agents; drains"
+        "--kills", type=int, default=2, help="of manager, executors, agents; drains"
     )
     parser.add_argument("--full-disks", type=int, default=0, help="needs the right to mount")
     parser.add_argument("--clock-steps", type=int, default=0, help="needs a C compiler")

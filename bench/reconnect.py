@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--executors", type=int, default=4, help="at the same time")
-    parser.add_argument("--short", type=int, default=6, help="short outages of each executor")
+    parser.add_argument("--short", type=int, default=5, help="short outages of each executor")
     parser.add_argument("--long", type=int, default=1, help="outages of 8 to 14 s of each")
     parser.add_argument("--longest", type=int, default=0, help="outages of 60 to 150 s of each")
     options = parser.parse_args()

@@ -13,8 +13,9 @@ from typing import Any, Final
 from executor_manager.nodes.connections import Connection, Connections
 from executor_manager.nodes.translate import read_event, unusable
 from executor_manager.store.database import StoreError
-from executor_manager.store.nodes import NodeHello, ReportedRun, Standing
+from executor_manager.store.nodes import NodeHello
 from executor_manager.store.records import Superseded
+from executor_manager.store.standings import ReportedRun, Standing
 from executor_manager.store.store import Store
 from shared.errors import ProtocolError
 from shared.protocol.local import (

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from executor_manager.store.records import NewEvent
-from executor_manager.store.runs import failed_data
+from executor_manager.store.verdicts import failed_data
 from shared.errors import ProtocolError
 from shared.protocol.events import EventType, utc_timestamp
 from shared.protocol.execution import nests_deeper

@@ -17,8 +17,8 @@ from sqlalchemy import select
 from executor_manager.store.database import Database, StoreError
 from executor_manager.store.log import append_own, read_heads, write_heads
 from executor_manager.store.records import Committed, NewEvent, StoredEvent, Superseded
-from executor_manager.store.runs import failed_data
 from executor_manager.store.tables import events
+from executor_manager.store.verdicts import failed_data
 from shared.protocol.events import TERMINAL_EVENTS, EventType
 from shared.status import ErrorCode
 

@@ -8,8 +8,8 @@ from sqlalchemy import select, update
 
 from executor_manager.store.database import Transaction
 from executor_manager.store.log import append_own, end_attempt
-from executor_manager.store.runs import cancelled_data, failed_data
 from executor_manager.store.tables import runs, sessions
+from executor_manager.store.verdicts import cancelled_data, failed_data
 from shared.protocol.events import EventType
 from shared.status import ErrorCode, RunState
 

@@ -12,9 +12,17 @@ from executor_manager.store.database import Database, Transaction
 from executor_manager.store.loss import begin_again, lose
 from executor_manager.store.queue import LIVE_ON_NODE, release_session
 from executor_manager.store.records import NodeRecord, NodeStatus
+from executor_manager.store.standings import (
+    ReportedRun,
+    Standing,
+    lose_absent,
+    owned_by,
+    standings_of,
+    take_up,
+)
 from executor_manager.store.tables import nodes, runs
 from shared.protocol.events import RunKey
-from shared.status import TERMINAL, RunState
+from shared.status import RunState
 
 _NOT_SHOWN: Final = {"lease_expiry", "busy_until"}
 
@@ -34,26 +42,6 @@ class NodeHello:
     capabilities: Sequence[str] = ()
     isolation: Sequence[str] = ()
     kind: str = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedRun:
-    """One run that a registering node knows."""
-
-    run_id: str
-    attempt: int
-    last_seq: int
-    needs_dispatch: bool
-    """It has the run but not the request any more, or waits to be told to go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What we know of a reported run; neither flag: committed up to ``seq``."""
-
-    seq: int = 0
-    unknown: bool = False
-    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +81,15 @@ class Nodes:
         async with self._database.write() as transaction:
             now = await transaction.now()
             incarnation = await self._upsert(transaction, hello, now)
-            standings = await _standings(transaction, hello.id, reported)
+            standings = await standings_of(transaction, hello.id, reported)
             kept = [
                 run
                 for run, standing in zip(reported, standings, strict=True)
                 if not (standing.unknown or standing.superseded)
             ]
             await self._renew(transaction, hello.id, ((r.run_id, r.attempt) for r in kept), now)
-            await _take_up(transaction, hello.id, kept)
-            await _lose_absent(transaction, hello.id, {run.run_id for run in kept})
+            await take_up(transaction, hello.id, kept)
+            await lose_absent(transaction, hello.id, {run.run_id for run in kept})
             transaction.queue_changed()
         return Registration(incarnation, standings)
 
@@ -127,7 +115,7 @@ class Nodes:
                 update(nodes).where(nodes.c.id == node_id).values(values)
             )
             await self._renew(transaction, node_id, listed, now)
-            owned = await _owned(transaction, node_id, [run_id for run_id, _ in listed])
+            owned = await owned_by(transaction, node_id, [run_id for run_id, _ in listed])
         return [key for key in listed if key not in owned]
 
     async def unregister(self, node_id: str, left: Collection[RunKey]) -> Farewell:
@@ -240,82 +228,3 @@ class Nodes:
             .values(lease_expiry=now + self._lease_seconds, unreachable=False)
         )
         transaction.run_changed(*(row.id for row in renewed if row.unreachable))
-
-
-async def _owned(
-    transaction: Transaction, node_id: str, run_ids: Sequence[str]
-) -> dict[RunKey, int]:
-    """Which of these runs the node has a say in, and up to which ``seq`` they are committed."""
-    rows = await transaction.connection.execute(
-        select(runs.c.id, runs.c.attempt, runs.c.last_seq).where(
-            runs.c.lease_owner == node_id, runs.c.id.in_(list(run_ids))
-        )
-    )
-    return {(row.id, row.attempt): row.last_seq for row in rows}
-
-
-async def _standings(
-    transaction: Transaction, node_id: str, reported: Sequence[ReportedRun]
-) -> list[Standing]:
-    run_ids = [run.run_id for run in reported]
-    owned = await _owned(transaction, node_id, run_ids)
-    known = set(
-        (
-            await transaction.connection.execute(select(runs.c.id).where(runs.c.id.in_(run_ids)))
-        ).scalars()
-    )
-    finished = set(
-        (
-            await transaction.connection.execute(
-                select(runs.c.id).where(
-                    runs.c.id.in_(run_ids), runs.c.state.in_([s.value for s in TERMINAL])
-                )
-            )
-        ).scalars()
-    )
-
-    def standing(run: ReportedRun) -> Standing:
-        if run.run_id not in known:
-            return Standing(unknown=True)
-        seq = owned.get((run.run_id, run.attempt))
-        if seq is None or (run.run_id in finished and run.last_seq > seq):
-            return Standing(superseded=True)
-        return Standing(seq=seq)
-
-    return [standing(run) for run in reported]
-
-
-async def _take_up(transaction: Transaction, node_id: str, kept: Sequence[ReportedRun]) -> None:
-    """Note what the node has accepted, and what it has to be told again about these runs."""
-
-    async def set_where(state: Sequence[str], chosen: list[str], **values: bool) -> None:
-        await transaction.connection.execute(
-            update(runs)
-            .where(runs.c.lease_owner == node_id, runs.c.state.in_(state), runs.c.id.in_(chosen))
-            .values(values)
-        )
-
-    known = [run.run_id for run in kept]
-    waiting = [run.run_id for run in kept if run.needs_dispatch]
-    await set_where(LIVE_ON_NODE, known, accepted=True)
-    await set_where([RunState.CLAIMED, RunState.RUNNING], waiting, dispatch_due=True)
-    # An answered cancel, too: the process that answered may be gone, and its run reattached.
-    await set_where([RunState.CANCELLING], known, cancel_due=True)
-
-
-async def _lose_absent(transaction: Transaction, node_id: str, present: set[str]) -> None:
-    held = (
-        await transaction.connection.execute(
-            select(runs.c.id, runs.c.accepted).where(
-                runs.c.lease_owner == node_id, runs.c.state.in_(LIVE_ON_NODE)
-            )
-        )
-    ).all()
-    for row in held:
-        if row.accepted and row.id not in present:
-            await lose(
-                transaction,
-                row.id,
-                f"executor {node_id} came back without this run",
-                another_node=False,
-            )

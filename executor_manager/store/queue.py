@@ -14,8 +14,8 @@ from sqlalchemy import and_, exists, func, or_, select, update
 from executor_manager.store.database import Database, Transaction
 from executor_manager.store.log import append_own, read_heads
 from executor_manager.store.records import Errand, NodeStatus
-from executor_manager.store.runs import cancelled_data, failed_data
 from executor_manager.store.tables import nodes, questions, runs, sessions
+from executor_manager.store.verdicts import cancelled_data, failed_data
 from shared.protocol.events import EventType
 from shared.status import REQUEUEING_REFUSALS, ErrorCode, RunState
 

@@ -16,6 +16,7 @@ from executor_manager.store.records import OnNodeLoss, RunRecord
 from executor_manager.store.tables import runs, sessions
 from executor_manager.store.tables import secrets as secrets_table
 from executor_manager.store.vault import Vault
+from executor_manager.store.verdicts import cancelled_data
 from shared.errors import WegentError
 from shared.protocol.events import EventType
 from shared.status import RunState, can_become
@@ -248,17 +249,6 @@ class Runs:
                 transaction.run_changed(run_id)
                 transaction.queue_changed()
             return await _read_one(transaction.connection, runs.c.id == run_id)
-
-
-def cancelled_data(reason: str | None) -> dict[str, Any]:
-    """The data of a ``lifecycle.cancelled`` that no node has told."""
-    data: dict[str, Any] = {"workspace": None, "statistics": {}}
-    return data if reason is None else {"reason": reason, **data}
-
-
-def failed_data(error: str, error_code: str) -> dict[str, Any]:
-    """The data of a ``lifecycle.failed`` that no node has told."""
-    return {"error": error, "error_code": error_code, "workspace": None, "statistics": {}}
 
 
 def _run_record(row: RowMapping | Mapping[str, Any]) -> RunRecord:

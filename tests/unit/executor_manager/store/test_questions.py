@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from executor_manager.store.nodes import NodeHello, ReportedRun
+from executor_manager.store.nodes import NodeHello
 from executor_manager.store.questions import (
     AlreadyAnswered,
     NotWaiting,
@@ -15,6 +15,7 @@ from executor_manager.store.questions import (
     UnknownQuestion,
 )
 from executor_manager.store.records import Answer, Committed, Errand, NewEvent
+from executor_manager.store.standings import ReportedRun
 from shared.errors import ProtocolError
 from tests.fakes.store_bench import Bench, event
 

@@ -116,7 +116,8 @@ def kill(processes: Iterable[psutil.Process], mark: str) -> None:
 
 def _end_once(known: list[psutil.Process], mark: str, grace_s: float) -> list[psutil.Process]:
     """One round; returns what is still there and what has come."""
-    found = {process.pid: process for process in (*known, *marked(mark)) if _alive(process)}
+    # Once more below what is known: it may have started something since it was looked at.
+    found = {p.pid: p for p in (*known, *_below(known), *marked(mark)) if _alive(p)}
     for process in found.values():
         with suppress(psutil.Error):
             process.terminate()
@@ -126,6 +127,21 @@ def _end_once(known: list[psutil.Process], mark: str, grace_s: float) -> list[ps
             process.kill()
     left = _wait(left, 1.0 / _ROUNDS)
     return left or marked(mark)
+
+
+def _below(known: list[psutil.Process]) -> list[psutil.Process]:
+    """Everything below those of *known* that live, in one look at all processes."""
+    children: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            children.setdefault(process.ppid(), []).append(process)
+    parents = [process.pid for process in known if _alive(process)]
+    found = []
+    while parents:
+        below = children.pop(parents.pop(), [])
+        found += below
+        parents += [process.pid for process in below]
+    return found
 
 
 def _wait(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:

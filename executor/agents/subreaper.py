@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -47,29 +48,76 @@ def _adopts() -> bool:
     return bool(flag.value)
 
 
-def strays(cwd: Path, *, others_live: bool) -> list[psutil.Process]:
-    """Adopted children that carry no mark at all, as far as they may be of the agent in *cwd*.
+@dataclass(frozen=True, slots=True)
+class AgentTrace:
+    """What tells one agent's strays from those of another."""
 
-    With *others_live*, agents besides that one, only those that work in *cwd*; otherwise nobody
-    else can have started the rest. Children that this process itself starts carry a mark.
+    cwd: Path
+    began: int | None = None
+    """When its process did, in the system's ticks since boot; ``None``: not yet."""
+
+    @classmethod
+    def of(cls, pid: int, cwd: Path) -> AgentTrace:
+        """The trace of the live process *pid*."""
+        return cls(cwd, _began(pid))
+
+
+def strays(cwd: Path, *, others: Collection[AgentTrace]) -> list[psutil.Process]:
+    """Adopted children without a mark, as far as they may be of the agent in *cwd*, which ends.
+
+    Where a child works tells whose it is. One that works elsewhere can be of any agent that had
+    begun before it, so it is left alone while one of *others*, the agents that live, had: at the
+    latest it ends with the last of those. Children that this process itself starts carry a mark.
     """
     if not _adopts():
         return []
     return [
         child
         for child in psutil.Process().children()
-        if _unmarked(child) and (not others_live or _works_in(child, cwd))
+        if _unmarked(child) and (_works_in(child, cwd) or not _may_be_of(child, others))
     ]
+
+
+def _may_be_of(child: psutil.Process, agents: Collection[AgentTrace]) -> bool:
+    began = _began(child.pid)
+    return any(
+        _works_in(child, agent.cwd)
+        or (began is not None and agent.began is not None and agent.began <= began)
+        for agent in agents
+    )
+
+
+def _began(pid: int) -> int | None:
+    # psutil tells the time of day, which changes for all when the clock is set.
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _unmarked(child: psutil.Process) -> bool:
     try:
         if child.status() == psutil.STATUS_ZOMBIE or MARK_VARIABLE in child.environ():
             return False
+    except psutil.AccessDenied:
+        # It guards its memory, as `ssh-agent` does; or it is another user's, and not ours to end.
+        if not _is_this_users(child):
+            return False
+    except (psutil.Error, OSError):
+        return False  # gone
+    try:
         # Between fork and exec it still looks like this process.
         return child.cmdline() != psutil.Process().cmdline()
     except (psutil.Error, OSError):
-        return False  # gone, or another user's
+        return False
+
+
+def _is_this_users(child: psutil.Process) -> bool:
+    try:
+        return child.uids().real == os.getuid()
+    except (psutil.Error, OSError):
+        return False
 
 
 def _works_in(child: psutil.Process, cwd: Path) -> bool:

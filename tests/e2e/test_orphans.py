@@ -63,7 +63,10 @@ async def test_what_a_killed_executor_leaves_is_ended_by_the_next_of_its_home(
     # In the tree; in a session of its own; and without the mark, where only the tree leads.
     command = "(setsid nohup sleep 6131 &) ; env -i sleep 6131 & exec sleep 6131"
     home = tmp_path / "executor"
-    scenarios = [scenario(step(bash(command)), text_step("never"))]
+    scenarios = [
+        scenario(text_step("I go on."), prompt="cut off"),
+        scenario(step(bash(command)), text_step("never")),
+    ]
     async with (
         ScriptedModel(scenarios) as model,
         manager_process(tmp_path / "manager") as manager,

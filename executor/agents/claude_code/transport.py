@@ -55,12 +55,13 @@ class ProcessTransport(Transport):
         folder: Where the process is written down, for an executor that comes after a killed one.
     """
 
-    live: ClassVar[set[str]] = set()
-    """The marks of all processes that are not known to have ended."""
+    live: ClassVar[dict[str, subreaper.AgentTrace]] = {}
+    """All processes that are not known to have ended, by their marks."""
 
     def __init__(self, options: ClaudeAgentOptions, env: Mapping[str, str], folder: Path) -> None:
         self._options = options
         self._folder = folder
+        self._cwd = Path(options.cwd or "/")
         self._mark = secrets.token_hex(16)
         self._env = {
             **env,
@@ -103,7 +104,7 @@ class ProcessTransport(Transport):
         """
         if self._process is not None:
             return
-        self.live.add(self._mark)
+        self.live[self._mark] = subreaper.AgentTrace(self._cwd)
         await asyncio.to_thread(self._write_down, None)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -122,6 +123,9 @@ class ProcessTransport(Transport):
             raise CLIConnectionError(f"it cannot be started: {exc}") from exc
         self._stderr_reader = asyncio.create_task(self._read_stderr(), name="claude stderr")
         await asyncio.to_thread(self._write_down, self._process.pid)
+        self.live[self._mark] = await asyncio.to_thread(
+            subreaper.AgentTrace.of, self._process.pid, self._cwd
+        )
 
     def _write_down(self, pid: int | None) -> None:
         AgentRecord.of(self._mark, pid).write(self._folder)
@@ -223,7 +227,7 @@ class ProcessTransport(Transport):
     async def _end(self) -> None:
         process = self._process
         if process is None:
-            self.live.discard(self._mark)
+            self.live.pop(self._mark, None)
             return
         tree = await in_thread(process_tree.tree, process.pid)
         try:
@@ -234,10 +238,9 @@ class ProcessTransport(Transport):
             grace_ends = loop.time() + TERM_GRACE_S
             await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
             await _ended(process, KILL_GRACE_S)
-            self.live.discard(self._mark)
-            strays = await in_thread(
-                subreaper.strays, Path(self._options.cwd or "/"), others_live=bool(self.live)
-            )
+            self.live.pop(self._mark, None)
+            others = tuple(self.live.values())
+            strays = await in_thread(subreaper.strays, self._cwd, others=others)
             left_s = max(0.0, grace_ends - loop.time())
             await process_tree.end(strays, self._mark, grace_s=left_s)
         except asyncio.CancelledError:

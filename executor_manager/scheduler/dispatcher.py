@@ -197,7 +197,7 @@ class Dispatcher:
             answer = await questions.to_deliver(errand)
         except ConfigError as exc:
             logger.error("the answer to run %s is lost: %s", errand.run_id, exc)  # noqa: TRY400
-            await questions.forgotten(errand)
+            await questions.expired(errand)
             return
         if answer is None or errand.request_id is None:
             return  # not wanted any more
@@ -230,7 +230,7 @@ class Dispatcher:
                 errand.node_id,
                 errand.run_id,
             )
-            await questions.forgotten(errand)
+            await questions.expired(errand)
 
 
 def _secrets_of(request: dict[str, Any]) -> list[str]:

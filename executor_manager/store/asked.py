@@ -16,7 +16,8 @@ MAX_REQUEST_ID: Final = 200
 """Characters; a question with a longer id can be read in the log, but not answered."""
 
 EXPIRED: Final = "expired"
-_OUTCOMES: Final = ("answered", "denied", EXPIRED)
+DENIED: Final = "denied"
+_OUTCOMES: Final = ("answered", DENIED, EXPIRED)
 
 
 async def follow_log(transaction: Transaction, added: Iterable[StoredEvent]) -> None:

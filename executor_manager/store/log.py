@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from executor_manager.store.asked import close_all, follow_log
+from executor_manager.store.asked import DENIED, EXPIRED, close_all, follow_log
 from executor_manager.store.database import Transaction
 from executor_manager.store.head import Head
 from executor_manager.store.loose_ends import loose_ends
 from executor_manager.store.records import StoredEvent
 from executor_manager.store.tables import events, nodes, runs, secrets, sessions
-from shared.protocol.events import TERMINAL_EVENTS
+from shared.protocol.events import TERMINAL_EVENTS, EventType
 from shared.status import ErrorCode, RunState
 
 _HEAD_COLUMNS = (
@@ -165,7 +165,8 @@ async def append_own(
     if type_ in TERMINAL_EVENTS:
         code = str(data.get("error_code") or RunState.CANCELLED)
         error = str(data.get("error") or data.get("reason") or "the run was cancelled")
-        await _tie_up(transaction, head, error, code)
+        outcome = DENIED if type_ == EventType.CANCELLED else EXPIRED
+        await _tie_up(transaction, head, error, code, outcome)
     head.extend_own(type_, data)
     await write_heads(transaction, [head])
     return True
@@ -174,10 +175,12 @@ async def append_own(
 async def end_attempt(transaction: Transaction, run_id: str, why: str) -> None:
     """Add the end of what the live run's attempt has left open, as ``lost``."""
     head = (await read_heads(transaction, [run_id]))[run_id]
-    await _tie_up(transaction, head, why, ErrorCode.LOST)
+    await _tie_up(transaction, head, why, ErrorCode.LOST, EXPIRED)
     await write_heads(transaction, [head])
 
 
-async def _tie_up(transaction: Transaction, head: Head, error: str, code: str) -> None:
-    for end in await loose_ends(transaction, head, error=error, code=code):
+async def _tie_up(
+    transaction: Transaction, head: Head, error: str, code: str, outcome: str
+) -> None:
+    for end in await loose_ends(transaction, head, error=error, code=code, outcome=outcome):
         head.extend_own(end.type, end.data, end.source)

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from executor_manager.store.asked import EXPIRED
 from executor_manager.store.database import Transaction
 from executor_manager.store.head import Head
 from executor_manager.store.tables import events, questions
@@ -25,17 +24,18 @@ class OwnEvent:
 
 
 async def loose_ends(
-    transaction: Transaction, head: Head, *, error: str, code: str
+    transaction: Transaction, head: Head, *, error: str, code: str, outcome: str
 ) -> list[OwnEvent]:
     """The events that end what the attempt has begun: chat messages, and questions.
 
     Args:
         error: A sentence for the messages.
         code: The stable code beside it.
+        outcome: What becomes of the questions.
     """
     return [
         *await _messages(transaction, head, {"error": error, "code": code}),
-        *await _questions(transaction, head),
+        *await _questions(transaction, head, outcome),
     ]
 
 
@@ -63,13 +63,13 @@ async def _messages(
     return list(begun.values())
 
 
-async def _questions(transaction: Transaction, head: Head) -> list[OwnEvent]:
+async def _questions(transaction: Transaction, head: Head, outcome: str) -> list[OwnEvent]:
     asked = await transaction.connection.execute(
         select(questions.c.request_id)
         .where(questions.c.run_id == head.run_id, questions.c.outcome.is_(None))
         .order_by(questions.c.sequence)
     )
     return [
-        OwnEvent(EventType.INPUT_RESOLVED, {"request_id": request_id, "outcome": EXPIRED})
+        OwnEvent(EventType.INPUT_RESOLVED, {"request_id": request_id, "outcome": outcome})
         for request_id in asked.scalars()
     ]

@@ -15,14 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from executor_manager.store.asked import EXPIRED
 from executor_manager.store.database import Database
-from executor_manager.store.log import append_own
 from executor_manager.store.queue import LIVE_ON_NODE
 from executor_manager.store.records import Answer, Errand, OpenQuestion
 from executor_manager.store.tables import events, questions, runs
 from executor_manager.store.vault import Vault
 from shared.errors import ProtocolError, WegentError
 from shared.protocol.answers import DECISIONS, read_answers
-from shared.protocol.events import EventType
 from shared.status import RunState
 
 
@@ -169,24 +167,14 @@ class Questions:
         await self._settle(errand, answer=None, delivered=True)
 
     async def expired(self, errand: Errand) -> None:
-        """Record that the node, which has told so or will, does not wait any more."""
+        """Record that the node does not wait any more; its own event about that is in the log, or
+        on the way.
+        """
         await self._settle(errand, answer=None, outcome=EXPIRED)
 
     async def unusable(self, errand: Errand) -> None:
         """Record that the node cannot use the answer: the question is open for another one."""
         await self._settle(errand, answer=None, fingerprint=None)
-
-    async def forgotten(self, errand: Errand) -> None:
-        """Record that the node does not know the question: it will not tell its end, so we do."""
-        async with self._database.write() as transaction:
-            open_ = (
-                await transaction.connection.execute(
-                    select(questions.c.outcome).where(*_asked_by(errand))
-                )
-            ).first()
-            if open_ is not None and open_.outcome is None:
-                data = {"request_id": errand.request_id, "outcome": EXPIRED}
-                await append_own(transaction, errand.run_id, EventType.INPUT_RESOLVED, data)
 
     async def _settle(self, errand: Errand, **values: object) -> None:
         async with self._database.write() as transaction:

@@ -67,7 +67,7 @@ async def test_no_reader_is_left_with_an_open_message_or_question(
     assert message.data["error"]
     assert (question.type, question.data) == (
         "agent.input_resolved",
-        {"request_id": "q", "outcome": "expired"},
+        {"request_id": "q", "outcome": "denied" if code == "cancelled" else "expired"},
     )
     assert last.type == verdict
     assert [event.sequence for event in (message, question, last)] == [8, 9, 10]

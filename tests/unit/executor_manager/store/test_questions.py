@@ -158,18 +158,6 @@ async def test_a_node_that_cannot_use_an_answer_leaves_the_question_open(bench: 
     assert await bench.store.questions.answer(run.run_id, "q", DENY) == "pending"
 
 
-async def test_a_question_that_its_node_does_not_know_is_resolved_here(bench: Bench) -> None:
-    run = await asking(bench)
-    await bench.store.questions.answer(run.run_id, "q", ALLOW)
-    errand = await the_input(bench)
-    for _ in range(2):
-        await bench.store.questions.forgotten(errand)
-    assert await waits_for(bench, run) == []
-    assert [type_ for _, _, type_ in await bench.log(run.run_id)].count("agent.input_resolved") == 1
-    with pytest.raises(QuestionExpired):
-        await bench.store.questions.delivery(run.run_id, "q", ALLOW)
-
-
 async def test_a_question_that_the_node_calls_expired_is_resolved_by_the_nodes_own_word(
     bench: Bench,
 ) -> None:

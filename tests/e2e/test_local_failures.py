@@ -55,7 +55,7 @@ async def test_an_error_of_the_api_is_the_runs_verdict(
     shared_system: System, status: int, code: str, words: str
 ) -> None:
     # A limit that is lifted before the run's time is over would be waited out.
-    limit = {"message": f"usage limit reached|{int(time.time()) + 7200}"}
+    limit: dict[str, Any] = {"message": f"usage limit reached|{int(time.time()) + 7200}"}
     refusing = scenario(error_step(status, **(limit if code == "rate_limited" else {})))
     async with ScriptedModel([refusing]) as model:
         run = await shared_system.manager.run("hello", reaching(model.url))

@@ -8,7 +8,8 @@ import sys
 import psutil
 import pytest
 
-from executor.tasks.pausing import resume_tree, suspend_tree
+from executor.tasks.pausing import Pause, resume_tree, suspend_tree
+from executor.tasks.stall import StallClock
 
 FAMILY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
 
@@ -39,3 +40,30 @@ async def test_a_tree_stands_still_and_goes_on() -> None:
         await process.communicate(b"\n")
     await asyncio.to_thread(suspend_tree, process.pid)  # nobody there: nothing happens
     await asyncio.to_thread(resume_tree, process.pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks at POSIX process states")
+async def test_a_paused_run_stands_still_with_each_of_its_processes_and_its_clock() -> None:
+    clock = StallClock(600)
+    pause = Pause(clock.held)
+    await pause.begin(None)  # while the agent is being started
+    await pause.begin(None)
+    assert clock.standing
+    process = await asyncio.create_subprocess_exec("sleep", "600")
+    seen = [psutil.Process(process.pid)]
+    try:
+        await pause.extend_to(process.pid)
+        await until(psutil.STATUS_STOPPED, seen)
+        await pause.let_go()  # to be ended
+        await until(psutil.STATUS_SLEEPING, seen)
+        assert clock.standing
+        await pause.extend_to(process.pid)  # the next attempt
+        await until(psutil.STATUS_STOPPED, seen)
+        await pause.end()
+        await until(psutil.STATUS_SLEEPING, seen)
+        assert not clock.standing
+        await pause.extend_to(process.pid)  # not paused any more: nothing happens
+        assert seen[0].status() == psutil.STATUS_SLEEPING
+    finally:
+        process.kill()
+        await process.wait()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from executor.delivery.state import StateStore
+from executor.modes.local.heartbeat import HeartbeatService, Rhythm
+from executor.modes.local.websocket_client import Link
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import read_execution_request
 from shared.protocol.local import Feature, LocalEvent
@@ -57,6 +59,33 @@ async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining(store: Sta
             await backend.expect(LocalEvent.UNREGISTER)
     names = [name for name, _ in backend.log if name != LocalEvent.HEARTBEAT]
     assert names[-2:] == [LocalEvent.RESULT, LocalEvent.UNREGISTER]
+
+
+async def test_a_stop_while_a_lost_connection_is_cleared_away_ends_too(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = HeartbeatService.run
+
+    async def lingering(self: HeartbeatService, link: Link, rhythm: Rhythm) -> None:
+        """As it is, but it ends only after the whole connection was told to end."""
+        serving = next(task for task in asyncio.all_tasks() if task.get_name() == "link")
+        try:
+            await beat(self, link, rhythm)
+        except asyncio.CancelledError:
+            by_the_loss = serving.cancelling()
+            harness.stop.set()
+            while serving.cancelling() == by_the_loss:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+            raise
+
+    monkeypatch.setattr(HeartbeatService, "run", lingering)
+    async with asyncio.timeout(10), open_backend() as backend:
+        harness = Harness(store, backend.port)
+        async with harness.running():
+            await backend.expect(LocalEvent.HEARTBEAT)
+            await backend.kick()
+            await harness.stop.wait()
+    assert len(backend.payloads(LocalEvent.REGISTER)) == 1
 
 
 def runs_of(payload: dict[str, Any]) -> dict[str, tuple[str, int]]:

@@ -71,6 +71,7 @@ class LocalRunner:
         self._link: Link | None = None
         """The connection on which this executor is registered, if it is."""
         self._registrations = 0
+        self._ending = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until *stop* is set; then let runs finish, deliver, say goodbye and return.
@@ -90,6 +91,7 @@ class LocalRunner:
                 serving.result()
             await self._finish()
         finally:
+            self._ending = True
             await _end(serving, stopping)
             await self._supervisor.close()
             logger.info("Local Executor Runner has stopped")
@@ -115,7 +117,8 @@ class LocalRunner:
         await link.wait_for(delivered, timeout_s=FLUSH_TIMEOUT_S)
         await _end(delivered)
 
-    async def _serve_forever(self) -> NoReturn:
+    async def _serve_forever(self) -> None:
+        """Serve one connection after the other until cancelled."""
         log = OutageLog()
         delays = self._delays()
         while True:
@@ -123,6 +126,9 @@ class LocalRunner:
             try:
                 await self._serve_one_link()
             except LinkError as exc:
+                # A task group whose tasks are failing swallows a cancel from outside.
+                if self._ending:
+                    return
                 refused = isinstance(exc, LinkRejected)
                 if refused and not self._registrations:
                     raise

@@ -95,7 +95,7 @@ async def test_a_model_that_falls_silent_is_asked_again_in_the_same_conversation
     assert len(runs.conversations) == 1
     assert "goes on once more" in runs.warnings[0]
     assert [data["code"] for data in runs.data(EventType.LLM_ERROR)] == ["stalled"]
-    assert verdict.data["statistics"]["num_turns"] >= 2
+    assert verdict.data["statistics"]["num_turns"] == 2
 
 
 async def test_a_model_that_stays_silent_ends_the_run_as_stalled_without_a_process(
@@ -160,7 +160,7 @@ async def test_a_rate_limit_is_waited_out_and_the_conversation_goes_on(
     assert verdict.data.get("result") == "I went on.", verdict.data
     assert len(runs.conversations) == 1
     assert "the run waits until" in runs.warnings[0]
-    assert verdict.data["statistics"]["num_turns"] >= 2
+    assert verdict.data["statistics"]["num_turns"] == 2
 
 
 async def test_a_limit_that_is_lifted_too_late_fails_the_run_at_once_and_says_when(
@@ -190,7 +190,7 @@ async def test_a_long_wait_holds_no_process_and_ends_with_a_cancel(tmp_path: Pat
         await run.cancel("enough")
         verdict = await following
     assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "enough")
-    assert verdict.data["statistics"]["num_turns"] == 1
+    assert verdict.data["statistics"]["num_turns"] == 0
 
 
 async def test_the_turns_of_all_attempts_count_together(tmp_path: Path) -> None:
@@ -202,9 +202,8 @@ async def test_the_turns_of_all_attempts_count_together(tmp_path: Path) -> None:
     async with running(tmp_path, *scenarios) as runs:
         verdict = await runs.carry_out(stall_timeout_seconds=2, max_turns=5)
     assert verdict.data["error_code"] == "max_turns"
-    assert verdict.data["statistics"]["num_turns"] <= 6
-    # The first attempt's turns, and what was left of five.
-    assert len(runs.data(EventType.TOOL_CALL)) <= 4
+    # One, the answer that broke off, and what was left of five.
+    assert len(runs.data(EventType.TOOL_CALL)) == 1 + 3
 
 
 async def test_a_resumed_conversation_costs_only_what_its_run_adds(tmp_path: Path) -> None:

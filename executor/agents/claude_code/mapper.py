@@ -80,6 +80,8 @@ class TurnMapper:
         self._api_error: str | None = None
         self.session_id: str | None = None
         self.cost = cost_before
+        self._answers: set[str] = set()
+        """Ids of what the model itself has answered; each block of an answer comes by itself."""
         self._refusals = 0
         self._now = now
         self._last_pause_s = 0.0
@@ -159,6 +161,8 @@ class TurnMapper:
             self._api_error = message.error
             return []
         parent = message.parent_tool_use_id
+        if parent is None and message.message_id is not None:
+            self._answers.add(message.message_id)
         events = self._start(parent, message.model)
         for block in message.content:
             if isinstance(block, TextBlock):
@@ -287,6 +291,9 @@ class TurnMapper:
         )
         if self.login_refused and interrupted(end):
             end = refused_login(end.statistics)
+        if end.error_code not in (None, ErrorCode.MAX_TURNS, ErrorCode.BUDGET_EXCEEDED):
+            # The CLI counts interruptions and failed requests, too.
+            end = replace(end, statistics={**end.statistics, "num_turns": len(self._answers)})
         if end.error_code == ErrorCode.RATE_LIMITED:
             end = replace(end, retry_at=self._retry_at(end.error or ""))
         return self.finish(end)

@@ -280,3 +280,13 @@ def test_the_pause_before_a_retry_is_known_while_it_lasts() -> None:
     assert mapper.retry_in_s == 35
     mapper.map(start())
     assert mapper.retry_in_s == 0
+
+
+def test_a_turn_that_failed_counts_only_what_was_answered() -> None:
+    mapper = TurnMapper(MAIN)
+    mapper.map(says(TextBlock("I call"), message_id="m1"))
+    mapper.map(says(TextBlock("a tool"), message_id="m1"))
+    mapper.map(says(TextBlock("from below"), message_id="m2", parent="t1"))
+    mapper.map(limited(num_turns=3))
+    assert mapper.end is not None
+    assert mapper.end.statistics["num_turns"] == 1

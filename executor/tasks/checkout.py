@@ -214,8 +214,9 @@ def _check_git_directory(git_dir: Path) -> None:
         raise GitFailed(f"{git_dir / 'config'} is not a file")
     if (git_dir / "config").lstat().st_size > _MAX_CONFIG_BYTES:
         raise GitFailed(f"{git_dir / 'config'} is too large")
-    if os.path.lexists(git_dir / "objects" / "info" / "alternates"):
-        # Git would look there for objects, and run there with what that place configures.
+    if not _is_empty(git_dir / "objects" / "info" / "alternates"):
+        # Git would look there for objects, and run there with what that place configures. An empty
+        # file is what the sandbox leaves of a place that commands may not write.
         raise GitFailed(f"{git_dir} takes objects from elsewhere")
     _check_plain(git_dir, depth=1, but=_UNUSED)
     _check_plain(git_dir / "objects", depth=1)
@@ -267,6 +268,15 @@ def _link_directory(link: Path, target: Path) -> None:
         _winapi.CreateJunction(str(target), str(link))
     else:
         link.symlink_to(target, target_is_directory=True)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is nothing at *path*, or a regular file without content."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def _mode_is(path: Path, kind: Callable[[int], bool]) -> bool:

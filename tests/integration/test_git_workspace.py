@@ -638,6 +638,16 @@ async def test_objects_are_not_taken_from_a_place_that_the_checkout_names(
     assert not (workspace.cwd / "a").exists()
 
 
+async def test_the_empty_file_that_a_sandbox_leaves_for_alternates_is_harmless(
+    workspaces: Workspaces, source: Path
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    (workspace.cwd / ".git" / "objects" / "info" / "alternates").touch()
+    (workspace.cwd / "new").write_text("new")
+    changed = await workspaces.changes(workspace)
+    assert [file["path"] for file in changed.files] == ["new"]
+
+
 async def test_a_pipe_in_a_files_place_holds_nobody_up(
     workspaces: Workspaces, source: Path
 ) -> None:

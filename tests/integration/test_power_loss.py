@@ -99,14 +99,20 @@ async def test_a_verdict_is_there_with_all_that_was_told_before_it(
 
 async def test_what_nobody_promised_is_lost_without_harm(computer: Machine, home: Path) -> None:
     """Also the proof that this disk does forget."""
-    async with open_outbox(home) as (store, outbox):
-        await store.accept(RUN)
-        outbox.put(event(1))
-        await store.events_after(0, 1)
-        await asyncio.to_thread((home / "unpromised").write_text, "x")
-        await computer.cut_power()
-    await computer.start_again()
-    assert not await asyncio.to_thread((home / "unpromised").exists)
+    for attempt in range(5):
+        unpromised = home / f"unpromised-{attempt}"
+        async with open_outbox(home) as (store, outbox):
+            store.forget_run(RUN.key)
+            await store.accept(RUN)
+            outbox.put(event(1))
+            await store.events_after(0, 1)
+            await asyncio.to_thread(unpromised.write_text, "x")
+            await computer.cut_power()
+        await computer.start_again()
+        if not await asyncio.to_thread(unpromised.exists):
+            break  # otherwise somebody had everything of this machine written through just then
+    else:
+        raise AssertionError("this disk forgets nothing")
     async with open_outbox(home) as (store, outbox):
         (record,) = await store.runs()
         assert (record.state, record.last_seq, outbox.depth) == ("queued", 0, 0)

@@ -10,8 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from executor.early_signals import EXIT_INTERRUPTED
 from shared.errors import ConfigError, LinkRejected, WegentError
 from shared.version import __version__
 
@@ -28,7 +30,10 @@ EXIT_USAGE: Final = 2
 """The operator must change something: a setting or an argument."""
 EXIT_REJECTED: Final = 77
 """The backend refuses this executor: a supervisor must not start it again."""
-EXIT_INTERRUPTED: Final = 130
+
+STOP_WITHIN_S: Final = 30.0
+"""How long a stop may take beyond the time that runs have to finish: agents that ignore signals
+take 9 s, the last events 5 s."""
 
 LAST_STEPS_S: Final = 5.0
 """After a second signal: how long ending the agents' processes may take."""
@@ -46,11 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exc.code if isinstance(exc.code, int) else EXIT_USAGE
     try:
         return _run()
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except Exception as exc:  # noqa: BLE001  before there is a log
         sys.stderr.write(f"{PROGRAM}: {_sentence(exc)}\n")
         return _exit_status(exc)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now, without waiting for threads: a name lookup may take half a minute.
+
+    For after :func:`main`, which has finished what must be.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # it may be missing, full or closed
+            stream.flush()
+    os._exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +96,13 @@ def _run() -> int:
         # What is imported stays: a full collection that looked at it would stop everything for
         # some 50 ms, again and again.
         gc.freeze()
-        return asyncio.run(_serve(lambda stop: run_local(settings, stop, redactor)))
+        # Not closed, which would wait for threads; and its signal handlers stay to the end.
+        return asyncio.Runner().run(
+            _serve(
+                lambda stop: run_local(settings, stop, redactor),
+                stop_within_s=settings.shutdown_grace_s + STOP_WITHIN_S,
+            )
+        )
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
         cause = _cause(exc)
         expected = isinstance(cause, WegentError) and settings.log_level != "DEBUG"
@@ -121,23 +141,44 @@ def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
     return logs
 
 
-async def _serve(work: Callable[[StopSignals], Coroutine[Any, Any, None]]) -> int:
-    """Carry out *work* until it ends or a second signal comes."""
+async def _serve(
+    work: Callable[[StopSignals], Coroutine[Any, Any, None]], *, stop_within_s: float
+) -> int:
+    """Carry out *work* until it ends, a second signal comes, or a stop takes too long."""
     import asyncio
 
     from executor.signals import StopSignals
 
-    with StopSignals() as stop:
-        working = asyncio.create_task(work(stop), name="executor")
-        hurry = asyncio.create_task(stop.second.wait(), name="second signal")
-        await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    stop = StopSignals()
+    stop.listen()
+    if stop.first.is_set():  # while everything was being imported
+        return 0
+    working = asyncio.create_task(work(stop), name="executor")
+    hurry = asyncio.create_task(_hurry(stop, stop_within_s), name="hurry")
+    await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
         hurry.cancel()
-        if working.done():
-            working.result()
-            return 0
-        working.cancel()
-        await asyncio.wait({working}, timeout=LAST_STEPS_S)
-        return EXIT_INTERRUPTED
+        working.result()
+        return 0
+    working.cancel()
+    await asyncio.wait({working}, timeout=LAST_STEPS_S)
+    return hurry.result()
+
+
+async def _hurry(stop: StopSignals, stop_within_s: float) -> int:
+    """Wait until work must be broken off; the exit status for that."""
+    import asyncio
+
+    from shared.logging import get_logger
+
+    await stop.first.wait()
+    try:
+        async with asyncio.timeout(stop_within_s):
+            await stop.second.wait()
+    except TimeoutError:
+        get_logger("cli").error("the stop has taken %g s and is broken off", stop_within_s)
+        return EXIT_FAILURE
+    return EXIT_INTERRUPTED
 
 
 def _cause(error: Exception) -> Exception:

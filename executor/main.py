@@ -1,14 +1,25 @@
 """Entry of the executor: ``python -m executor.main`` or ``python executor/main.py``."""
 
 import sys
-from pathlib import Path
+from typing import NoReturn
 
 if not __package__:
+    from pathlib import Path
+
     # Started as a script: this folder comes first on the path, and its config.py, signals.py and
     # others would be found where another package's are meant. Its parent belongs there instead.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from executor.cli import main
+
+def main() -> NoReturn:
+    """Carry out the command of this process, and end the process with its exit status."""
+    from executor import early_signals
+
+    early_signals.remember()  # before the imports that take their time
+    from executor import cli
+
+    cli.leave(cli.main())
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

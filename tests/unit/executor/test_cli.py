@@ -55,8 +55,8 @@ def program(work: str, *, name: str = "run_local") -> str:
         {work}
         bootstrap.{name} = {name}
         sys.modules["executor.bootstrap"] = bootstrap
-        from executor.cli import main
-        sys.exit(main([]))
+        from executor.main import main
+        main()
         """
     ).format(name=name, work=textwrap.indent(textwrap.dedent(work).strip(), "    "))
 
@@ -77,9 +77,9 @@ def test_every_entry_tells_the_version(run: Run, entry: tuple[str, ...]) -> None
 def test_as_a_script_the_programs_own_folder_hides_no_package(run: Run) -> None:
     done = run(
         "-c",
-        "import runpy, sys; sys.path[0] = 'executor'; sys.argv = ['x', '--version']\n"
-        "try: runpy.run_path('executor/main.py', run_name='__main__')\n"
-        "except SystemExit: print([p for p in sys.path if p.endswith('executor')])",
+        "import runpy, sys; sys.path[0] = 'executor'\n"
+        "runpy.run_path('executor/main.py')\n"
+        "print([p for p in sys.path if p.endswith('executor')])",
     )
 
     assert done.stdout.endswith("[]\n"), done.stderr
@@ -207,6 +207,65 @@ def test_the_second_signal_ends_at_once_after_cleaning_up(run: Run) -> None:
 
     assert (done.returncode, done.stdout) == (130, "cleaned up\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def signalled(module: str, count: int) -> str:
+    """The program, sent this many signals by the time that it imports *module*."""
+    return textwrap.dedent(
+        f"""
+        import os, signal, sys
+        class Finder:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name == {module!r}:
+                    for _ in range({count}):
+                        os.kill(os.getpid(), signal.SIGTERM)
+        sys.meta_path.insert(0, Finder)
+        from executor.main import main
+        main()
+        """
+    )
+
+
+@pytest.mark.parametrize("module", ["executor.cli", "executor.config", "executor.bootstrap"])
+@pytest.mark.parametrize(("count", "status"), [(1, 0), (2, 130)], ids=["asked", "insisted"])
+def test_a_signal_counts_while_the_program_is_still_being_imported(
+    run: Run, tmp_path: Path, module: str, count: int, status: int
+) -> None:
+    done = run("-c", signalled(module, count), **SETTINGS)
+
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "state.db").exists()
+
+
+def test_a_thread_that_nobody_can_end_does_not_hold_up_the_end(run: Run) -> None:
+    work = """
+        import time
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+    """
+    done = run("-c", program(work), **SETTINGS)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("signals", "status"), [(1, 1), (2, 130)], ids=["overdue", "insisted"])
+def test_a_stop_that_does_not_end_is_broken_off(run: Run, signals: int, status: int) -> None:
+    work = f"""
+        for _ in range({signals}):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                print("told", flush=True)
+    """
+    limits = "import executor.cli as cli\ncli.LAST_STEPS_S = 0.1\ncli.STOP_WITHIN_S = 0.1\n"
+    done = run("-c", limits + program(work), LOCAL_SHUTDOWN_GRACE_SECONDS="0", **SETTINGS)
+
+    assert (done.returncode, done.stdout) == (status, "told\n"), done.stderr
+    assert ("is broken off" in done.stderr) == (status == 1)
 
 
 def test_logins_that_agents_inherit_are_masked_in_every_line_and_every_run(run: Run) -> None:

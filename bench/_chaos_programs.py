@@ -21,6 +21,7 @@ from bench._programs import (
     Tokens,
     announced,
     clean_environment,
+    command_line,
     executor_environment,
     manager_tokens,
     stop,
@@ -191,13 +192,6 @@ class ChaosSystem:
                 if any(str(self.place) in word for word in (*words, cwd)):
                     found.append(f"{process.pid} {' '.join(words)[:100]} in {cwd}")
         return found
-
-
-def command_line(process: psutil.Process) -> list[str]:
-    """The words of its command line; none when it has ended."""
-    with suppress(psutil.Error):
-        return process.cmdline()
-    return []
 
 
 @asynccontextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
+from contextlib import suppress
 
 
 class Exit:
@@ -32,14 +34,19 @@ class Exit:
             return False
         return True
 
-    def close(self) -> None:
-        """Watch no more; the process is not touched."""
+    def kill(self) -> None:
+        """SIGKILL to a process that lives, and watch no more: :attr:`at_s` stays ``None``."""
         if self._file >= 0:
-            asyncio.get_running_loop().remove_reader(self._file)
-            os.close(self._file)
-            self._file = -1
+            with suppress(ProcessLookupError):  # ended this moment
+                signal.pidfd_send_signal(self._file, signal.SIGKILL)
+            self._close()
+
+    def _close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._file)
+        os.close(self._file)
+        self._file = -1
 
     def _ended(self) -> None:
         self.at_s = time.monotonic()
         self._over.set()
-        self.close()
+        self._close()

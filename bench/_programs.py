@@ -9,9 +9,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 START_TIMEOUT_S = 30.0
@@ -105,6 +107,13 @@ async def announced(running: asyncio.subprocess.Process, beginning: str, log: Pa
     except TimeoutError:
         pass
     raise ProgramError(f"no {beginning!r} was announced; {log.name} ends:\n{last_words(log)}")
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """The words of its command line; none when it has ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def last_words(log: Path) -> str:

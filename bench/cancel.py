@@ -5,20 +5,19 @@ they are interrupted; the end of every process is seen by the kernel's own notic
 agent that speaks, with a background process; one whose command runs; one whose processes ignore
 SIGTERM; one that ignores the interrupt as well. Then the real CLI, with a shell command running.
 
-A process that an agent had started and that outlives the aim after the cancel is counted as an
-orphan. The agent itself may stay, for the next message of its session.
+A process that an agent had started is late when it ends after the aim, and left (an orphan) when it
+is still there much later; then this ends it. The agent itself may stay, for the next message.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -29,10 +28,10 @@ import psutil
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench._chaos_programs import command_line
+from bench._diary import Diary
 from bench._exits import Exit
 from bench._measure import Report
-from bench._programs import KEY, executor_environment, program, temporary_folder
+from bench._programs import KEY, command_line, executor_environment, program, temporary_folder
 from scripts.scripted_model import ScriptedModel
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
@@ -41,8 +40,13 @@ from tests.fakes.scripted_cli import install, script
 
 AIM_SIGNAL_MS = 300.0
 AIM_GONE_S = 9.0
+
+LEFT_AFTER_S = 30.0
+"""What is still there so long after the cancel is left; what has ended after the aim, but before,
+was late."""
+
 LIMIT_S = 60.0
-LOOK_S = 0.01
+LOOK_S = 0.1
 
 SLEEP_S = 86_400
 KINDS: dict[str, dict[str, Any]] = {
@@ -62,7 +66,10 @@ class Cancelled:
 
     signal_ms: dict[str, list[float]] = field(default_factory=dict)
     gone_s: dict[str, list[float]] = field(default_factory=dict)
-    orphans: Counter[str] = field(default_factory=Counter)
+    late_s: dict[str, list[float]] = field(default_factory=dict)
+    """From the cancel to the end of each process that was late."""
+    left: Counter[str] = field(default_factory=Counter)
+    """How many processes were left."""
     verdicts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, signal_ms: float | None, gone_s: float) -> None:
@@ -127,38 +134,21 @@ async def executor(place: Path, **settings: str) -> AsyncGenerator[tuple[Caller,
                 listening.cancel()
 
 
-def lines_of(diary: Path) -> list[str]:
-    """Its lines so far; the last may not be complete."""
-    return diary.read_text().splitlines(keepends=True) if diary.exists() else []
-
-
-async def noted(diary: Path, what: str, times: int) -> list[dict[str, Any]]:
-    """Wait until a scripted agent has noted *what* so often; these notes."""
-    while True:
-        lines = await asyncio.to_thread(lines_of, diary)
-        notes = [json.loads(line) for line in lines if line.endswith("\n")]
-        if len(found := [note for note in notes if note["what"] == what]) >= times:
-            return found
-        await asyncio.sleep(LOOK_S)
-
-
 async def scripted(caller: Caller, place: Path, kind: str, seen: Cancelled) -> None:
     """Cancel one scripted agent of this kind."""
     wanted = KINDS[kind]
     children = len({"tool_s", "child_s"} & wanted.keys())
     text = "some words " * (5 if "tool_s" in wanted else 10_000)
-    diary = place / f"diary-{time.monotonic_ns()}"
-    prompt = script(text, pieces=len(text) // 20, pause_s=0.01, diary=diary, **wanted)
-    async with asyncio.timeout(LIMIT_S):
-        number = await caller.dispatch(prompt, {"api_key": "none"})
-        found = await noted(diary, "child", children)
-        exits = [Exit(note["pid"]) for note in found]
-        at_s = await caller.cancel(number)
-        heard = await noted(diary, "interrupt", 1)
-    seen.add(kind, (heard[0]["at"] - at_s) * 1000, await all_gone(exits, at_s, kind, seen))
+    with closing(Diary(place / f"diary-{time.monotonic_ns()}")) as diary:
+        prompt = script(text, pieces=len(text) // 20, pause_s=0.05, diary=diary.path, **wanted)
+        async with asyncio.timeout(LIMIT_S):
+            number = await caller.dispatch(prompt, {"api_key": "none"})
+            exits = [Exit((await diary.expect("child"))["pid"]) for _ in range(children)]
+            at_s = await caller.cancel(number)
+            heard = await diary.expect("interrupt")
+    seen.add(kind, (heard["at"] - at_s) * 1000, await all_gone(exits, at_s, kind, seen))
     async with asyncio.timeout(LIMIT_S):
         seen.verdicts[await caller.verdict(number)] += 1
-    diary.unlink()
 
 
 async def real(caller: Caller, executor_pid: int, url: str, seen: Cancelled) -> None:
@@ -188,13 +178,17 @@ async def sleepers_below(pid: int, number: int) -> list[int]:
 
 
 async def all_gone(exits: list[Exit], at_s: float, kind: str, seen: Cancelled) -> float:
-    """Seconds from *at_s* to the last end; what does not end within the aim is an orphan."""
+    """Seconds from *at_s* to the last end; what is left by then is counted, and killed."""
+    gone_s = []
     for exit_ in exits:
-        left_s = at_s + AIM_GONE_S - time.monotonic()
+        left_s = at_s + LEFT_AFTER_S - time.monotonic()
         if not await exit_.wait(max(left_s, 0.001)):
-            seen.orphans[kind] += 1
-            exit_.close()
-    return max((e.at_s or time.monotonic()) for e in exits) - at_s
+            seen.left[kind] += 1
+            exit_.kill()
+        gone_s.append((exit_.at_s or time.monotonic()) - at_s)
+        if exit_.at_s is not None and gone_s[-1] > AIM_GONE_S:
+            seen.late_s.setdefault(kind, []).append(gone_s[-1])
+    return max(gone_s)
 
 
 async def measure(cancels: int, real_cancels: int, at_once: int) -> Cancelled:
@@ -230,7 +224,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--cancels", type=int, default=48, help="of scripted agents")
     parser.add_argument("--real", type=int, default=3, help="of the real CLI")
-    parser.add_argument("--at-once", type=int, default=6, help="scripted agents at a time")
+    parser.add_argument("--at-once", type=int, default=8, help="scripted agents at a time")
     options = parser.parse_args()
     report = Report("cancel: from a cancel to the first signal, and to the end of the tree")
     seen = asyncio.run(measure(options.cancels, options.real, options.at_once))
@@ -241,9 +235,15 @@ def main() -> None:
         report.add(f"cancel to first signal: {kind}", values)
     for kind, values in seen.gone_s.items():
         report.add(f"cancel to tree gone: {kind}", values, "s", aim=AIM_GONE_S, judged="max")
+    for kind, values in seen.late_s.items():
+        report.add(f"processes late: {kind}", values, "s")
     told = ", ".join(f"{number} {verdict}" for verdict, number in seen.verdicts.items())
     report.note(f"verdicts: {told}")
-    report.note(f"orphans: {seen.orphans.total()} {dict(seen.orphans) or ''}")
+    report.note(
+        f"processes gone late, after {AIM_GONE_S:g} to {LEFT_AFTER_S:g} s: "
+        f"{sum(map(len, seen.late_s.values()))}; left after {LEFT_AFTER_S:g} s (orphans): "
+        f"{seen.left.total()} {dict(seen.left) or ''}"
+    )
     report.show(as_json=options.json)
 
 

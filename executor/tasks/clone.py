@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from executor.tasks.checkout import LOCAL_TIMEOUT_S, Remote
+from executor.tasks.checkout import LOCAL_TIMEOUT_S, Checkout, Remote
 from executor.tasks.git import Git, GitFailed, GitMissing, GitTimedOut
 from executor.tasks.git_credentials import NO_HELPERS
 from shared.errors import RunError
@@ -75,11 +75,18 @@ async def clone(
     remote: Remote,
     into: Path,
     *,
+    private_dir: Path,
     branch: str | None,
     identity: Identity,
     timeout_s: float,
 ) -> None:
     """Clone into *into*, which must not exist; on failure a part of it may be left there.
+
+    Files are written as the repository has them: no filter runs, large files stay LFS pointers.
+
+    Args:
+        private_dir: As a :class:`Checkout` needs it.
+        timeout_s: For fetching it, and again for writing its files.
 
     Raises:
         GitFailed: As git says.
@@ -88,6 +95,8 @@ async def clone(
         "clone",
         "--quiet",
         "--origin=origin",
+        # Its files come below: a clone itself would run the filters that the user has configured.
+        "--no-checkout",
         "--no-recurse-submodules",
         *([f"--branch={branch}"] if branch else []),
         *([f"--config=user.name={identity.name}"] if identity.name else []),
@@ -100,6 +109,9 @@ async def clone(
         env=remote.env,
         cwd=into.parent,
     )
+    async with Checkout(git, into, private_dir).opened() as view:
+        if await view.commit("HEAD") is not None:
+            await view.git("read-tree", "-m", "-u", "HEAD", timeout_s=timeout_s)
 
 
 async def ssh_environment(git: Git, private_dir: Path) -> dict[str, str]:

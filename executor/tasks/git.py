@@ -50,7 +50,6 @@ _FIXED: Final[Mapping[str, str]] = {
     "GIT_ASKPASS": "",  # empty: ask nobody, not even SSH_ASKPASS
     "GCM_INTERACTIVE": "never",
     "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_DEFAULT_REF_FORMAT": "files",
 }
 
@@ -65,11 +64,6 @@ _OPTIONS: Final = tuple(
         "fetch.pruneTags=false",
         "gc.auto=0",
         "maintenance.auto=false",
-        # Large files stay pointers: fetching them is for whoever needs them.
-        "filter.lfs.process=",
-        "filter.lfs.smudge=",
-        "filter.lfs.clean=",
-        "filter.lfs.required=false",
         # Prompts then name the host alone, which is what askpass checks.
         "credential.useHttpPath=false",
     )

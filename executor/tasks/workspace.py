@@ -302,6 +302,7 @@ class Workspaces:
                 self._git,
                 remote,
                 unfinished,
+                private_dir=self._private_dir,
                 branch=branch,
                 identity=identity,
                 timeout_s=self._clone_timeout_s,

@@ -657,19 +657,43 @@ async def test_a_pipe_in_a_files_place_holds_nobody_up(
     assert (await workspaces.changes(workspace)).files == []
 
 
-async def test_filters_of_the_user_do_not_run_on_what_an_agent_has_written(
-    tmp_path: Path, root: Path, source: Path
+@pytest.mark.parametrize("name", ["own", "lfs"])
+@pytest.mark.parametrize("commands", [("clean", "smudge"), ("process",)])
+async def test_filters_that_the_user_has_configured_never_run(
+    tmp_path: Path,
+    root: Path,
+    source: Path,
+    name: str,
+    commands: tuple[str, ...],
 ) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (source / ".gitattributes").write_text(f"[attr]large filter={name}\n*.bin large\n")
+    (source / "docs" / ".gitattributes").write_text(f"* filter={name}\n")
+    git(source, "add", "--all")
+    commit(source, "data.bin", pointer)
     ran = tmp_path / "ran"
     config = tmp_path / "gitconfig"
-    config.write_text(
-        f'[filter "own"]\n\tclean = "touch {ran}; cat"\n\tsmudge = "touch {ran}; cat"\n'
-    )
+    lines = [f'{command} = "touch {ran}; cat; exit 1"' for command in commands]
+    config.write_text("\n".join([f'[filter "{name}"]', *lines, ""]))
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": str(config)}
     workspaces = make_workspaces(tmp_path, root, environ=environ)
+
     workspace = await workspaces.prepare(of(source))
-    (workspace.cwd / ".gitattributes").write_text("* filter=own\n")
-    (workspace.cwd / "calc.py").write_text("x\n")
+    (workspace.cwd / "docs" / "note.txt").write_text("changed\n")
+    (workspace.cwd / "new.bin").write_text("new\n")
     changed = await workspaces.changes(workspace)
-    assert {file["path"] for file in changed.files} == {".gitattributes", "calc.py"}
+    (workspace.cwd / "docs" / "note.txt").write_text(FILES["docs/note.txt"])
+    (workspace.cwd / "new.bin").unlink()
+    commit(source, "data.bin", f"{pointer}\n")
+    forwarded = await workspaces.prepare(of(source), workspace.cwd)
+    git(source, "checkout", "--quiet", "-b", "other")
+    commit(source, "data.bin", pointer)
+    switched = await workspaces.prepare(of(source, branch_name="other"), workspace.cwd)
+
+    assert {file["path"] for file in changed.files} == {"docs/note.txt", "new.bin"}
+    assert forwarded.commit != workspace.commit
+    assert switched.branch == "other"
+    assert (switched.cwd / "data.bin").read_text() == pointer
     assert not ran.exists()
+    git(tmp_path, "-c", f"include.path={config}", "clone", "--quiet", str(source), "by-hand")
+    assert ran.exists()  # by hand they do run

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from executor.agents.protocol import AgentJob, TurnEnd
+from executor.tasks.continuing import AFTER_LIMIT, after_stall, noted
 from executor.tasks.stall import StallClock
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
-from shared.protocol.execution import ExecutionRequest, TextBlock
+from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
 logger = get_logger("perseverance")
@@ -32,17 +33,6 @@ RESET_SPREAD_S: Final = 5.0
 
 SHORTEST_PAUSE_S: Final = 1.0
 
-_AFTER_STALL: Final = (
-    "Your last turn was interrupted, because there was no sign of life from you or your tools for "
-    "{silent_s:g} seconds. Look at what you have done so far and go on from there; do not wait in "
-    "silence again: run what takes long in the background or with a time limit. This is the task, "
-    "as it was given to you:\n\n"
-)
-_AFTER_LIMIT: Final = (
-    "Your last turn was cut off by a rate limit of the API, which is lifted now. Look at what you "
-    "have done so far and go on from there; do not do again what is done already. This is the "
-    "task, as it was given to you:\n\n"
-)
 _PROGRESS: Final = frozenset({EventType.LLM_STREAM, EventType.TOOL_CALL, EventType.REASONING})
 
 
@@ -92,8 +82,14 @@ async def persevering(
         spent: Is kept up to date, also for when this is left early.
         wall: The time in seconds since the epoch.
     """
-    request, stalled, refused = job.request, False, 0
+    request, prompt, stalled, refused = job.request, job.request.prompt, False, 0
     while True:
+        left = spent.limits_left(request)
+        if (over := _over(left)) is not None:
+            code, error = over
+            yield TurnEnd(error=error, error_code=code, statistics=spent.statistics, reusable=False)
+            return
+        job = replace(job, request=request.model_copy(update={**left, "prompt": prompt}))
         end: TurnEnd | None = None
         async with aclosing(take_turn(job)) as items:
             async for item in items:
@@ -111,7 +107,7 @@ async def persevering(
         end = replace(end, statistics=spent.statistics)
         if end.error_code == ErrorCode.STALLED and not stalled:
             stalled = True
-            note = _AFTER_STALL.format(silent_s=clock.limit_s)
+            note = after_stall(clock.limit_s)
             yield _warning(f"{end.error}; it was interrupted and goes on once more")
         elif end.error_code == ErrorCode.RATE_LIMITED:
             wait_s = _wait_s(end, refused, wall())
@@ -121,7 +117,7 @@ async def persevering(
                 yield replace(end, error=f"{end.error} ({late})")
                 return
             refused += 1
-            note = _AFTER_LIMIT
+            note = AFTER_LIMIT
             logger.warning("rate limited: the run goes on in %.0f s", wait_s)
             yield _warning(f"{end.error}; the run waits until {until} and goes on then")
             with clock.held():
@@ -129,12 +125,8 @@ async def persevering(
         else:
             yield end
             return
-        left = spent.limits_left(request)
-        if (over := _over(left)) is not None:
-            yield replace(end, error=over[1], error_code=over[0], reusable=False)
-            return
-        prompt = request.prompt if job.resume is None else _prompt(note, request)
-        job = replace(job, request=request.model_copy(update={**left, "prompt": prompt}))
+        if job.resume is not None:
+            prompt = noted(note, request.prompt)
 
 
 def _wait_s(end: TurnEnd, refused: int, now: float) -> float:
@@ -153,14 +145,6 @@ def _over(left: Mapping[str, Any]) -> tuple[ErrorCode, str] | None:
     if left.get("max_budget_usd", 1.0) <= 0:
         return ErrorCode.BUDGET_EXCEEDED, "Reached maximum budget over all attempts"
     return None
-
-
-def _prompt(note: str, request: ExecutionRequest) -> Any:
-    # The task stands there, too: the agent may not have written it down, and where its
-    # conversation is lost a new one begins.
-    if isinstance(request.prompt, str):
-        return note + request.prompt
-    return [TextBlock(type="text", text=note), *request.prompt]
 
 
 def _warning(message: str) -> AgentEvent:

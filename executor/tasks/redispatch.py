@@ -6,32 +6,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from shared.protocol.execution import ExecutionRequest, TextBlock
+from executor.tasks.continuing import AFTER_RESTART, noted
+from shared.protocol.execution import ExecutionRequest
 
 WAIT_S: Final = 60.0
 """How long a connected backend may take to dispatch a run again. Source: Delivery 4."""
-
-CONTINUE: Final = (
-    "Your last turn was cut off, because the program that runs you was restarted. Look at what"
-    " you have done so far and go on from there; do not do again what is done already. If nothing"
-    " is left to do, give your final answer. This is the task, as it was given to you:\n\n"
-)
-"""Put before the prompt of a resumed conversation. The task stands there too, since the agent may
-have been cut off before it had written it down."""
 
 
 def continued(request: ExecutionRequest, sdk_session_id: str | None) -> ExecutionRequest:
     """What a run that was cut off asks of its agent; ``None``: its conversation had not begun."""
     if sdk_session_id is None:
         return request
-    prompt = request.prompt
-    going_on = (
-        CONTINUE + prompt
-        if isinstance(prompt, str)
-        else [TextBlock(type="text", text=CONTINUE), *prompt]
-    )
     return request.model_copy(
-        update={"prompt": going_on, "sdk_session_id": sdk_session_id, "new_session": False}
+        update={
+            "prompt": noted(AFTER_RESTART, request.prompt),
+            "sdk_session_id": sdk_session_id,
+            "new_session": False,
+        }
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from executor.delivery.state import RunRecord
-from executor.tasks.redispatch import CONTINUE, continued
+from executor.tasks.continuing import AFTER_RESTART, noted
+from executor.tasks.redispatch import continued
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -118,14 +119,16 @@ async def restarted() -> AsyncGenerator[Restarted]:
 def test_a_run_that_was_cut_off_is_told_so_and_given_its_task() -> None:
     plain = request(RunRef(1, 1), new_session=True)
     going_on = continued(plain, "sid")
-    assert going_on.prompt == CONTINUE + "go"
+    assert isinstance(going_on.prompt, str)
+    assert going_on.prompt.startswith(AFTER_RESTART)
+    assert going_on.prompt.endswith("\n\ngo")
     assert (going_on.sdk_session_id, going_on.new_session) == ("sid", False)
     assert continued(plain, None) is plain
     blocks = request(RunRef(1, 1), prompt=[{"type": "text", "text": "look"}])
-    assert continued(blocks, "sid").prompt == [
-        TextBlock(type="text", text=CONTINUE),
-        TextBlock(type="text", text="look"),
-    ]
+    note, *rest = continued(blocks, "sid").prompt
+    assert isinstance(note, TextBlock)
+    assert note.text.startswith(AFTER_RESTART)
+    assert rest == blocks.prompt
 
 
 async def test_runs_of_an_earlier_process_are_reported_as_they_were_left(
@@ -152,7 +155,7 @@ async def test_a_dispatch_again_resumes_the_conversation_of_an_interrupted_run(
     assert (submission.resumed, submission.duplicate) == (True, False)
     await submission.written()  # it was accepted before
     (started,) = restarted.agent.requests
-    assert (started.sdk_session_id, started.prompt) == ("sid-1", CONTINUE + "go")
+    assert (started.sdk_session_id, started.prompt) == ("sid-1", noted(AFTER_RESTART, "go"))
     assert restarted.reports.resumed == [INTERRUPTED.run.key]
     key, verdict = await restarted.reports.verdict()
     assert (key, verdict.type) == (INTERRUPTED.run.key, EventType.COMPLETED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from executor.tasks.search_path import with_absolute_path
 from shared.errors import RunError
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
@@ -181,7 +182,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
         names = names | INHERITED_ON_WINDOWS
     return {
         name: value
-        for name, value in environ.items()
+        for name, value in with_absolute_path(environ).items()
         if name in names
         or name.startswith("LC_")
         or (sys.platform == "win32" and name.upper() in names)

@@ -20,6 +20,7 @@ from typing import Final
 
 from executor.agents import process_tree
 from executor.shielding import finish
+from executor.tasks.search_path import with_absolute_path
 from shared.errors import WegentError
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
@@ -118,7 +119,11 @@ class Git:
 
     def __init__(self, environ: Mapping[str, str], *, allow_local: bool) -> None:
         self._environment = {
-            **{name: value for name, value in environ.items() if name.upper() in _INHERITED},
+            **{
+                name: value
+                for name, value in with_absolute_path(environ).items()
+                if name.upper() in _INHERITED
+            },
             **_FIXED,
             process_tree.MARK_VARIABLE: process_tree.OWN_MARK,
             # Overrides the user's protocol.*.allow: no ext::, no other helper, whoever asks.

@@ -55,6 +55,16 @@ def test_only_listed_variables_of_the_executor_are_inherited() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "passed_on"),
+    [("/a::.:/b:bin:~/bin:", "/a:/b"), ("/a", "/a"), (".", None), ("", None)],
+)
+def test_no_program_is_looked_for_in_the_working_directory(
+    path: str, passed_on: str | None
+) -> None:
+    assert environment(environ={"PATH": path}).env.get("PATH") == passed_on
+
+
 def test_short_names_become_the_clis_variables_and_model_id_comes_before_model() -> None:
     found = environment(
         {

@@ -53,6 +53,17 @@ async def test_git_gets_only_what_it_needs_of_the_environment(programs: Path) ->
     assert "LD_PRELOAD" not in environment
 
 
+@pytest.mark.parametrize("entry", ["", ".", "bin"])
+async def test_no_git_is_taken_from_the_working_directory(tmp_path: Path, entry: str) -> None:
+    planted = tmp_path / entry / "git"
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text("#!/bin/sh\necho planted\n")
+    planted.chmod(0o755)
+    git = Git({"PATH": f"{entry}{os.pathsep}{os.environ['PATH']}"}, allow_local=False)
+
+    assert "planted" not in (await git.run("version", timeout_s=10, cwd=tmp_path)).text
+
+
 @pytest.mark.parametrize(
     ("stderr", "reason"),
     [

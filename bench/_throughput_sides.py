@@ -142,7 +142,7 @@ async def executor(options: dict[str, Any], stop: asyncio.Event) -> dict[str, An
         supervisor,
         outbox,
         TaskHandler(supervisor, reporter),
-        HeartbeatService(EXECUTOR, supervisor),
+        HeartbeatService(EXECUTOR, supervisor, outbox.unheard_verdicts),
         delays=lambda: reconnect_delays(1, 30),
         refused_delay_s=30,
         drain_grace_s=1,

@@ -156,7 +156,7 @@ async def _run(
         supervisor,
         outbox,
         TaskHandler(supervisor, reporter),
-        HeartbeatService(executor_id, supervisor),
+        HeartbeatService(executor_id, supervisor, outbox.unheard_verdicts),
         delays=functools.partial(
             reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
         ),

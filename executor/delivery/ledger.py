@@ -57,6 +57,11 @@ class Ledger:
         """Keep an account of a run that has told *last_seq* events, whether or not any waits."""
         self._accounts.setdefault(run.key, Account(run, last_seq + 1, last_seq))
 
+    @property
+    def ended(self) -> list[RunRef]:
+        """The runs whose verdict waits."""
+        return [account.run for account in self._accounts.values() if account.ended]
+
     def add(self, run: RunRef, seq: int, *, ended: bool) -> bool:
         """Note one more event; False when it is a repeat of one that waits."""
         account = self._accounts.get(run.key)

@@ -147,6 +147,10 @@ class Outbox:
         """Whether events of this run are not yet acknowledged."""
         return self._ledger.waits_for(key)
 
+    def unheard_verdicts(self) -> list[RunRef]:
+        """The runs that have ended, which the backend has not acknowledged."""
+        return self._ledger.ended
+
     def know(self, run: RunRef, last_seq: int) -> None:
         """Be ready to learn how much the backend has of a run from before a restart."""
         self._ledger.know(run, last_seq)

@@ -99,7 +99,7 @@ class Harness:
             self.supervisor,
             self.outbox,
             TaskHandler(self.supervisor, reporter),
-            HeartbeatService("e-1", self.supervisor),
+            HeartbeatService("e-1", self.supervisor, self.outbox.unheard_verdicts),
             delays=self._delays,
             refused_delay_s=0.01,
             drain_grace_s=drain_grace_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
@@ -80,12 +80,24 @@ class HeartbeatService:
         self,
         executor_id: str,
         load: Load,
+        unheard_verdicts: Callable[[], Iterable[RunRef]],
         *,
         clock: Callable[[], float] = time_with_sleep,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            executor_id: Who beats.
+            load: What there is to tell.
+            unheard_verdicts: The runs that have ended without the backend knowing: for it they are
+                unfinished, and lost when no heartbeat lists them.
+            clock: Seconds, see :func:`time_with_sleep`.
+            sleep: Waits so many seconds.
+        """
         self._executor_id = executor_id
         self._load = load
+        self._unheard_verdicts = unheard_verdicts
         self._clock = clock
         self._sleep = sleep
 
@@ -134,11 +146,12 @@ class HeartbeatService:
             await self._sleep(max(0.0, wake_at - now))
 
     def _beat(self) -> Heartbeat:
-        runs = self._load.unfinished()
+        unfinished = self._load.unfinished()
+        runs = [*unfinished, *self._unheard_verdicts()]
         return Heartbeat(
             executor_id=self._executor_id,
             timestamp=utc_timestamp(),
-            status="draining" if self._load.draining else "busy" if runs else "alive",
+            status="draining" if self._load.draining else "busy" if unfinished else "alive",
             runs=[RunName(subtask_id=run.subtask_id, attempt=run.attempt) for run in runs],
             running_task_ids=self._load.running_task_ids(),
             free_slots=self._load.free_slots,

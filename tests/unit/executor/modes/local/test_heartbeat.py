@@ -23,10 +23,14 @@ class Load:
         self.draining = False
         self.free_slots = 2
         self.runs: list[RunRef] = []
+        self.unheard: list[RunRef] = []
         self.superseded: list[RunKey] = []
 
     def unfinished(self) -> list[RunRef]:
         return self.runs
+
+    def unheard_verdicts(self) -> list[RunRef]:
+        return self.unheard
 
     def running_task_ids(self) -> list[int | str]:
         return [run.task_id for run in self.runs[:1]]
@@ -42,6 +46,8 @@ class Line:
         self.now = 0.0
         self.beats: list[tuple[float, dict[str, Any]]] = []
         self.asked_for_acks = False
+        self.between: Callable[[], None] = lambda: None
+        """Called between two beats."""
         self._answer = answer
         self._ends_at = ends_at
 
@@ -57,12 +63,15 @@ class Line:
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.between()
         if self.now >= self._ends_at:
             raise LinkLost("the test ends here")
 
 
 async def beat(line: Line, load: Load, rhythm: Rhythm) -> str:
-    service = HeartbeatService("e-1", load, clock=lambda: line.now, sleep=line.sleep)
+    service = HeartbeatService(
+        "e-1", load, load.unheard_verdicts, clock=lambda: line.now, sleep=line.sleep
+    )
     with pytest.raises(LinkLost) as caught:
         await service.run(line, rhythm)
     return str(caught.value)
@@ -129,6 +138,19 @@ async def test_a_beat_tells_status_runs_and_room(runs: int, draining: bool, stat
     assert told.running_task_ids == [0][:runs]
 
 
+async def test_a_run_is_told_of_until_its_verdict_is_heard() -> None:
+    load = Load()
+    load.runs, load.unheard = [RunRef(0, "a", 2)], [RunRef("t", 7)]
+    line = Line(lambda _: {"success": True}, ends_at=15)
+    line.between = load.unheard.clear
+    await beat(line, load, Rhythm(10, 30))
+    told = [read(Heartbeat, payload).runs for _, payload in line.beats]
+    assert [[(r.subtask_id, r.attempt) for r in runs] for runs in told] == [
+        [("a", 2), (7, 1)],
+        [("a", 2)],
+    ]
+
+
 async def test_waking_up_on_a_connection_from_before_the_machine_slept_gives_it_up_at_once() -> (
     None
 ):
@@ -139,7 +161,7 @@ async def test_waking_up_on_a_connection_from_before_the_machine_slept_gives_it_
         sleeps.append(seconds)
         line.now += seconds if len(sleeps) != 2 else 8 * 3600  # the lid was closed
 
-    service = HeartbeatService("e-1", Load(), clock=lambda: line.now, sleep=sleep)
+    service = HeartbeatService("e-1", Load(), list, clock=lambda: line.now, sleep=sleep)
     with pytest.raises(LinkLost, match="last answer: 28800 s ago"):
         await service.run(line, Rhythm(10, 30))
     assert len(sleeps) == 2

@@ -179,7 +179,7 @@ class Database:
         waiting: list[_Work] = []
         ending = False
         while not (ending and not waiting):
-            ending = self._collect(waiting) or ending
+            ending = self._collect(waiting, limit=MAX_GROUP) or ending
             if waiting:
                 # On a full disk one by one: as much as there is room for.
                 group = waiting[:1] if self._trouble or self._alone else waiting[:]
@@ -189,8 +189,11 @@ class Database:
                     self._alone = len(group)
                     continue
                 except sqlite3.Error as exc:
-                    if self._refused(db, exc, final=ending):
+                    if self._refused(db, exc, final=self._closed):
                         continue
+                    # All that follows, too: what is written must have no gap.
+                    while not ending:
+                        ending = self._collect(waiting, limit=len(waiting) + MAX_GROUP)
                     error = DatabaseClosed(f"the executor stopped before this was written: {exc}")
                     group, outcomes = waiting[:], [(work.done, None, error) for work in waiting]
                 self._alone = max(0, self._alone - len(group))
@@ -202,7 +205,7 @@ class Database:
         db.close()
         self._call(self._ended.set)
 
-    def _collect(self, waiting: list[_Work]) -> bool:
+    def _collect(self, waiting: list[_Work], *, limit: int) -> bool:
         """Add to *waiting* what there is; waits when there is nothing. True at the end of all."""
         try:
             if not waiting:
@@ -210,7 +213,7 @@ class Database:
                 if work is None:
                     return True
                 waiting.append(work)
-            while len(waiting) < MAX_GROUP:
+            while len(waiting) < limit:
                 work = self._queue.get_nowait()
                 if work is None:
                     return True

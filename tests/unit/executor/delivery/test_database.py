@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from executor.delivery import schema
-from executor.delivery.database import Database, DatabaseClosed
+from executor.delivery.database import MAX_GROUP, Database, DatabaseClosed
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.schema import migrate
 from executor.delivery.state import SessionRecord, StateStore
@@ -177,6 +177,25 @@ async def test_a_commit_that_must_survive_power_loss_is_written_through(tmp_path
     await accepted
     assert await shared == (2,)
     await store.close()
+
+
+async def test_a_full_disk_does_not_hold_up_the_end_however_much_waits(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "d.db", table)
+    await database.submit(lambda db: db.execute("PRAGMA max_page_count = 1"))  # no more than it has
+    refused: list[Exception | None] = []
+
+    def insert(db: sqlite3.Connection, items: list[int]) -> None:
+        db.execute("CREATE TABLE big AS SELECT zeroblob(1000000)")
+
+    for number in range(2 * MAX_GROUP):
+        database.add(insert, number, done=lambda _, error: refused.append(error))
+    database.tell(lambda db: db.execute("INSERT INTO t VALUES (1)"))  # for this there is room
+    async with asyncio.timeout(20):
+        await database.close()
+    assert [type(error) for error in refused] == [DatabaseClosed] * 2 * MAX_GROUP
+    again = await Database.open(tmp_path / "d.db", table)
+    assert await numbers(again) == []  # what comes after a gap is not kept
+    await again.close()
 
 
 async def test_what_comes_after_the_end_is_told_so(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ class Answering:
             return None if line is None else verdict(line)
         answers: dict[str, Any] = {}
         for number, part in enumerate(parts, start=1):
-            self._say(f"? {part.get('question')}")
+            asked = part.get("question") if len(parts) > 1 else "your answer"
+            self._say(f"? {asked} (a number, or words of your own)")
             line = await self._lines.next()
             if line is None:
                 return None

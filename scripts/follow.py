@@ -77,12 +77,11 @@ class RunView:
             console=console,
         )
         self._bar = self._progress.add_task("waiting", total=100)
-        self._live = Live(console=console, refresh_per_second=12, transient=True)
+        self._live = self._new_live()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live.start()
-            self._redraw()
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -98,7 +97,9 @@ class RunView:
             yield
         finally:
             if was_shown:
-                self._live.start()
+                # The old one would clear the lines where it was, and what was typed there since.
+                self._live = self._new_live()
+                self._live.start(refresh=True)
 
     def show(self, event: Event) -> None:
         """Render one event."""
@@ -207,6 +208,8 @@ class RunView:
     def _brief(self, arguments: Any) -> str:
         """The arguments of a tool in one line."""
         if isinstance(arguments, dict):
+            if isinstance(questions := arguments.get("questions"), list):
+                return f"questions: {len(questions)}"  # each is shown when the user is asked
             for name in ("command", "file_path", "path", "pattern", "url", "query"):
                 if isinstance(arguments.get(name), str):
                     return _one_line(self._local(arguments[name]))
@@ -223,7 +226,13 @@ class RunView:
 
     def _redraw(self) -> None:
         if self._live.is_started:
-            self._live.update(Group(Text(self._line), self._progress))
+            self._live.update(self._bottom())
+
+    def _new_live(self) -> Live:
+        return Live(self._bottom(), console=self._console, refresh_per_second=12, transient=True)
+
+    def _bottom(self) -> Group:
+        return Group(Text(self._line), self._progress)
 
 
 def _one_line(text: str) -> str:

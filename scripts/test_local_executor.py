@@ -124,8 +124,8 @@ def report(console: Console, outcome: dict[str, Any]) -> int:
     if outcome["status"] == "completed":
         console.print(f"completed: {outcome.get('result')}", markup=False)
         return 0
-    reason = f"{outcome.get('error_code') or ''} {outcome.get('error') or ''}".strip()
-    console.print(f"{outcome['status']}: {reason}", markup=False)
+    said = (outcome["status"], outcome.get("error_code"), outcome.get("error"))
+    console.print(": ".join(part for part in said if part), markup=False)
     return EXIT_FAILED
 
 

@@ -12,7 +12,8 @@ import pytest
 from scripts.scripted_model import ScriptedModel
 from tests.fakes.git_server import make_repository
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
-from tests.fakes.processes import RUN_SECONDS, Program, family, gone, plain_environ, running
+from tests.fakes.processes import Program, family, gone, plain_environ, running
+from tests.fakes.runs import RUN_SECONDS
 
 DEMO = "scripts/demo.py"
 

@@ -16,7 +16,8 @@ from bench._full_disk import DiskNotPermitted, SmallDisk, small_disk
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching
-from tests.fakes.processes import RUN_SECONDS, ExecutorProcess, executor_process, family
+from tests.fakes.processes import ExecutorProcess, executor_process, family
+from tests.fakes.runs import RUN_SECONDS
 from tests.fakes.scripted_cli import ANSWER, install, script
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for the CLI")

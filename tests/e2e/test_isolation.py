@@ -16,7 +16,8 @@ from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
 from tests.fakes.git_server import make_repository
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
-from tests.fakes.processes import FinishedRun, family, system
+from tests.fakes.processes import family, system
+from tests.fakes.runs import FinishedRun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has another sandbox")
 

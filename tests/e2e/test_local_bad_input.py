@@ -17,13 +17,8 @@ from scripts.scripted_model import ScriptedModel
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, text_step, tool_step
-from tests.fakes.processes import (
-    RUN_SECONDS,
-    ExecutorProcess,
-    ManagerProcess,
-    executor_process,
-    system,
-)
+from tests.fakes.processes import ExecutorProcess, ManagerProcess, executor_process, system
+from tests.fakes.runs import RUN_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -21,7 +21,6 @@ from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, step, text_step
 from tests.fakes.processes import (
-    RUN_SECONDS,
     START_SECONDS,
     ExecutorProcess,
     executor_process,
@@ -29,6 +28,7 @@ from tests.fakes.processes import (
     gone,
     manager_process,
 )
+from tests.fakes.runs import RUN_SECONDS
 from tests.fakes.scripted_cli import ANSWER, install, script
 from tests.fakes.wire import open_wire
 

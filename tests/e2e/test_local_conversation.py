@@ -15,13 +15,8 @@ from shared.protocol.local import LocalEvent
 from tests.e2e.conftest import System
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, step, text_step
-from tests.fakes.processes import (
-    RUN_SECONDS,
-    executor_process,
-    family,
-    gone,
-    manager_process,
-)
+from tests.fakes.processes import executor_process, family, gone, manager_process
+from tests.fakes.runs import RUN_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,12 +14,8 @@ from tests.e2e.conftest import System
 from tests.fakes.backend import TOKEN, open_backend
 from tests.fakes.git_server import git, make_repository, serving
 from tests.fakes.model import error_step, reaching, scenario, text_step
-from tests.fakes.processes import (
-    RUN_SECONDS,
-    FinishedRun,
-    executor_process,
-    system,
-)
+from tests.fakes.processes import executor_process, system
+from tests.fakes.runs import RUN_SECONDS, FinishedRun
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,7 +15,7 @@ from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
 from tests.e2e.conftest import System
 from tests.fakes.model import reaching, scenario, step, text_step
-from tests.fakes.processes import FinishedRun
+from tests.fakes.runs import FinishedRun
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

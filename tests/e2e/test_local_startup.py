@@ -17,7 +17,8 @@ from scripts.scripted_model import ScriptedModel
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, text_step
-from tests.fakes.processes import MODULE, ROOT, RUN_SECONDS, executor_process
+from tests.fakes.processes import MODULE, ROOT, executor_process
+from tests.fakes.runs import RUN_SECONDS
 
 UNREACHABLE = "Failed to connect to Backend WebSocket"
 FAST = {"LOCAL_RECONNECT_DELAY": "0.01", "LOCAL_RECONNECT_MAX_DELAY": "0.01"}

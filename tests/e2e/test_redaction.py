@@ -11,7 +11,8 @@ from urllib.parse import quote
 from scripts.scripted_model import ScriptedModel
 from shared.redaction import MASK
 from tests.fakes.model import error_step, reaching, scenario, step, text_step
-from tests.fakes.processes import FinishedRun, system
+from tests.fakes.processes import system
+from tests.fakes.runs import FinishedRun
 
 API_KEY = "sk-Zq8-of-the-request/2718+281828"
 GIT_TOKEN = 'Zq8 "of the clone"/3141+592653'

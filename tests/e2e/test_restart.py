@@ -18,17 +18,15 @@ from scripts.scripted_scenario import Scenario
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
-    RUN_SECONDS,
     START_SECONDS,
-    FinishedRun,
     ManagerProcess,
     Program,
     executor_process,
     family,
     gone,
-    kind,
     manager_process,
 )
+from tests.fakes.runs import RUN_SECONDS, FinishedRun, kind
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 

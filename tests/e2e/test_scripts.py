@@ -11,17 +11,16 @@ from scripts.scripted_model import ScriptedModel
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
     ROOT,
-    RUN_SECONDS,
     STOP_SECONDS,
     ManagerProcess,
     Program,
     executor_process,
-    kind,
     manager_process,
     plain_environ,
     running,
     system,
 )
+from tests.fakes.runs import RUN_SECONDS, kind
 
 SCRIPT = "scripts/test_local_executor.py"
 KEY = "sk-of-the-executor"

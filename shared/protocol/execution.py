@@ -274,11 +274,14 @@ class ExecutionRequest(_Part):
     @property
     def secrets(self) -> list[str]:
         """Every credential that this request carries, so that nothing shows it."""
-        held = [self.git_token, self.git_password, self.auth_token, self.user.git_token]
-        found = [secret.get_secret_value() for secret in held if secret is not None]
+        held = [self.git_token, self.git_password, self.user.git_token]
         if self.git_url is not None:
-            password = Repository.parse(self.git_url).password
-            found += [password.get_secret_value()] if password is not None else []
+            held.append(Repository.parse(self.git_url).password)
+        found = [secret.get_secret_value() for secret in held if secret is not None]
+        if not found:  # otherwise the login of its address is a name, and no token
+            found += url_credentials(self.git_url or "")
+        if self.auth_token is not None:
+            found.append(self.auth_token.get_secret_value())
         for url in (self.backend_url, *(part.url for part in self.attachments)):
             found += url_credentials(url or "")
         for bot in self.bot:

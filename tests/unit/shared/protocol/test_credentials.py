@@ -48,6 +48,13 @@ def test_every_place_of_a_request_that_can_hold_a_credential_is_known() -> None:
     }  # fmt: skip
 
 
+def test_the_login_of_a_repositorys_address_is_a_token_when_no_other_is_given() -> None:
+    url = "https://a-token-or-a-name@example.org/a/b.git"
+    assert request(git_url=url).secrets == ["a-token-or-a-name"]
+    assert request(git_url=url, user={"git_token": "the-token"}).secrets == ["the-token"]
+    assert request(git_url="ssh://a-name@example.org/a/b.git").secrets == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [

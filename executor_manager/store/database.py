@@ -56,6 +56,10 @@ class _DatabaseNow(FunctionElement[float]):
     name = "database_now"
 
 
+DATABASE_NOW: Final = _DatabaseNow()
+"""Seconds since the epoch by the database's clock, as a part of a statement."""
+
+
 @compiles(_DatabaseNow, "sqlite")
 def _sqlite_now(_element: _DatabaseNow, _compiler: SQLCompiler, **_: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
@@ -73,10 +77,6 @@ class Transaction:
     connection: AsyncConnection
     _runs: set[str] = field(default_factory=set)
     _queue: bool = False
-
-    async def now(self) -> float:
-        """Seconds since the epoch, by the database's clock."""
-        return float((await self.connection.execute(select(_DatabaseNow()))).scalar_one())
 
     def run_changed(self, *run_ids: str) -> None:
         """Tell followers of these runs after the commit."""
@@ -106,7 +106,7 @@ class Database:
     async def now(self) -> float:
         """Seconds since the epoch, by the database's clock; waits for no writer."""
         async with self.read() as connection:
-            return float((await connection.execute(select(_DatabaseNow()))).scalar_one())
+            return float((await connection.execute(select(DATABASE_NOW))).scalar_one())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

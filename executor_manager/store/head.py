@@ -38,10 +38,10 @@ class Head:
     last_sequence: int
     progress: int
     accepted: bool
-    lease_expiry: float | None = None
-    unreachable: bool = False
     heard: bool = False
     """Whether its node has told something new: who tells is alive."""
+    begun: bool = False
+    """Whether an added event has made it running, even if a later one has ended it."""
     verdict: Mapping[str, Any] | None = None
     error_code: str | None = None
     sdk_session_id: str | None = None
@@ -67,7 +67,7 @@ class Head:
             if event.progress is not None:
                 self.progress = min(100, max(self.progress, event.progress))
             if can_become(self.state, RunState.RUNNING):
-                self.state = RunState.RUNNING
+                self.state, self.begun = RunState.RUNNING, True
         return Committed(self.last_seq)
 
     def extend_own(

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Boolean, and_, bindparam, case, delete, func, insert, not_, select, update
 
 from executor_manager.store.asked import DENIED, EXPIRED, close_all, follow_log
-from executor_manager.store.database import Transaction
+from executor_manager.store.database import DATABASE_NOW, Transaction
 from executor_manager.store.head import Head
 from executor_manager.store.loose_ends import loose_ends
 from executor_manager.store.records import StoredEvent
@@ -27,8 +27,6 @@ _HEAD_COLUMNS = (
     runs.c.last_sequence,
     runs.c.progress,
     runs.c.accepted,
-    runs.c.lease_expiry,
-    runs.c.unreachable,
     runs.c.error_code,
 )
 
@@ -47,8 +45,6 @@ async def read_heads(transaction: Transaction, run_ids: Iterable[str]) -> dict[s
             last_sequence=row.last_sequence,
             progress=row.progress,
             accepted=row.accepted,
-            lease_expiry=row.lease_expiry,
-            unreachable=row.unreachable,
             error_code=row.error_code,
         )
         for row in await transaction.connection.execute(query)
@@ -66,8 +62,9 @@ async def write_heads(
     grown = [head for head in heads if head.added]
     if not grown:
         return
-    now = await transaction.now()
     connection = transaction.connection
+    heard = bindparam("heard", type_=Boolean())
+    begun = bindparam("begun", type_=Boolean())
     await connection.execute(
         insert(events), [_event_row(event) for head in grown for event in head.added]
     )
@@ -80,8 +77,9 @@ async def write_heads(
             last_sequence=bindparam("new_last_sequence"),
             progress=bindparam("new_progress"),
             accepted=bindparam("new_accepted"),
-            lease_expiry=bindparam("new_lease_expiry"),
-            unreachable=bindparam("new_unreachable"),
+            lease_expiry=case((heard, DATABASE_NOW + lease_seconds), else_=runs.c.lease_expiry),
+            unreachable=and_(runs.c.unreachable, not_(heard)),
+            started_at=func.coalesce(runs.c.started_at, case((begun, DATABASE_NOW))),
         ),
         [
             {
@@ -91,29 +89,22 @@ async def write_heads(
                 "new_last_sequence": head.last_sequence,
                 "new_progress": head.progress,
                 "new_accepted": head.accepted,
-                "new_lease_expiry": now + lease_seconds if head.heard else head.lease_expiry,
-                "new_unreachable": head.unreachable and not head.heard,
+                "heard": head.heard,
+                "begun": head.begun,
             }
             for head in grown
         ],
     )
-    started = [head.run_id for head in grown if head.state is RunState.RUNNING]
-    if started:
-        await connection.execute(
-            update(runs)
-            .where(runs.c.id.in_(started), runs.c.started_at.is_(None))
-            .values(started_at=now)
-        )
     for head in grown:
         await follow_log(transaction, head.added)
         if head.sdk_session_id is not None:
             await connection.execute(
                 update(sessions)
                 .where(sessions.c.id == head.session_id)
-                .values(sdk_session_id=head.sdk_session_id, updated_at=now)
+                .values(sdk_session_id=head.sdk_session_id, updated_at=DATABASE_NOW)
             )
         if head.state.terminal:
-            await _close(transaction, head, now)
+            await _close(transaction, head)
     transaction.run_changed(*(head.run_id for head in grown))
 
 
@@ -122,7 +113,7 @@ def _event_row(event: StoredEvent) -> dict[str, Any]:
     return {field.name: getattr(event, field.name) for field in fields(event)}
 
 
-async def _close(transaction: Transaction, head: Head, now: float) -> None:
+async def _close(transaction: Transaction, head: Head) -> None:
     connection = transaction.connection
     node_id = (
         await connection.execute(
@@ -136,7 +127,7 @@ async def _close(transaction: Transaction, head: Head, now: float) -> None:
                 unreachable=False,
                 dispatch_due=False,
                 cancel_due=False,
-                finished_at=now,
+                finished_at=DATABASE_NOW,
             )
             .returning(runs.c.node_id)
         )
@@ -144,7 +135,7 @@ async def _close(transaction: Transaction, head: Head, now: float) -> None:
     await close_all(transaction, head.run_id)
     await connection.execute(delete(secrets).where(secrets.c.run_id == head.run_id))
     await connection.execute(
-        update(sessions).where(sessions.c.id == head.session_id).values(updated_at=now)
+        update(sessions).where(sessions.c.id == head.session_id).values(updated_at=DATABASE_NOW)
     )
     if node_id is not None:  # a slot is free now, whatever it said before
         await connection.execute(update(nodes).where(nodes.c.id == node_id).values(busy_until=0))

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
-from executor_manager.store.database import Database, Transaction
+from executor_manager.store.database import DATABASE_NOW, Database, Transaction
 from executor_manager.store.loss import begin_again, lose
-from executor_manager.store.queue import LIVE_ON_NODE, release_session
+from executor_manager.store.queue import LIVE_ON_NODE, LIVE_RUNS_OF_NODE, release_session
 from executor_manager.store.records import NodeRecord, NodeStatus
 from executor_manager.store.standings import (
     ReportedRun,
@@ -79,15 +79,14 @@ class Nodes:
         runs that it had accepted but does not report are lost.
         """
         async with self._database.write() as transaction:
-            now = await transaction.now()
-            incarnation = await self._upsert(transaction, hello, now)
+            incarnation = await self._upsert(transaction, hello)
             standings = await standings_of(transaction, hello.id, reported)
             kept = [
                 run
                 for run, standing in zip(reported, standings, strict=True)
                 if not (standing.unknown or standing.superseded)
             ]
-            await self._renew(transaction, hello.id, ((r.run_id, r.attempt) for r in kept), now)
+            await self._renew(transaction, hello.id, ((r.run_id, r.attempt) for r in kept))
             await take_up(transaction, hello.id, kept)
             await lose_absent(transaction, hello.id, {run.run_id for run in kept})
             transaction.queue_changed()
@@ -102,11 +101,10 @@ class Nodes:
             Those of *listed* in which the node has no say any more.
         """
         async with self._database.write() as transaction:
-            now = await transaction.now()
             values: dict[str, Any] = {
                 "status": (NodeStatus.DRAINING if draining else NodeStatus.ONLINE).value,
-                "last_heartbeat": now,
-                "lease_expiry": now + self._lease_seconds,
+                "last_heartbeat": DATABASE_NOW,
+                "lease_expiry": DATABASE_NOW + self._lease_seconds,
             }
             if free_slots > 0:
                 values["busy_until"] = 0
@@ -114,7 +112,7 @@ class Nodes:
             await transaction.connection.execute(
                 update(nodes).where(nodes.c.id == node_id).values(values)
             )
-            await self._renew(transaction, node_id, listed, now)
+            await self._renew(transaction, node_id, listed)
             owned = await owned_by(transaction, node_id, [run_id for run_id, _ in listed])
         return [key for key in listed if key not in owned]
 
@@ -127,12 +125,11 @@ class Nodes:
         """
         farewell = Farewell([], [], [])
         async with self._database.write() as transaction:
-            now = await transaction.now()
             connection = transaction.connection
             await connection.execute(
                 update(nodes)
                 .where(nodes.c.id == node_id)
-                .values(status=NodeStatus.OFFLINE.value, lease_expiry=now)
+                .values(status=NodeStatus.OFFLINE.value, lease_expiry=DATABASE_NOW)
             )
             held = await connection.execute(
                 select(
@@ -155,7 +152,7 @@ class Nodes:
                     await connection.execute(
                         update(runs)
                         .where(runs.c.id == run.id)
-                        .values(unreachable=True, accepted=True, lease_expiry=now)
+                        .values(unreachable=True, accepted=True, lease_expiry=DATABASE_NOW)
                     )
                     transaction.run_changed(run.id)
                     farewell.unreachable.append(run.id)
@@ -167,19 +164,16 @@ class Nodes:
 
     async def all(self) -> list[NodeRecord]:
         """Every node, by name and id."""
-        live = (
-            select(func.count())
-            .where(runs.c.lease_owner == nodes.c.id, runs.c.state.in_(LIVE_ON_NODE))
-            .scalar_subquery()
-        )
         columns = [column for column in nodes.c if column.name not in _NOT_SHOWN]
-        query = select(*columns, live.label("live_runs")).order_by(nodes.c.name, nodes.c.id)
+        query = select(*columns, LIVE_RUNS_OF_NODE.label("live_runs")).order_by(
+            nodes.c.name, nodes.c.id
+        )
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [NodeRecord(**{**row, "status": NodeStatus(row["status"])}) for row in rows]
 
-    async def _upsert(self, transaction: Transaction, hello: NodeHello, now: float) -> int:
-        values = {
+    async def _upsert(self, transaction: Transaction, hello: NodeHello) -> int:
+        values: dict[str, Any] = {
             "kind": hello.kind,
             "name": hello.name,
             "hostname": hello.hostname,
@@ -191,10 +185,10 @@ class Nodes:
             "isolation": list(hello.isolation),
             "capacity": hello.capacity,
             "status": NodeStatus.ONLINE.value,
-            "last_heartbeat": now,
-            "lease_expiry": now + self._lease_seconds,
+            "last_heartbeat": DATABASE_NOW,
+            "lease_expiry": DATABASE_NOW + self._lease_seconds,
             "busy_until": 0,
-            "registered_at": now,
+            "registered_at": DATABASE_NOW,
         }
         connection = transaction.connection
         incarnation: int | None = (
@@ -210,9 +204,7 @@ class Nodes:
             await connection.execute(insert(nodes).values(id=hello.id, incarnation=1, **values))
         return incarnation
 
-    async def _renew(
-        self, transaction: Transaction, node_id: str, keys: Iterable[RunKey], now: float
-    ) -> None:
+    async def _renew(self, transaction: Transaction, node_id: str, keys: Iterable[RunKey]) -> None:
         wanted = set(keys)
         held = (
             await transaction.connection.execute(
@@ -225,6 +217,6 @@ class Nodes:
         await transaction.connection.execute(
             update(runs)
             .where(runs.c.id.in_([row.id for row in renewed]))
-            .values(lease_expiry=now + self._lease_seconds, unreachable=False)
+            .values(lease_expiry=DATABASE_NOW + self._lease_seconds, unreachable=False)
         )
         transaction.run_changed(*(row.id for row in renewed if row.unreachable))

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import and_, exists, func, or_, select, update
 
-from executor_manager.store.database import Database, Transaction
+from executor_manager.store.database import DATABASE_NOW, Database, Transaction
 from executor_manager.store.log import append_own, read_heads
 from executor_manager.store.records import Errand, NodeStatus
 from executor_manager.store.tables import nodes, questions, runs, sessions
@@ -28,6 +28,23 @@ LIVE_ON_NODE: Final = (
 
 BUSY_PAUSE_SECONDS: Final = 2.0
 """How long a node that refused as busy is left alone, unless it tells of free slots before."""
+
+# Made once: to name all columns of a table anew takes longer than the query.
+_OTHER: Final = runs.alias()
+_SESSION_IS_BUSY: Final = exists().where(
+    _OTHER.c.session_id == runs.c.session_id,
+    or_(
+        _OTHER.c.state.in_(LIVE_ON_NODE),
+        and_(_OTHER.c.state == RunState.QUEUED.value, _OTHER.c.ordinal < runs.c.ordinal),
+    ),
+)
+_TAKEN: Final = runs.alias()
+LIVE_RUNS_OF_NODE: Final = (
+    select(func.count())
+    .where(_TAKEN.c.lease_owner == nodes.c.id, _TAKEN.c.state.in_(LIVE_ON_NODE))
+    .scalar_subquery()
+)
+"""How many runs count against the capacity of the statement's node."""
 
 
 class Queue:
@@ -50,21 +67,6 @@ class Queue:
             return None
         async with self._database.write() as transaction:
             connection = transaction.connection
-            now = await transaction.now()
-            other = runs.alias()
-            session_is_busy = exists().where(
-                other.c.session_id == runs.c.session_id,
-                or_(
-                    other.c.state.in_(LIVE_ON_NODE),
-                    and_(other.c.state == RunState.QUEUED.value, other.c.ordinal < runs.c.ordinal),
-                ),
-            )
-            taken = runs.alias()
-            live = (
-                select(func.count())
-                .where(taken.c.lease_owner == nodes.c.id, taken.c.state.in_(LIVE_ON_NODE))
-                .scalar_subquery()
-            )
             fit = (
                 await connection.execute(
                     select(runs.c.id, runs.c.session_id, runs.c.attempt, nodes.c.id.label("node"))
@@ -74,15 +76,17 @@ class Queue:
                     )
                     .where(
                         runs.c.state == RunState.QUEUED.value,
-                        or_(runs.c.scheduled_at.is_(None), runs.c.scheduled_at <= now),
-                        ~session_is_busy,
+                        or_(runs.c.scheduled_at.is_(None), runs.c.scheduled_at <= DATABASE_NOW),
+                        ~_SESSION_IS_BUSY,
                         nodes.c.id.in_(list(node_ids)),
                         nodes.c.status == NodeStatus.ONLINE.value,
-                        nodes.c.busy_until <= now,
-                        live < nodes.c.capacity,
+                        nodes.c.busy_until <= DATABASE_NOW,
+                        nodes.c.capacity > LIVE_RUNS_OF_NODE,
                     )
                     .order_by(
-                        runs.c.priority.desc(), runs.c.ordinal, (nodes.c.capacity - live).desc()
+                        runs.c.priority.desc(),
+                        runs.c.ordinal,
+                        (nodes.c.capacity - LIVE_RUNS_OF_NODE).desc(),
                     )
                     .limit(1)
                 )
@@ -96,7 +100,7 @@ class Queue:
                     state=RunState.CLAIMED.value,
                     node_id=fit.node,
                     lease_owner=fit.node,
-                    lease_expiry=now + self._lease_seconds,
+                    lease_expiry=DATABASE_NOW + self._lease_seconds,
                     dispatch_due=True,
                 )
             )
@@ -199,11 +203,10 @@ class Queue:
             ):
                 return
             if code in REQUEUEING_REFUSALS:
-                now = await transaction.now()
                 pause: dict[str, object] = (
                     {"status": NodeStatus.DRAINING.value}
                     if code == ErrorCode.DRAINING
-                    else {"busy_until": now + BUSY_PAUSE_SECONDS}
+                    else {"busy_until": DATABASE_NOW + BUSY_PAUSE_SECONDS}
                 )
                 await transaction.connection.execute(
                     update(nodes).where(nodes.c.id == errand.node_id).values(pause)

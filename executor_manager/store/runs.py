@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from executor_manager.store.database import Database, Transaction, to_json
+from executor_manager.store.database import DATABASE_NOW, Database, Transaction, to_json
 from executor_manager.store.log import append_own
 from executor_manager.store.records import OnNodeLoss, RunRecord
 from executor_manager.store.tables import runs, sessions
@@ -114,8 +114,7 @@ class Runs:
                         hint="take a new key for each task, the same one only to repeat a call",
                     )
                 return known
-            now = await transaction.now()
-            session_id = await _ensure_session(transaction, session_id, user_id, now)
+            session_id = await _ensure_session(transaction, session_id, user_id)
             run_id = uuid.uuid4().hex
             made = await transaction.connection.execute(
                 insert(runs)
@@ -137,7 +136,7 @@ class Runs:
                     last_seq=0,
                     last_sequence=0,
                     progress=0,
-                    created_at=now,
+                    created_at=DATABASE_NOW,
                 )
                 .returning(*_RECORD_COLUMNS)
             )
@@ -270,9 +269,7 @@ async def _request_of(connection: AsyncConnection, run_id: str) -> dict[str, Any
     return request
 
 
-async def _ensure_session(
-    transaction: Transaction, session_id: str | None, user_id: str, now: float
-) -> str:
+async def _ensure_session(transaction: Transaction, session_id: str | None, user_id: str) -> str:
     connection = transaction.connection
     if session_id is not None:
         owner = (
@@ -287,6 +284,8 @@ async def _ensure_session(
             return session_id
     session_id = session_id or uuid.uuid4().hex
     await connection.execute(
-        insert(sessions).values(id=session_id, user_id=user_id, created_at=now, updated_at=now)
+        insert(sessions).values(
+            id=session_id, user_id=user_id, created_at=DATABASE_NOW, updated_at=DATABASE_NOW
+        )
     )
     return session_id

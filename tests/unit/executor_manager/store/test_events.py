@@ -24,6 +24,16 @@ async def test_a_repeat_is_acknowledged_and_not_stored_again(bench: Bench) -> No
     assert [seq for _, seq, _ in await bench.log(run.run_id)] == [1, 2, 3]
 
 
+async def test_a_run_that_begins_and_ends_in_one_commit_has_a_time_of_both(bench: Bench) -> None:
+    await bench.node()
+    await bench.queued()
+    run = await bench.claim()
+    await bench.tell(run, event(1, "lifecycle.started"), event(2, "lifecycle.completed"))
+    ended = await bench.run(run.run_id)
+    assert ended.started_at is not None
+    assert ended.finished_at is not None
+
+
 async def test_what_follows_a_gap_is_not_taken_until_the_gap_is_filled(bench: Bench) -> None:
     run = await bench.running()
     assert await bench.tell(run, event(3)) == Committed(1)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from executor.delivery.state import StateStore
+from executor.modes.local import websocket_client
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
-from executor.modes.local.websocket_client import Link
+from executor.modes.local.websocket_client import Link, WebSocketClient
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import read_execution_request
 from shared.protocol.local import Feature, LocalEvent
@@ -86,6 +87,51 @@ async def test_a_stop_while_a_lost_connection_is_cleared_away_ends_too(
             await backend.kick()
             await harness.stop.wait()
     assert len(backend.payloads(LocalEvent.REGISTER)) == 1
+
+
+async def test_a_stop_whose_cancel_is_swallowed_ends_too(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = WebSocketClient._open
+
+    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+
+        async def swallowing(self: WebSocketClient, *given: Any) -> None:
+            """As asyncio.wait_for of Python 3.11 does when it is done in the same moment."""
+            opening = asyncio.ensure_future(opened(self, *given))
+            try:
+                await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                wire.thaw()
+                await opening
+
+        monkeypatch.setattr(WebSocketClient, "_open", swallowing)
+        wire.freeze()
+        async with Harness(store, wire.port).running():
+            await wire.taken.wait()
+
+
+async def test_a_stop_that_is_cancelled_while_it_disconnects_still_ends_the_agents(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disconnecting = asyncio.Event()
+    close = websocket_client._close
+
+    async def noted(sio: Any) -> None:
+        disconnecting.set()
+        await close(sio)
+
+    monkeypatch.setattr(websocket_client, "_close", noted)
+    async with asyncio.timeout(10), open_backend() as backend:
+        harness = Harness(store, backend.port)
+        task = asyncio.create_task(harness.runner.run(harness.stop))
+        await backend.expect(LocalEvent.HEARTBEAT)
+        harness.stop.set()
+        await disconnecting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert harness.agent.closed
 
 
 def runs_of(payload: dict[str, Any]) -> dict[str, tuple[str, int]]:

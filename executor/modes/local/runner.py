@@ -17,6 +17,7 @@ from executor.modes.local.heartbeat import HeartbeatService
 from executor.modes.local.outage import Delays, OutageLog
 from executor.modes.local.registration import Registrar, Registration
 from executor.modes.local.websocket_client import Link, WebSocketClient
+from executor.shielding import finish
 from executor.tasks.supervisor import Supervisor
 from shared.errors import LinkError, LinkLost, LinkRejected
 from shared.logging import get_logger
@@ -25,6 +26,11 @@ logger = get_logger("local_runner")
 
 FLUSH_TIMEOUT_S: Final = 5.0
 """How long a stop waits for the last events to be acknowledged, while connected."""
+
+
+CANCEL_AGAIN_S: Final = 1.0
+"""After so long a task that was cancelled and goes on is cancelled again; all cleanup is bounded,
+and goes on through a second cancel."""
 
 
 class LocalRunner:
@@ -91,10 +97,13 @@ class LocalRunner:
                 serving.result()
             await self._finish()
         finally:
-            self._ending = True
-            await _end(serving, stopping)
-            await self._supervisor.close()
-            logger.info("Local Executor Runner has stopped")
+            await finish(self._close(serving, stopping))
+
+    async def _close(self, *tasks: asyncio.Task[Any]) -> None:
+        self._ending = True
+        await _end(*tasks)
+        await self._supervisor.close()
+        logger.info("Local Executor Runner has stopped")
 
     async def _finish(self) -> None:
         """Stop in order: no new runs, the old ones end or are parked, the last word, goodbye."""
@@ -177,7 +186,14 @@ class LocalRunner:
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait for them; what they raise no longer matters to anybody."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks and wait for them; what they raise no longer matters to anybody.
+
+    A cancel may be swallowed, by ``asyncio.wait_for`` of Python 3.11 when it is done in the same
+    moment, and by a task group whose tasks are failing: it is repeated.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        await asyncio.gather(*done, return_exceptions=True)  # looked at: asyncio need not complain

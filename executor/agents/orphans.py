@@ -18,7 +18,7 @@ from typing import Final
 
 import psutil
 
-from executor.agents import process_tree
+from executor.agents import process_ending, process_tree
 from shared.logging import get_logger
 from shared.private_files import PRIVATE_FILE
 
@@ -133,5 +133,5 @@ def _left_behind(private_dir: Path) -> dict[Path, AgentRecord | None]:
 async def _end(record: AgentRecord) -> int:
     tree = await asyncio.to_thread(record.tree)
     marked = await asyncio.to_thread(process_tree.marked, record.mark)
-    await process_tree.end(tree, record.mark, grace_s=GRACE_S)
+    await process_ending.end(tree, record.mark, grace_s=GRACE_S)
     return len({process.pid for process in (*tree, *marked)})

@@ -190,6 +190,19 @@ class AgentSession(Protocol):
         """
         ...
 
+    @property
+    def answered(self) -> int:
+        """How often the model has answered in this turn, or the last; sub-agents not counted."""
+        ...
+
+    @property
+    def cost_usd(self) -> float:
+        """What the conversation had cost before this turn, or by now when there is none.
+
+        Over all processes that have held it, as far as known.
+        """
+        ...
+
     def tools_cpu_s(self) -> float:
         """CPU seconds that the agent's tools have used so far, its own process's not counted.
 
@@ -216,6 +229,10 @@ class Agent(Protocol):
 
     async def load(self) -> None:
         """Import what is slow to import, off the event loop; harmless when called again."""
+        ...
+
+    async def past_cost_usd(self, job: AgentJob) -> float:
+        """What the conversation ``job.resume`` has cost, which no process holds; 0.0: unknown."""
         ...
 
     async def open(self, job: AgentJob) -> AgentSession:

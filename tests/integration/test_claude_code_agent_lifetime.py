@@ -22,6 +22,7 @@ from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, Turn, make_request, nobody, opened, take_turn
 from tests.fakes.model import scenario, step, text_step, tool_step
+from tests.fakes.shells import shell
 
 SLEEPER = tool_step(
     "Bash",
@@ -242,6 +243,22 @@ async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_pa
         await closing
     await asyncio.to_thread(psutil.wait_procs, children, timeout=1)
     assert alive(children) == []
+
+
+async def test_a_number_that_is_anothers_by_now_is_not_touched(tmp_path: Path) -> None:
+    brief = tmp_path / "claude"
+    brief.write_text("#!/bin/sh\nexit 0\n")
+    brief.chmod(0o755)
+    job = JobMaker(tmp_path, "http://127.0.0.1:1").job()
+    transport = ProcessTransport(ClaudeAgentOptions(cli_path=brief, cwd=job.cwd), job.env, tmp_path)
+    await transport.connect()
+    process = transport._process
+    assert process is not None
+    assert await process.wait() == 0
+    with shell("echo 1; exec sleep 600") as (other, _):
+        process.pid = other.pid
+        await transport.close()
+        assert alive([other])
 
 
 async def test_a_cli_that_does_not_answer_an_interrupt_is_ended(

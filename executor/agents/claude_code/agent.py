@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from executor.agents.claude_code.past_cost import past_cost_of
 from executor.agents.protocol import AgentJob, AgentSession
 from executor.memory import SystemMemory
 from shared.errors import RunError
@@ -54,6 +55,10 @@ class ClaudeCodeAgent:
         """Import the SDK in a thread."""
         if self._session_module is None:
             self._session_module = await asyncio.to_thread(_import_session)
+
+    async def past_cost_usd(self, job: AgentJob) -> float:
+        """What the CLI has written down of ``job.resume``."""
+        return await asyncio.to_thread(past_cost_of, job)
 
     async def open(self, job: AgentJob) -> AgentSession:
         """Start the CLI, or continue ``job.resume``; a conversation that is gone is begun anew.

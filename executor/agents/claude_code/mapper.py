@@ -96,6 +96,11 @@ class TurnMapper:
         """Whether the API has refused the credentials so often that the turn should be stopped."""
         return self._refusals >= MAX_LOGIN_REFUSALS
 
+    @property
+    def answered(self) -> int:
+        """How often the model itself has answered."""
+        return len(self._answers)
+
     def map(self, message: Message) -> list[AgentEvent]:
         """What *message* means; empty for what has no meaning here."""
         self.retry_in_s = 0.0
@@ -293,7 +298,7 @@ class TurnMapper:
             end = refused_login(end.statistics)
         if end.error_code not in (None, ErrorCode.MAX_TURNS, ErrorCode.BUDGET_EXCEEDED):
             # The CLI counts interruptions and failed requests, too.
-            end = replace(end, statistics={**end.statistics, "num_turns": len(self._answers)})
+            end = replace(end, statistics={**end.statistics, "num_turns": self.answered})
         if end.error_code == ErrorCode.RATE_LIMITED:
             end = replace(end, retry_at=self._retry_at(end.error or ""))
         return self.finish(end)

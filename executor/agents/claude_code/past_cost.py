@@ -6,10 +6,20 @@ import json
 from pathlib import Path
 from typing import Final
 
+from executor.agents.protocol import AgentJob
+
 _TAIL_BYTES: Final = 256 * 2**10
 """The CLI writes its account at its end, so it is found there; a new one each time."""
 
 _ACCOUNT: Final = b'"type":"cost-state"'
+
+
+def past_cost_of(job: AgentJob) -> float:
+    """What the conversation that *job* resumes has cost by now; 0.0 for a new one. Blocks."""
+    if job.resume is None:
+        return 0.0
+    claude_dir = job.config_dir or Path(job.env.get("HOME", "~")) / ".claude"
+    return past_cost_usd(claude_dir, job.resume)
 
 
 def past_cost_usd(claude_dir: Path, session_id: str) -> float:

@@ -26,7 +26,7 @@ from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
-from executor.agents.claude_code.past_cost import past_cost_usd
+from executor.agents.claude_code.past_cost import past_cost_of
 from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
@@ -133,6 +133,7 @@ class ClaudeSession:
         self._transport = ProcessTransport(options, env, files.folder)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
+        self._answered = 0
         self._silent_until = 0.0
         self._ask: Ask | None = None
         """Whom the agent asks: the user of the turn in progress."""
@@ -169,6 +170,16 @@ class ClaudeSession:
         """When the CLI will ask the API again, by the event loop's clock; 0.0 at first."""
         return self._silent_until
 
+    @property
+    def answered(self) -> int:
+        """How often the model itself has answered in the turn in progress, or the last one."""
+        return self._answered
+
+    @property
+    def cost_usd(self) -> float:
+        """What the conversation had cost before the turn in progress, or by now without one."""
+        return self._cost
+
     def tools_cpu_s(self) -> float:
         """CPU seconds of what the CLI has started. Blocks."""
         return self._transport.tools_cpu_s()
@@ -177,8 +188,7 @@ class ClaudeSession:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
         self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
         if self._job.resume is not None:
-            claude_dir = self._job.config_dir or Path(self._job.env.get("HOME", "~")) / ".claude"
-            self._cost = await asyncio.to_thread(past_cost_usd, claude_dir, self._job.resume)
+            self._cost = await asyncio.to_thread(past_cost_of, self._job)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._client.connect()
@@ -206,6 +216,7 @@ class ClaudeSession:
         prompt = _user_message(request)
         answers = self._answers(prompt)
         self._interrupted = False
+        self._answered = 0
         self._ask = ask
         self._turn_over.clear()
         self._transport.busy = True
@@ -216,7 +227,9 @@ class ClaudeSession:
             async for message in answers:
                 if _of_another_turn(message, prompt["uuid"]):
                     continue
-                for event in mapper.map(message):
+                events = mapper.map(message)
+                self._answered = mapper.answered
+                for event in events:
                     yield event
                 self._session_id = mapper.session_id or self._session_id
                 if mapper.end is not None:

@@ -11,6 +11,7 @@ import json
 import secrets
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -29,7 +30,7 @@ from claude_agent_sdk import (
 )
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
-from executor.agents import process_tree, subreaper
+from executor.agents import process_ending, process_tree, subreaper
 from executor.agents.orphans import AgentRecord
 from executor.shielding import finish, in_thread
 
@@ -229,24 +230,27 @@ class ProcessTransport(Transport):
         if process is None:
             self.live.pop(self._mark, None)
             return
-        tree = await in_thread(process_tree.tree, process.pid)
+        # Once it has been waited for, its number may be another's.
+        pid = self.pid
+        tree = [] if pid is None else await in_thread(process_tree.tree, pid, time.monotonic())
         try:
             await self.end_input()
             if not self.busy:
                 await _ended(process, EOF_GRACE_S)
             loop = asyncio.get_running_loop()
             grace_ends = loop.time() + TERM_GRACE_S
-            await process_tree.end(tree, self._mark, grace_s=TERM_GRACE_S)
+            await process_ending.end(tree, self._mark, grace_s=TERM_GRACE_S)
             await _ended(process, KILL_GRACE_S)
             self.live.pop(self._mark, None)
             others = tuple(self.live.values())
             strays = await in_thread(subreaper.strays, self._cwd, others=others)
-            left_s = max(0.0, grace_ends - loop.time())
-            await process_tree.end(strays, self._mark, grace_s=left_s)
+            if strays:
+                left_s = max(0.0, grace_ends - loop.time())
+                await process_ending.end(strays, self._mark, grace_s=left_s)
         except asyncio.CancelledError:
             # The event loop is being closed: nobody waits any more.
             self.kill()
-            await in_thread(process_tree.kill, tree, self._mark)
+            await in_thread(process_ending.kill, tree, self._mark)
             await _ended(process, KILL_GRACE_S)
             raise
         if self._stderr_reader is not None:

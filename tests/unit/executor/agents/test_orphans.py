@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from executor.agents.orphans import RECORD, AgentRecord, end_left_behind
 from executor.agents.process_tree import MARK_VARIABLE
+from tests.fakes.shells import alive, shell
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
 MARK = "mark-of-this-test"
 GONE_OWNER: dict[str, Any] = {"owner_pid": 2**22 + 1, "owner_started": 1.0}
-
-
-@contextmanager
-def process(command: str, **env: str) -> Iterator[psutil.Process]:
-    """A shell that has said that it is ready; it is reaped at the end."""
-    with subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        env={"PATH": os.environ["PATH"], **env},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as started:
-        assert started.stdout is not None
-        started.stdout.readline()
-        try:
-            yield psutil.Process(started.pid)
-        finally:
-            started.kill()
 
 
 def left(folder: Path, record: AgentRecord) -> Path:
@@ -48,15 +28,11 @@ def left(folder: Path, record: AgentRecord) -> Path:
     return session
 
 
-def alive(found: psutil.Process) -> bool:
-    return found.is_running() and found.status() != psutil.STATUS_ZOMBIE
-
-
 async def test_a_process_left_behind_is_ended_with_its_tree_and_its_files(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     (temporary / "session").mkdir(parents=True)
     # Without the mark: only the number and the start time lead there.
-    with process("env -i sleep 600 & echo ready; wait") as parent:
+    with shell("env -i sleep 600 & echo ready; wait") as (parent, _):
         (child,) = parent.children()
         record = AgentRecord(MARK, parent.pid, parent.create_time(), **GONE_OWNER)
         session = await asyncio.to_thread(left, tmp_path, record)
@@ -68,7 +44,7 @@ async def test_a_process_left_behind_is_ended_with_its_tree_and_its_files(tmp_pa
 
 
 async def test_a_number_that_another_process_has_by_now_is_not_touched(tmp_path: Path) -> None:
-    with process("echo ready; exec sleep 600") as other:
+    with shell("echo ready; exec sleep 600") as (other, _):
         record = AgentRecord(MARK, other.pid, other.create_time() - 60, **GONE_OWNER)
         session = await asyncio.to_thread(left, tmp_path, record)
         assert await end_left_behind(tmp_path, tmp_path / "none") == 0
@@ -77,14 +53,14 @@ async def test_a_number_that_another_process_has_by_now_is_not_touched(tmp_path:
 
 
 async def test_a_mark_leads_to_what_the_number_does_not(tmp_path: Path) -> None:
-    with process("echo ready; exec sleep 600", **{MARK_VARIABLE: MARK}) as daemon:
+    with shell("echo ready; exec sleep 600", **{MARK_VARIABLE: MARK}) as (daemon, _):
         await asyncio.to_thread(left, tmp_path, AgentRecord(MARK, **GONE_OWNER))
         assert await end_left_behind(tmp_path, tmp_path / "none") == 1
         assert not alive(daemon)
 
 
 async def test_what_belongs_to_an_executor_that_lives_is_not_touched(tmp_path: Path) -> None:
-    with process("echo ready; exec sleep 600", **{MARK_VARIABLE: MARK}) as agent:
+    with shell("echo ready; exec sleep 600", **{MARK_VARIABLE: MARK}) as (agent, _):
         record = await asyncio.to_thread(AgentRecord.of, MARK, agent.pid)
         session = await asyncio.to_thread(left, tmp_path, record)
         temporary = tmp_path / "temporary"

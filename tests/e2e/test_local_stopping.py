@@ -129,6 +129,27 @@ async def test_sigterm_lets_the_run_finish_and_delivers_its_result(tmp_path: Pat
     assert await gone(agents)
 
 
+async def test_a_name_lookup_that_hangs_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    without_answers = """
+import socket, threading
+def lookup(*_, **__):
+    print("looking up", flush=True)
+    threading.Event().wait()
+socket.getaddrinfo = lookup
+from executor.main import main
+main()
+"""
+    async with (
+        asyncio.timeout(RUN_SECONDS),
+        executor_process(
+            tmp_path, "http://backend.invalid", TOKEN, command=["-c", without_answers]
+        ) as executor,
+    ):
+        await executor.program.says("looking up")
+        executor.program.signal(signal.SIGTERM)
+        assert await executor.program.ended() == 0
+
+
 async def test_a_second_sigint_ends_the_executor_and_its_agents_at_once(tmp_path: Path) -> None:
     async with (
         asyncio.timeout(RUN_SECONDS),

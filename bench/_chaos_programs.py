@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -17,14 +16,19 @@ import psutil
 from bench._full_disk import SmallDisk, small_disk
 from bench._programs import (
     LISTENING,
+    REGISTERED,
     ROOT,
+    START_TIMEOUT_S,
+    ProgramError,
     Tokens,
     announced,
     clean_environment,
     command_line,
     executor_environment,
+    last_words,
     manager_tokens,
     stop,
+    until,
 )
 from bench._wall_clock import WallClock
 from tests.fakes.scripted_cli import install
@@ -36,12 +40,9 @@ LEASE_S = 6.0
 
 DISK_MB = 32
 
-YOUNG_S = 10.0
-"""So long after its start a program may not have got to say what SIGTERM should do: on a machine
-with ten processes that want to run, Python's imports alone take seconds."""
-
-STOP_TIMEOUT_S = 40.0
-"""The grace for runs, then that for stubborn processes of agents, on such a machine."""
+STOP_TIMEOUT_S = 20.0
+"""The grace for runs is 2 s, that for stubborn processes of agents 6 s, that for a backend out of
+reach 5 s."""
 
 
 class Host:
@@ -55,14 +56,16 @@ class Host:
         self.clock: WallClock | None = None
         """What its wall clock can be stepped with, if at all; set before it is started."""
         self.process: asyncio.subprocess.Process | None = None
-        self._started_s = 0.0
+        self._log_began = 0
         self.crashes: list[str] = []
         """Ends that nobody asked for."""
+        self.stops_s: list[float] = []
+        """How long each stop took, from SIGTERM to the end."""
 
     async def start(self) -> None:
         """Start the program; returns when it runs, not when it is ready."""
-        self._started_s = time.monotonic()
         with self.log.open("ab") as stderr:
+            self._log_began = stderr.tell()
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -81,13 +84,22 @@ class Host:
             await process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that does not end it."""
+        """SIGTERM once it works, and SIGKILL when that does not end it."""
         process = self._running()
         if process is not None:
-            young = time.monotonic() - self._started_s < YOUNG_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await until(self._has_begun)
+            told_s = time.monotonic()
             await stop(process, STOP_TIMEOUT_S)
-            if process.returncode != 0 and not (young and process.returncode == -signal.SIGTERM):
+            self.stops_s.append(time.monotonic() - told_s)
+            if process.returncode != 0:
                 self.crashes.append(f"{self.log.stem}: exit status {process.returncode} on SIGTERM")
+
+    async def _has_begun(self) -> bool:
+        """Whether it has said something: by then it knows what to do on SIGTERM."""
+        log = await asyncio.to_thread(self.log.stat)
+        return log.st_size > self._log_began
 
     def _running(self) -> asyncio.subprocess.Process | None:
         process = self.process
@@ -147,6 +159,21 @@ class ExecutorHost(Host):
         self.disk_lock = asyncio.Lock()
         self.disk: SmallDisk | None = None
         """What the home is on, when it is a small disk."""
+
+    async def registered(self) -> None:
+        """Wait for its first registration.
+
+        Raises:
+            ProgramError: None came; the text has its last words.
+        """
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await until(self._has_registered)
+        except TimeoutError:
+            raise ProgramError(f"{self.log.name} ends:\n{last_words(self.log)}") from None
+
+    async def _has_registered(self) -> bool:
+        return REGISTERED in await asyncio.to_thread(self.log.read_text)
 
     def agents(self) -> list[tuple[psutil.Process, str]]:
         """The agents' processes that it runs now, each with the id of its session."""
@@ -228,4 +255,6 @@ async def open_system(
             stack.push_async_callback(host.stop)
             await host.start()
             hosts.append(host)
+        for host in hosts:
+            await host.registered()
         yield ChaosSystem(place, manager, hosts, foreign)

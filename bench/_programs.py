@@ -21,6 +21,7 @@ STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
 
 LISTENING = "executor manager listening on"
+REGISTERED = "registered at"
 
 KEY = "scripted-model-key"
 ANSWER = {"name": "short answer", "steps": [{"content": [{"text": "Hello."}]}]}

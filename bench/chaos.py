@@ -17,48 +17,24 @@ import asyncio
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench._chaos_checks import LoggedRun, check_run, explanation, holders, read_runs
-from bench._chaos_faults import Hit, inject, schedule
+from bench._chaos_checks import check_run, holders, read_runs
+from bench._chaos_faults import inject, schedule
 from bench._chaos_load import Load, Work
+from bench._chaos_outcome import Outcome
 from bench._chaos_programs import ChaosSystem, open_system
-from bench._measure import Summary, describe_machine
+from bench._measure import describe_machine
 from bench._programs import temporary_folder
-from shared.protocol.events import EventType
 
 SETTLE_S = 120.0
 """How long after the last fault the last run may take."""
 
 LEFTOVER_GRACE_S = 10.0
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What chaos has shown."""
-
-    seed: int
-    seconds: float = 0.0
-    hits: list[Hit] = field(default_factory=list)
-    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many runs ended in what, and what led to it."""
-    ways: Counter[str] = field(default_factory=Counter)
-    """How many runs went through what."""
-    durations: list[float] = field(default_factory=list)
-    """Seconds from the beginning of a run to its verdict, as their callers saw it."""
-    events: int = 0
-    violations: list[str] = field(default_factory=list)
-
-    @property
-    def faults(self) -> Counter[str]:
-        """How many of each kind have hit something."""
-        return Counter(hit.kind for hit in self.hits)
 
 
 async def chaos(
@@ -77,7 +53,7 @@ async def chaos(
         counts: How many of each kind; see :data:`bench._chaos_faults.FAULTS`.
         workers: How many callers make runs, each one or two at a time.
     """
-    outcome = Outcome(seed)
+    outcome = Outcome(seed, counts)
     began = time.monotonic()
     async with open_system(
         place,
@@ -103,6 +79,7 @@ async def chaos(
         for host in reversed(system.hosts):
             await host.stop()
             outcome.violations += host.crashes
+        outcome.stops_s = [stop_s for host in system.executors for stop_s in host.stops_s]
         await _check(outcome, system, load.works)  # before the small disks vanish
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -114,7 +91,7 @@ async def _check(outcome: Outcome, system: ChaosSystem, works: list[Work]) -> No
     for work in works:
         run = runs.get(work.task_id)
         if run is not None:
-            _count(outcome, work, run)
+            outcome.count(work, run)
         complaints = check_run(work, run, outcome.hits)
         outcome.violations += [f"run {work.number} ({work.task_id}): {c}" for c in complaints]
     if unknown := set(runs) - {work.task_id for work in works}:
@@ -129,50 +106,6 @@ async def _check(outcome: Outcome, system: ChaosSystem, works: list[Work]) -> No
     secrets = [*(work.key for work in works), *meant_for]
     found = await asyncio.to_thread(lambda: list(holders(system.place, secrets, meant_for)))
     outcome.violations += found
-
-
-def _count(outcome: Outcome, work: Work, run: LoggedRun) -> None:
-    outcome.events += len(run.events)
-    why = explanation(work, run, outcome.hits) or "NOTHING EXPLAINS IT"
-    outcome.verdicts[run.error_code or run.state, why] += 1
-    if work.began_s is not None and work.ended_s is not None:
-        outcome.durations.append(work.ended_s - work.began_s)
-    types = [event.type for event in run.events]
-    attempts = {event.attempt for event in run.events}
-    ways = {
-        "went on after a restart": types.count(EventType.STARTED) > len(attempts),
-        "went to another executor": len(attempts) > 1,
-        "used a tool": EventType.TOOL_CALL in types,
-        "asked the user": EventType.INPUT_REQUIRED in types,
-        "was answered": work.answered,
-        "lost text to a bound": EventType.TRUNCATED in types,
-    }
-    outcome.ways.update(way for way, gone in ways.items() if gone)
-
-
-def show(outcome: Outcome) -> None:
-    """Print the summary."""
-    machine = describe_machine()
-    for name, value in machine.items():
-        print(f"  {name:20} {value}")
-    print(f"\n  seed {outcome.seed}, {outcome.seconds:.0f} s")
-    print(f"\n  {'fault':18}{'hits':>6}   runs at that moment, on average: in text, tool, question")
-    for kind, count in sorted(outcome.faults.items()):
-        stages = [hit.stages for hit in outcome.hits if hit.kind == kind]
-        means = (sum(s[stage] for s in stages) / count for stage in ("text", "tool", "question"))
-        print(f"    {kind:16}{count:>6}   " + "".join(f"{mean:>8.1f}" for mean in means))
-    print(f"\n  {'verdict':22}{'runs':>6}   what led to it")
-    for (verdict, why), count in sorted(outcome.verdicts.items()):
-        print(f"    {verdict:20}{count:>6}   {'-' if verdict == 'completed' else why}")
-    print(f"    {'all':20}{outcome.verdicts.total():>6}   with {outcome.events} events")
-    for way, count in outcome.ways.most_common():
-        print(f"    {way:24}{count:>6}")
-    if outcome.durations:
-        took = Summary.of(outcome.durations)
-        print(f"\n  a run took {took.median:.1f} s (p95 {took.p95:.1f}, longest {took.max:.1f})")
-    print(f"\n  {'violations':22}{len(outcome.violations):>6}")
-    for violation in outcome.violations[:50]:
-        print(f"    {violation}")
 
 
 def main() -> int:
@@ -219,7 +152,9 @@ def main() -> int:
                 workers=options.workers,
             )
         )
-    show(outcome)
+    for name, value in describe_machine().items():
+        print(f"  {name:20} {value}")
+    print("\n" + "\n".join(outcome.text()))
     return 1 if outcome.violations else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,7 @@ COUNTS = {
 async def test_no_run_is_lost_doubled_or_damaged_by_cuts_and_kills(tmp_path: Path) -> None:
     outcome = await chaos(tmp_path, seed=SEED, seconds=15, counts=COUNTS)
     assert outcome.violations == []
-    assert outcome.faults["cut"] >= COUNTS["cut"] // 2
-    assert outcome.faults["kill executor"] == COUNTS["kill executor"]
-    assert outcome.faults["kill agent"] > 0
-    assert outcome.faults["clock step"] == COUNTS["clock step"]
+    assert outcome.faults == Counter(COUNTS)
     # How many runs there are depends on the machine; that faults find them under way does not.
     assert any(state == "completed" for state, _ in outcome.verdicts)
     assert outcome.ways["went on after a restart"] > 0

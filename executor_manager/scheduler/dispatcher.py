@@ -217,19 +217,18 @@ class Dispatcher:
             logger.warning("executor %s acknowledged an answer without a word", errand.node_id)
         elif ack is not None and ack.success:
             await questions.delivered(errand)
-        elif ack is not None and ack.code == "expired":
-            await questions.expired(errand)
-        elif (failure := read_ack(Failure, raw)) is not None and failure.code == ProtocolError.code:
+        elif ack is not None and ack.code == "invalid_request":
             logger.warning(
                 "executor %s cannot use the answer to run %s", errand.node_id, errand.run_id
             )
             await questions.unusable(errand)
         else:
-            logger.warning(
-                "executor %s does not know the question that run %s asked",
-                errand.node_id,
-                errand.run_id,
-            )
+            if ack is None or ack.code != "expired":
+                logger.warning(
+                    "executor %s does not know the question that run %s asked",
+                    errand.node_id,
+                    errand.run_id,
+                )
             await questions.expired(errand)
 
 

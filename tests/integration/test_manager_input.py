@@ -143,7 +143,7 @@ async def test_an_answer_that_is_not_acknowledged_is_repeated(tmp_path: Path) ->
     [
         ({"success": False, "code": "expired"}, 409, "expired", 0),
         ({"success": False, "code": "unknown_request"}, 409, "expired", 0),
-        ({"success": False, "code": "invalid_request", "error": "x"}, 422, "invalid_request", 1),
+        ({"success": False, "code": "invalid_request"}, 422, "invalid_request", 1),
         ({"success": False, "code": "internal", "error": "x"}, 409, "expired", 0),
         ("nonsense", 409, "expired", 0),
     ],
@@ -158,6 +158,34 @@ async def test_the_caller_learns_that_the_executor_did_not_take_the_answer(
         assert (answered, error["code"]) == (status, code)
         assert error["hint"]
         assert len(await waiting_for(manager, run_id)) == open_
+
+
+async def test_after_an_answer_that_the_executor_cannot_use_a_good_one_counts(
+    manager: RunningManager,
+) -> None:
+    async with manager.executor() as executor:
+        request = await asked(manager, executor)
+        run_id = request["subtask_id"]
+        executor.answers[LocalEvent.INPUT] = {
+            "success": False,
+            "code": "invalid_request",
+            "error": "answers: no such question",
+        }
+        assert (await post(manager, run_id, ANSWER))[0] == 422
+        assert (await executor.expect(LocalEvent.INPUT))["answers"] == ANSWER["answers"]
+        [question] = await waiting_for(manager, run_id)
+        assert question["answered"] is False
+
+        executor.answers[LocalEvent.INPUT] = {"success": True}
+        good = ANSWER | {"answers": {"1": "aiohttp"}}
+        assert (await post(manager, run_id, good))[0] == 200
+        assert (await executor.expect(LocalEvent.INPUT))["answers"] == good["answers"]
+        resolved = {"request_id": "q", "outcome": "answered"}
+        await executor.progress(request, 2, "agent.input_resolved", resolved)
+        assert await waiting_for(manager, run_id) == []
+        # It is resolved by the executor's word alone, which came once.
+        log = await manager.store.events.after(run_id, 0)
+        assert [event.type for event in log] == ["agent.input_required", "agent.input_resolved"]
 
 
 async def test_what_cannot_be_answered_says_why(manager: RunningManager) -> None:

@@ -87,7 +87,8 @@ async def _run(
     environ = dict(os.environ)
     isolation = await asyncio.to_thread(_isolation, settings, environ)
     system_memory = SystemMemory()
-    features = set(memory.features(str(BackendUrl.parse(settings.backend_url))) or ())
+    remembered = memory.features(str(BackendUrl.parse(settings.backend_url))) or frozenset()
+    features = set(remembered)
     claude = ClaudeCodeAgent(settings.claude_path, system_memory)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
@@ -118,7 +119,6 @@ async def _run(
     def superseded(key: RunKey) -> None:
         supervisor.supersede(key)
 
-    remembered = memory.features(str(BackendUrl.parse(settings.backend_url))) or frozenset()
     outbox = await Outbox.open(state, on_superseded=superseded)
     reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
 from executor.agents import process_tree
 from executor.agents.claude_code.agent import ClaudeCodeAgent
@@ -108,8 +108,9 @@ async def test_an_interrupt_before_the_first_message_still_ends_the_turn(tmp_pat
         await asyncio.sleep(0)  # the prompt is being written
         await session.interrupt()
         collected = [await first, *[item async for item in items]]
-    assert isinstance(collected[-1], TurnEnd)
-    assert collected[-1].error == "the turn was interrupted"
+    end = collected[-1]
+    assert isinstance(end, TurnEnd)
+    assert (end.error, end.reusable) == ("the turn was interrupted", True)
 
 
 async def test_a_killed_cli_is_a_crash_and_takes_its_commands_along(tmp_path: Path) -> None:
@@ -273,5 +274,26 @@ async def test_a_cli_that_does_not_answer_an_interrupt_is_ended(
             psutil.Process(session.pid).suspend()
             await session.interrupt()
             turn = await running
+    assert turn.end.error == "the turn was interrupted"
+    assert not turn.end.reusable
+
+
+async def test_a_cli_that_refuses_an_interrupt_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: ClaudeSDKClient) -> None:
+        raise Exception("an error in the place of an answer")
+
+    monkeypatch.setattr(ClaudeSDKClient, "interrupt", refused)
+    scenarios = [scenario(step({"text": "begin"}, {"gate": "never"}, {"text": "end"}))]
+    async with (
+        ScriptedModel(scenarios) as model,
+        opened(JobMaker(tmp_path, model.url).job()) as session,
+    ):
+        spoken = asyncio.Event()
+        running = asyncio.create_task(take_turn(session, spoken=spoken))
+        await spoken.wait()
+        await session.interrupt()
+        turn = await running
     assert turn.end.error == "the turn was interrupted"
     assert not turn.end.reusable

@@ -235,9 +235,10 @@ class ClaudeSession:
                 if mapper.end is not None:
                     break
                 self._silent_until = asyncio.get_running_loop().time() + mapper.retry_in_s
-                # The first interrupt may have come before the CLI had begun.
-                if mapper.login_refused or (self._interrupted and _begins_turn(message)):
+                if mapper.login_refused:
                     self._stop_turn()
+                elif self._interrupted and _begins_turn(message):
+                    self._stop_turn(again=True)  # what came before, the CLI has not heard
         except ClaudeSDKError as exc:
             logger.warning("claude ended within a turn: %s", exc)
         finally:
@@ -295,20 +296,23 @@ class ClaudeSession:
             else:
                 return
 
-    def _stop_turn(self) -> None:
-        if self._stopping is None or self._stopping.done():
-            self._stopping = asyncio.create_task(self._end_turn(), name="interrupt claude")
+    def _stop_turn(self, *, again: bool = False) -> None:
+        if again and self._stopping is not None:
+            self._stopping.cancel()
+        elif self._stopping is not None and not self._stopping.done():
+            return
+        self._stopping = asyncio.create_task(self._end_turn(), name="interrupt claude")
 
     async def _end_turn(self) -> None:
         try:
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 await self._client.interrupt()
                 await self._turn_over.wait()
-        except TimeoutError:
-            logger.warning("claude does not stop its turn; its process is ended")
-            self._transport.kill()
         except Exception as exc:  # noqa: BLE001 - the SDK raises bare exceptions here
-            logger.debug("interrupt not delivered: %s", exc)
+            if not self._turn_over.is_set():
+                how = type(exc).__name__
+                logger.warning("claude does not stop its turn (%s); its process is ended", how)
+                self._transport.kill()
 
     async def _end_without_result(self) -> TurnEnd:
         if self._interrupted:

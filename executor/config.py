@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from executor.tasks.allowed_hosts import read_hosts
+from executor.setting_types import (
+    AbsolutePath,
+    Directory,
+    FileName,
+    Hosts,
+    Seconds,
+    SecondsOrZero,
+    Token,
+    absolute,
+    one_of,
+    url,
+)
 from shared.errors import ConfigError
 from shared.protocol.execution import PermissionMode
 
@@ -36,79 +38,11 @@ EXAMPLES: Final = {
 """What a message suggests for variables that have no default."""
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("names a user (~name) whom this machine does not know") from None
-
-
 def _default_home() -> Path:
     try:
         return Path.home() / ".wegent-executor"
     except RuntimeError:
         raise ValueError("is not set, and this user has no home directory") from None
-
-
-def _directory(path: Path) -> Path:
-    path = _absolute(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError("is not a directory")
-    return path
-
-
-def _bare_name(name: str) -> str:
-    if name in {".", ".."} or "/" in name or "\\" in name:
-        raise ValueError(
-            "must be a file name without a folder; the folder is WEGENT_EXECUTOR_LOG_DIR"
-        )
-    return name
-
-
-def _url(*schemes: str) -> AfterValidator:
-    def check(url: str) -> str:
-        url = url.strip().rstrip("/")
-        if not url.isprintable() or " " in url:
-            raise ValueError("contains a space or a control character")
-        try:
-            parts = urlsplit(url)
-            parts.port  # noqa: B018  raises when it is not a number
-        except ValueError:
-            raise ValueError("is not a URL: check host and port") from None
-        if parts.scheme not in schemes or not parts.hostname:
-            raise ValueError("must begin with " + " or ".join(f"{name}://" for name in schemes))
-        if "@" in parts.netloc:
-            raise ValueError("must not contain a user name or password; use WEGENT_AUTH_TOKEN")
-        if parts.query or parts.fragment:
-            raise ValueError("must not contain ? or #")
-        return parts.geturl()
-
-    return AfterValidator(check)
-
-
-def _token(value: SecretStr) -> SecretStr:
-    token = re.sub(r"^bearer(\s+|$)", "", value.get_secret_value().strip(), flags=re.IGNORECASE)
-    if not token:
-        raise ValueError("is empty")
-    if not token.isprintable() or " " in token:
-        raise ValueError("contains a space or a control character; was it copied completely?")
-    return SecretStr(token)
-
-
-def _hosts(value: str | None) -> str | None:
-    if value is not None:
-        read_hosts(value)
-    return value
-
-
-def _one_of(*values: str) -> BeforeValidator:
-    """Accept *values* in any case."""
-    by_lower = {value.lower(): value for value in values}
-
-    def canonical(value: object) -> object:
-        return by_lower.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-    return BeforeValidator(canonical)
 
 
 def _local_only(mode: object) -> object:
@@ -119,7 +53,6 @@ def _local_only(mode: object) -> object:
     return mode
 
 
-Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LocalIsolation = Literal["auto", "none", "sandbox"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
@@ -146,16 +79,16 @@ class ExecutorSettings(BaseSettings):
     )
 
     # --- Which backend, and as whom ---
-    mode: Annotated[Literal["local"], _one_of("local"), BeforeValidator(_local_only)] = Field(
+    mode: Annotated[Literal["local"], one_of("local"), BeforeValidator(_local_only)] = Field(
         default="local",
         validation_alias="EXECUTOR_MODE",
         description="How the executor runs; `local` is assumed when it is not set",
     )
-    backend_url: Annotated[str, _url("http", "https", "ws", "wss")] = Field(
+    backend_url: Annotated[str, url("http", "https", "ws", "wss")] = Field(
         validation_alias="WEGENT_BACKEND_URL",
         description="Address of the backend; a path prefix is kept",
     )
-    auth_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
+    auth_token: Token = Field(
         validation_alias="WEGENT_AUTH_TOKEN",
         description="Token that the backend gave out; a leading `Bearer ` is ignored",
     )
@@ -167,24 +100,24 @@ class ExecutorSettings(BaseSettings):
     )
 
     # --- Where things lie ---
-    home: Annotated[Path, AfterValidator(_directory)] = Field(
+    home: Directory = Field(
         default_factory=_default_home,
         validation_alias=HOME_VARIABLE,
         description="Main folder, with `config.env` in it; read from the environment only",
     )
-    workspace_root: Annotated[Path, AfterValidator(_directory)] = Field(
+    workspace_root: Directory = Field(
         default_factory=lambda data: data["home"] / "workspace",
         validation_alias="LOCAL_WORKSPACE_ROOT",
         description="Where repositories are cloned: `{task_id}/{repo_name}`",
     )
 
     # --- Logs ---
-    log_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+    log_dir: AbsolutePath = Field(
         default_factory=lambda data: data["home"] / "logs",
         validation_alias="WEGENT_EXECUTOR_LOG_DIR",
         description="Folder of the log files",
     )
-    log_file: Annotated[str, AfterValidator(_bare_name)] = Field(
+    log_file: FileName = Field(
         default="executor.log",
         validation_alias="WEGENT_EXECUTOR_LOG_FILE",
         description="Name of the log file",
@@ -203,12 +136,12 @@ class ExecutorSettings(BaseSettings):
         validation_alias="WEGENT_EXECUTOR_LOG_BACKUP_COUNT",
         description="How many rotated log files are kept",
     )
-    log_level: Annotated[LogLevel, _one_of(*get_args(LogLevel))] = Field(
+    log_level: Annotated[LogLevel, one_of(*get_args(LogLevel))] = Field(
         default="INFO",
         validation_alias="LOG_LEVEL",
         description="Lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
     )
-    log_format: Annotated[Literal["text", "json"], _one_of("text", "json")] = Field(
+    log_format: Annotated[Literal["text", "json"], one_of("text", "json")] = Field(
         default="text",
         validation_alias="LOG_FORMAT",
         description="`text`, or `json` for one JSON object per line",
@@ -256,12 +189,10 @@ class ExecutorSettings(BaseSettings):
         validation_alias="TASK_TIMEOUT_SECONDS",
         description="Seconds that a run may take, unless its request says otherwise",
     )
-    user_input_timeout_s: Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)] = (
-        Field(
-            default=600,
-            validation_alias="USER_INPUT_TIMEOUT_SECONDS",
-            description="Seconds that an agent waits for its user's answer; `0`: nobody is asked",
-        )
+    user_input_timeout_s: SecondsOrZero = Field(
+        default=600,
+        validation_alias="USER_INPUT_TIMEOUT_SECONDS",
+        description="Seconds that an agent waits for its user's answer; `0`: nobody is asked",
     )
     stall_timeout_s: Seconds = Field(
         default=600,
@@ -279,18 +210,18 @@ class ExecutorSettings(BaseSettings):
         validation_alias="LOCAL_ALLOW_LOCAL_REPOSITORIES",
         description="Whether requests may name repositories on this machine (`file://`)",
     )
-    permission_mode: Annotated[LocalPermissionMode, _one_of(*_PERMISSION_MODES)] = Field(
+    permission_mode: Annotated[LocalPermissionMode, one_of(*_PERMISSION_MODES)] = Field(
         default="unattended",
         validation_alias="LOCAL_PERMISSION_MODE",
         description="`unattended` (agents may do all inside the workspace), or a mode of Claude's",
     )
-    isolation: Annotated[LocalIsolation, _one_of(*get_args(LocalIsolation))] = Field(
+    isolation: Annotated[LocalIsolation, one_of(*get_args(LocalIsolation))] = Field(
         default="auto",
         validation_alias="LOCAL_ISOLATION",
         description="`sandbox` (commands are confined, or tasks refused), `none`, or `auto`: "
         "`sandbox` where it works, otherwise `none` with a warning",
     )
-    sandbox_allowed_hosts: Annotated[str | None, AfterValidator(_hosts)] = Field(
+    sandbox_allowed_hosts: Hosts | None = Field(
         default=None,
         validation_alias="LOCAL_SANDBOX_ALLOWED_HOSTS",
         description="Hosts that sandboxed tasks may reach, like `pypi.org, *.example.com`; the "
@@ -302,24 +233,24 @@ class ExecutorSettings(BaseSettings):
         description="Whether a repository's own Claude settings, hooks and MCP servers are loaded; "
         "they run outside of any sandbox",
     )
-    shutdown_grace_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+    shutdown_grace_s: SecondsOrZero = Field(
         default=30,
         validation_alias="LOCAL_SHUTDOWN_GRACE_SECONDS",
         description="Seconds that runs get to finish when the executor is told to stop",
     )
 
     # --- Claude Code ---
-    anthropic_api_key: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+    anthropic_api_key: Token | None = Field(
         default=None,
         validation_alias="ANTHROPIC_API_KEY",
         description="API key, for requests without one; your own `claude` login when not set",
     )
-    anthropic_auth_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+    anthropic_auth_token: Token | None = Field(
         default=None,
         validation_alias="ANTHROPIC_AUTH_TOKEN",
         description="Bearer token for the API, instead of a key",
     )
-    anthropic_base_url: Annotated[str, _url("http", "https")] | None = Field(
+    anthropic_base_url: Annotated[str, url("http", "https")] | None = Field(
         default=None,
         validation_alias="ANTHROPIC_BASE_URL",
         description="Address of the API; the executor's key goes there and nowhere else",
@@ -329,17 +260,15 @@ class ExecutorSettings(BaseSettings):
         validation_alias="ANTHROPIC_MODEL",
         description="Model, for requests that name none",
     )
-    claude_path: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+    claude_path: AbsolutePath | None = Field(
         default=None,
         validation_alias="WEGENT_CLAUDE_PATH",
         description="The `claude` program; the one that comes with the executor when not set",
     )
-    claude_session_idle_s: Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)] = (
-        Field(
-            default=300,
-            validation_alias="CLAUDE_SESSION_IDLE_SECONDS",
-            description="Seconds that an idle Claude process is kept for the next message",
-        )
+    claude_session_idle_s: SecondsOrZero = Field(
+        default=300,
+        validation_alias="CLAUDE_SESSION_IDLE_SECONDS",
+        description="Seconds that an idle Claude process is kept for the next message",
     )
     claude_max_warm_sessions: int = Field(
         default=3,
@@ -414,7 +343,7 @@ def exposed_config_file(home: Path) -> Path | None:
 def _config_file() -> Path:
     named = os.environ.get(HOME_VARIABLE)
     try:
-        return (_absolute(Path(named)) if named else _default_home()) / CONFIG_FILE
+        return (absolute(Path(named)) if named else _default_home()) / CONFIG_FILE
     except ValueError as exc:
         raise ConfigError(
             f"{HOME_VARIABLE}: {exc}",

@@ -1,0 +1,93 @@
+"""What the values of settings may be: checked as they are read, refused without showing them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from executor.tasks.allowed_hosts import read_hosts
+
+
+def absolute(path: Path) -> Path:
+    """Expand a leading ``~``; a relative path begins in the working directory."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("names a user (~name) whom this machine does not know") from None
+
+
+def _directory(path: Path) -> Path:
+    path = absolute(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError("is not a directory")
+    return path
+
+
+def _bare_name(name: str) -> str:
+    if name in {".", ".."} or "/" in name or "\\" in name:
+        raise ValueError(
+            "must be a file name without a folder; the folder is WEGENT_EXECUTOR_LOG_DIR"
+        )
+    return name
+
+
+def url(*schemes: str) -> AfterValidator:
+    """Accept an address with one of *schemes* and maybe a path, and nothing else in it."""
+
+    def check(value: str) -> str:
+        value = value.strip().rstrip("/")
+        if not value.isprintable() or " " in value:
+            raise ValueError("contains a space or a control character")
+        try:
+            parts = urlsplit(value)
+            parts.port  # noqa: B018  raises when it is not a number
+        except ValueError:
+            raise ValueError("is not a URL: check host and port") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError("must begin with " + " or ".join(f"{name}://" for name in schemes))
+        if "@" in parts.netloc:
+            raise ValueError("must not contain a user name or password; use WEGENT_AUTH_TOKEN")
+        if parts.query or parts.fragment:
+            raise ValueError("must not contain ? or #")
+        return parts.geturl()
+
+    return AfterValidator(check)
+
+
+def _token(value: SecretStr) -> SecretStr:
+    token = re.sub(r"^bearer(\s+|$)", "", value.get_secret_value().strip(), flags=re.IGNORECASE)
+    if not token:
+        raise ValueError("is empty")
+    if not token.isprintable() or " " in token:
+        raise ValueError("contains a space or a control character; was it copied completely?")
+    return SecretStr(token)
+
+
+def _hosts(value: str) -> str:
+    read_hosts(value)
+    return value
+
+
+def one_of(*values: str) -> BeforeValidator:
+    """Accept *values* in any case."""
+    by_lower = {value.lower(): value for value in values}
+
+    def canonical(value: object) -> object:
+        return by_lower.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+    return BeforeValidator(canonical)
+
+
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+Directory = Annotated[Path, AfterValidator(_directory)]
+"""A folder, or a place where one can be made."""
+FileName = Annotated[str, AfterValidator(_bare_name)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+"""A token or key, without a leading ``Bearer``."""
+Hosts = Annotated[str, AfterValidator(_hosts)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)]

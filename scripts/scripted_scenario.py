@@ -51,8 +51,9 @@ Waiting items and faults before the first text happen before the first byte; ``{
 opens the stream. A fault with ``times`` happens so often for the same request of a conversation
 and is then passed over, so the client's own retries can be seen to succeed.
 
-In texts and tool inputs ``{cwd}`` (the session's working directory), ``{prompt}`` and
-``{last_tool_result}`` are replaced; nothing else in braces is touched.
+In texts and tool inputs ``{cwd}`` (the session's working directory), ``{plan_file}`` (where the CLI
+wants its plan in plan mode), ``{prompt}`` and ``{last_tool_result}`` are replaced; nothing else in
+braces is touched.
 """
 
 from __future__ import annotations

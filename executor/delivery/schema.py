@@ -84,7 +84,13 @@ INSERT INTO clock SELECT max(
 );
 """
 
-_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK)
+_SPENDING: Final = """
+-- What an unfinished run has used of its limits; NULL: nothing yet.
+ALTER TABLE runs ADD COLUMN turns INTEGER;
+ALTER TABLE runs ADD COLUMN cost_before_usd REAL;       -- of its conversation, when it began
+"""
+
+_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK, _SPENDING)
 """What each version adds to the one before it."""
 
 VERSION: Final = len(_STEPS)

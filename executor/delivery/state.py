@@ -62,6 +62,16 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """What an unfinished run has used of its limits, as far as that is known while it goes on."""
+
+    turns: int
+    """How often the model has answered."""
+    cost_before_usd: float
+    """What its conversation had cost when it began."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outstanding:
     """What an outbox begins with."""
 
@@ -139,6 +149,30 @@ class StateStore:
     def forget_run(self, key: RunKey) -> None:
         """Delete a run and everything it has told."""
         self._database.tell(lambda db: _delete_run(db, key))
+
+    async def spending(self, key: RunKey) -> Spending | None:
+        """What a run has used so far; ``None`` when its agent has not begun yet."""
+
+        def read(db: sqlite3.Connection) -> Spending | None:
+            row = db.execute(
+                "SELECT turns, cost_before_usd FROM runs"
+                " WHERE subtask_id = ? AND attempt = ? AND turns IS NOT NULL",
+                key,
+            ).fetchone()
+            return Spending(*row) if row is not None else None
+
+        return await self._database.submit(read)
+
+    def save_spending(self, key: RunKey, spending: Spending) -> None:
+        """Write down what a run has used; returns before it is on disk, an error is logged."""
+        values = (spending.turns, spending.cost_before_usd, *key)
+        self._database.tell(
+            lambda db: db.execute(
+                "UPDATE runs SET turns = ?, cost_before_usd = ?"
+                " WHERE subtask_id = ? AND attempt = ?",
+                values,
+            )
+        )
 
     # --- Events ---------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from executor.delivery.bounding import Bounds
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.state import SessionRecord, Spending, StateStore
 from shared.errors import ConfigError
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from tests.fakes.outbox import open_outbox
@@ -28,6 +28,22 @@ async def test_a_session_is_found_again_after_a_restart(tmp_path: Path) -> None:
     found = await store.session(7)
     await store.close()
     assert found == replace(RECORD, sdk_session_id="abc", config_dir=Path("/c"))
+
+
+async def test_what_an_unfinished_run_has_spent_is_found_again_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    run = RunRef(7, 9)
+    store = await StateStore.open(tmp_path / "state.db")
+    await store.accept(run)
+    assert await store.spending(run.key) is None
+    store.save_spending(run.key, Spending(1, 0.5))
+    store.save_spending(run.key, Spending(2, 0.5))
+    await store.close()
+    store = await StateStore.open(tmp_path / "state.db")
+    found = await store.spending(run.key)
+    await store.close()
+    assert found == Spending(2, 0.5)
 
 
 async def test_an_unknown_session_is_none(tmp_path: Path) -> None:

@@ -7,24 +7,27 @@ what an agent cannot know: where it works, what changed, and the verdict.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from executor.agents.factory import AgentFactory
-from executor.agents.protocol import Agent, AgentJob, AgentSession, TurnEnd
+from executor.agents.protocol import Agent, AgentJob, TurnEnd
 from executor.delivery.state import SessionRecord, StateStore
-from executor.shielding import finish, stop
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.liveness import watched
+from executor.tasks.cancellation import Cancellation, Cancelled
+from executor.tasks.disk_room import with_room
 from executor.tasks.merging import merged
 from executor.tasks.pausing import Pause
-from executor.tasks.perseverance import Spent, persevering
+from executor.tasks.perseverance import persevering
 from executor.tasks.questions import AnswerStanding, Questions, UserInput
 from executor.tasks.run_handler import Run
+from executor.tasks.spending import Spent
 from executor.tasks.stall import StallClock
+from executor.tasks.turns import Turns
 from executor.tasks.verdicts import cancelled, failed
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspace, Workspaces
@@ -79,6 +82,7 @@ class InProcessRunHandler:
         self.private_dir = private_dir
         self.user_input = user_input
         self.stall_timeout_s = stall_timeout_s
+        self.in_progress: set[_InProcessRun] = set()
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
@@ -91,50 +95,62 @@ class InProcessRunHandler:
         return _InProcessRun(self, request)
 
     async def close_session(self, task_id: int | str) -> None:
-        """End the session's warm process."""
+        """End the session's warm process, and that of a run in progress after its turn."""
+        for run in self.in_progress:
+            if run.session == str(task_id):
+                run.end_process()
         await self.warm.close_session(str(task_id))
+
+    def wind_down(self) -> None:
+        """Begin to end every warm process, and keep none from now on."""
+        self.warm.wind_down()
 
     async def close(self) -> None:
         """End every warm process."""
         await self.warm.close()
 
 
-class _Cancelled(Exception):
-    """The run was asked to stop before its turn began."""
-
-
 class _InProcessRun:
     def __init__(self, handler: InProcessRunHandler, request: ExecutionRequest) -> None:
         self._handler = handler
         self._request = request
-        self._cancel = asyncio.Event()
-        self._reason: str | None = None
-        self._session: AgentSession | None = None
+        self._cancellation = Cancellation()
         self._clock = StallClock(request.stall_timeout_seconds or handler.stall_timeout_s)
         self._pause = Pause(self._clock.held)
         limit_s = request.timeout_seconds or handler.user_input.run_timeout_s
         self._deadline = self._clock.now() + limit_s
-        self._spent = Spent()
-        self._asked: asyncio.Queue[AgentEvent | TurnEnd] = asyncio.Queue()
-        """What is told of questions, on its way into the run's events."""
+        self._spent = Spent(functools.partial(handler.state.save_spending, request.run.key))
+        self._told: asyncio.Queue[AgentEvent] = asyncio.Queue()
+        """What is told beside the steps of the run, on its way into its events."""
         self._questions = Questions(
             handler.user_input,
-            self._asked.put_nowait,
+            self._told.put_nowait,
             run_timeout_s=request.timeout_seconds,
             held=self._clock.held,
         )
+        self._turns = Turns(
+            handler.warm,
+            ask=self._questions.ask,
+            cancellation=self._cancellation,
+            pause=self._pause,
+            clock=self._clock,
+            spent=self._spent,
+            warn=self._warn,
+        )
+
+    @property
+    def session(self) -> str:
+        return self._request.run.session
 
     async def cancel(self, reason: str | None) -> None:
-        self._reason = reason
-        self._cancel.set()
+        self._cancellation.ask(reason)
         self._questions.close()
         await self.resume()  # what stands still does not hear an interrupt
-        if self._session is not None:
-            await self._session.interrupt()
+        await self._turns.interrupt()
 
     async def pause(self) -> None:
-        if not self._cancel.is_set():
-            await self._pause.begin(self._session.pid if self._session is not None else None)
+        if not self._cancellation.asked:
+            await self._pause.begin()
 
     async def resume(self) -> None:
         await self._pause.end()
@@ -142,7 +158,20 @@ class _InProcessRun:
     async def answer(self, answer: Input) -> AnswerStanding:
         return self._questions.answer(answer)
 
+    def end_process(self) -> None:
+        """Have the agent's process end with its turn."""
+        self._turns.keep_warm = False
+
     async def events(self) -> AsyncGenerator[AgentEvent]:
+        self._handler.in_progress.add(self)
+        try:
+            async with aclosing(merged(self._steps(), self._told)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._handler.in_progress.discard(self)
+
+    async def _steps(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
         workspace: Workspace | None = None
         end: TurnEnd | None = None
@@ -164,8 +193,8 @@ class _InProcessRun:
                     "resumed": resume is not None,
                 },
             )
-            workspace = await self._unless_cancelled(
-                handler.workspaces.prepare(request, known.cwd if known else None)
+            workspace = await self._with_room(
+                lambda: handler.workspaces.prepare(request, known.cwd if known else None)
             )
             for warning in workspace.warnings:
                 yield AgentEvent(EventType.WARNING, {"message": warning})
@@ -196,7 +225,10 @@ class _InProcessRun:
             )
             record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)
             handler.state.save_session(record)
-            async with aclosing(merged(self._turns(agent, job), self._asked)) as turns:
+            before = await handler.state.spending(request.run.key)
+            if before is not None:
+                self._spent.go_on_from(before, await agent.past_cost_usd(job))
+            async with aclosing(self._persevering(agent, job)) as turns:
                 async for item in turns:
                     if isinstance(item, TurnEnd):
                         end = item
@@ -205,7 +237,7 @@ class _InProcessRun:
                         record = replace(record, sdk_session_id=item.data["sdk_session_id"])
                         handler.state.save_session(record)
                     yield item
-        except _Cancelled:
+        except Cancelled:
             pass
         except RunError as exc:
             failure = exc
@@ -228,10 +260,10 @@ class _InProcessRun:
             return self._request.sdk_session_id
         return known.sdk_session_id if known is not None else None
 
-    def _turns(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
+    def _persevering(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
         return persevering(
             job,
-            lambda job: self._turn(agent, job),
+            lambda job: self._turns.take(agent, job),
             self._wait,
             clock=self._clock,
             deadline=self._deadline,
@@ -240,69 +272,23 @@ class _InProcessRun:
 
     async def _wait(self, seconds: float) -> None:
         if seconds > PARKED_AFTER_S:
-            await self._handler.warm.close_session(str(self._request.task_id))
-        await self._unless_cancelled(asyncio.sleep(seconds))
+            await self._handler.warm.close_session(self.session)
+        await self._cancellation.unless(asyncio.sleep(seconds))
 
-    async def _turn(self, agent: Agent, job: AgentJob) -> AsyncGenerator[AgentEvent | TurnEnd]:
-        """One turn in a live session; afterwards it is warm for the next, or ended.
+    async def _with_room(self, step: Callable[[], Awaitable[T]]) -> T:
+        return await self._cancellation.unless(
+            with_room(step, unpaused=self._pause.over, warn=self._warn)
+        )
 
-        After a cancel it is always ended, with everything it has started.
-        """
-        warm, task_id = self._handler.warm, str(self._request.task_id)
-        if job.resume is None:
-            await warm.close_session(task_id)
-        self._session = await warm.take(task_id, job.fingerprint)
-        reusable = False
-        try:
-            if self._session is not None and self._session.session_id != job.resume:
-                await self._session.close()
-                self._session = None
-            if self._session is None:
-                await self._unless_cancelled(self._open(agent, job))
-            if self._cancel.is_set() or self._session is None:
-                raise _Cancelled
-            await self._pause.extend_to(self._session.pid)
-            turn = watched(self._session, job.request, self._questions.ask, self._clock)
-            async with aclosing(turn) as items:
-                async for item in items:
-                    if isinstance(item, TurnEnd):
-                        reusable = item.reusable
-                    yield item
-        finally:
-            session, self._session = self._session, None
-            try:
-                await finish(self._pause.let_go())  # it could not end gracefully otherwise
-            finally:
-                # What a cancelled run has left in the background would live on with its agent.
-                if session is not None and reusable and not self._cancel.is_set():
-                    await warm.park(task_id, session, job.fingerprint)
-                elif session is not None:
-                    await session.close()
-
-    async def _open(self, agent: Agent, job: AgentJob) -> None:
-        await agent.load()
-        # Kept before anything else can happen, so that no process is left behind.
-        self._session = await agent.open(job)
-
-    async def _unless_cancelled(self, step: Coroutine[Any, Any, T]) -> T:
-        """The result of *step*, which is cancelled when the run is."""
-        task = asyncio.create_task(step)
-        asked = asyncio.create_task(self._cancel.wait())
-        try:
-            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise _Cancelled
-            return task.result()
-        finally:
-            asked.cancel()
-            await stop(task)
+    def _warn(self, message: str) -> None:
+        self._told.put_nowait(AgentEvent(EventType.WARNING, {"message": message}))
 
     def _verdict(
         self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
     ) -> AgentEvent:
         common = {"workspace": workspace, "statistics": self._spent.statistics}
-        if self._cancel.is_set():
-            verdict = cancelled(self._reason)
+        if self._cancellation.asked:
+            verdict = cancelled(self._cancellation.reason)
         elif failure is not None:
             verdict = failed(failure)
         elif end is None:

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 import psutil
 
+from executor.shielding import in_thread
+
 _ROUNDS = 5
 """How often to look for processes that were started while others were being stopped."""
 
@@ -19,36 +21,54 @@ class Pause:
         """*held* is entered while the run is paused."""
         self._held = held
         self._holding = ExitStack()
-        self._wanted = False
+        self._over = asyncio.Event()
+        self._over.set()
+        self._pid: int | None = None
+        """The agent's process."""
         self._suspended: int | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def begin(self, pid: int | None) -> None:
-        """Pause; *pid* is the agent's process, or ``None`` while there is none."""
-        if not self._wanted:
-            self._wanted = True
+    async def begin(self) -> None:
+        """Pause; harmless again."""
+        if self._over.is_set():
+            self._over.clear()
             self._holding.enter_context(self._held())
-        await self.extend_to(pid)
+        await self._apply()
 
     async def end(self) -> None:
         """Go on; harmless when not paused."""
-        self._wanted = False
+        self._over.set()
         self._holding.close()
-        await self.let_go()
+        await self._apply()
 
-    async def extend_to(self, pid: int | None) -> None:
-        """Let a process that is new stand still, too, if the run is paused."""
-        async with self._one_at_a_time:
-            if self._wanted and pid is not None:
-                self._suspended = pid
-                await asyncio.to_thread(suspend_tree, pid)
+    async def over(self) -> None:
+        """Wait until the run is not paused."""
+        await self._over.wait()
 
-    async def let_go(self) -> None:
-        """Let the agent's process go on, so that it can be ended; the run stays paused."""
+    async def attach(self, pid: int | None) -> None:
+        """Take on the agent's process, which stands still at once if the run is paused.
+
+        ``None``: it has none.
+        """
+        self._pid = pid
+        await self._apply()
+
+    async def detach(self) -> None:
+        """Let go of the agent's process, so that it can be ended; the run stays paused."""
+        await self.attach(None)
+
+    async def _apply(self) -> None:
+        # What holds when its turn has come counts, and a thread that has begun is waited for: a
+        # process is never left standing by one who is late.
         async with self._one_at_a_time:
-            pid, self._suspended = self._suspended, None
-            if pid is not None:
-                await asyncio.to_thread(resume_tree, pid)
+            wanted = None if self._over.is_set() else self._pid
+            if wanted == self._suspended:
+                return
+            suspended, self._suspended = self._suspended, wanted
+            if suspended is not None:
+                await in_thread(resume_tree, suspended)
+            if wanted is not None:
+                await in_thread(suspend_tree, wanted)
 
 
 def suspend_tree(pid: int) -> None:

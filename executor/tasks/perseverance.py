@@ -10,16 +10,16 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from executor.agents.protocol import AgentJob, TurnEnd
 from executor.tasks.continuing import AFTER_LIMIT, after_stall, noted
+from executor.tasks.spending import Spent
 from executor.tasks.stall import StallClock
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
-from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
 logger = get_logger("perseverance")
@@ -34,31 +34,6 @@ RESET_SPREAD_S: Final = 5.0
 SHORTEST_PAUSE_S: Final = 1.0
 
 _PROGRESS: Final = frozenset({EventType.LLM_STREAM, EventType.TOOL_CALL, EventType.REASONING})
-
-
-@dataclass(slots=True)
-class Spent:
-    """What all turns of a run have used so far."""
-
-    statistics: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, turn: Mapping[str, Any]) -> None:
-        """Count one more turn; numbers add up, of anything else the last stays."""
-        self.statistics = _sum(self.statistics, turn)
-
-    def limits_left(self, request: ExecutionRequest) -> dict[str, Any]:
-        """``max_turns`` and ``max_budget_usd`` for what is left of *request*, if it has any.
-
-        Zero or less: there is nothing left.
-        """
-        left: dict[str, Any] = {}
-        max_turns = request.max_turns or request.first_bot.max_turns
-        if max_turns is not None:
-            left["max_turns"] = max_turns - (self.statistics.get("num_turns") or 0)
-        if request.max_budget_usd is not None:
-            cost_usd = self.statistics.get("total_cost_usd") or 0.0
-            left["max_budget_usd"] = request.max_budget_usd - cost_usd
-        return left
 
 
 async def persevering(
@@ -149,22 +124,3 @@ def _over(left: Mapping[str, Any]) -> tuple[ErrorCode, str] | None:
 
 def _warning(message: str) -> AgentEvent:
     return AgentEvent(EventType.WARNING, {"message": message})
-
-
-def _sum(so_far: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    total = dict(so_far)
-    for name, value in more.items():
-        before = total.get(name)
-        if isinstance(value, Mapping):
-            total[name] = _sum(before if isinstance(before, Mapping) else {}, value)
-        elif _counts(value) and _counts(before):
-            total[name] = before + value
-        elif value is not None:
-            total[name] = value
-        else:
-            total.setdefault(name, None)
-    return total
-
-
-def _counts(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

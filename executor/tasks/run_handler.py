@@ -68,9 +68,16 @@ class RunHandler(Protocol):
         ...
 
     async def close_session(self, task_id: int | str) -> None:
-        """End the session's warm process, if any; workspace and conversation stay."""
+        """End the session's warm process, if any; workspace and conversation stay.
+
+        A run in progress goes on, and leaves no warm process.
+        """
+        ...
+
+    def wind_down(self) -> None:
+        """Begin to end every warm process, and keep none from now on; runs in progress go on."""
         ...
 
     async def close(self) -> None:
-        """End every warm process."""
+        """End every warm process, as :meth:`wind_down` does, and wait for their ends."""
         ...

@@ -158,7 +158,7 @@ class Supervisor:
         return InputAck(success=False, code=standing)
 
     async def close_session(self, task_id: int | str) -> None:
-        """End the session's warm process; a run in progress is not touched."""
+        """End the session's warm process, and that of a run in progress when the run has ended."""
         await self._handler.close_session(task_id)
 
     def supersede(self, key: RunKey) -> None:
@@ -253,11 +253,12 @@ class Supervisor:
     # --- Stopping -------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Take nothing new from now on; runs in progress go on.
+        """Take nothing new from now on; runs in progress go on, idle processes are ended.
 
-        Those that wait are parked, when the backend will send them again.
+        Runs that wait are parked, when the backend will send them again.
         """
         self.draining = True
+        self._handler.wind_down()
         self._redispatch.stop()
         if self._redispatches:
             for entry in self._slots.waiting:

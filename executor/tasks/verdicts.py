@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-from typing import Final
-
+from executor.tasks.disk_room import is_disk_full
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType
 from shared.status import ErrorCode
-
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def cancelled(reason: str | None) -> AgentEvent:
@@ -53,15 +49,12 @@ def internal(exc: Exception) -> RunError:
 
     But for a full disk, which may show itself at any step and is nobody's mistake.
     """
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
-            return RunError(
-                ErrorCode.WORKSPACE_ERROR,
-                "the disk of the executor is full",
-                hint="free some space there, and run the task again",
-            )
-        cause = cause.__cause__
+    if is_disk_full(exc):
+        return RunError(
+            ErrorCode.WORKSPACE_ERROR,
+            "the disk of the executor is full",
+            hint="free some space there, and run the task again",
+        )
     return RunError(ErrorCode.INTERNAL, f"internal error: {type(exc).__name__}")
 
 

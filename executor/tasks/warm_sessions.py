@@ -88,12 +88,16 @@ class WarmSessions:
         if (ending := self._ending.get(task_id)) is not None:
             await asyncio.wait({ending})
 
-    async def close(self) -> None:
-        """End every process, including those that are just being ended; keep none from now on."""
+    def wind_down(self) -> None:
+        """Begin to end every process, and keep none from now on."""
         self._closed = True
+        self._end_all()
+
+    async def close(self) -> None:
+        """Wind down, and wait until every process has ended, also those ended before."""
+        self.wind_down()
         if self._watching is not None:
             await stop(self._watching)
-        self._end_all()
         if self._ending:
             await asyncio.wait(self._ending.values())
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,13 +56,20 @@ class ScriptedAgent:
         self.may_give_up = open_gate()
         """How long it takes to undo an opening that is cancelled."""
         self.reached: asyncio.Queue[str] = asyncio.Queue()
-        """Where it is: ``load``, ``open``, ``turn``, and ``gave up``."""
+        """Where it is: ``load``, ``open``, ``giving up``, ``turn``, or at a ``gate``."""
         self.sessions: list[ScriptedSession] = []
         self.jobs: list[AgentJob] = []
+        self.past_costs_usd: dict[str, float] = {}
+        """What conversations have cost, by their ids."""
+        self.pid: Callable[[], int | None] = lambda: None
+        """The process of its sessions, if a test gives them one."""
 
     async def load(self) -> None:
         self.reached.put_nowait("load")
         await self.loading.wait()
+
+    async def past_cost_usd(self, job: AgentJob) -> float:
+        return self.past_costs_usd.get(job.resume or "", 0.0)
 
     async def open(self, job: AgentJob) -> ScriptedSession:
         self.reached.put_nowait("open")
@@ -76,7 +90,6 @@ class ScriptedAgent:
 class ScriptedSession:
     """One conversation; its id is told at its first turn, as Claude does it."""
 
-    pid = None
     heard = 0
     silent_until = 0.0
 
@@ -85,22 +98,26 @@ class ScriptedSession:
         self._new_id = job.resume or new_id
         self._interrupted = asyncio.Event()
         self.session_id = job.resume
+        self.cost_usd = agent.past_costs_usd.get(job.resume or "", 0.0)
+        self.answered = 0
         self.alive = True
 
     async def turn(
         self, request: ExecutionRequest, ask: Ask
     ) -> AsyncGenerator[AgentEvent | TurnEnd]:
         self._interrupted.clear()
+        self.answered = 0
         self.session_id = self._new_id
         yield AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})
         self._agent.reached.put_nowait("turn")
         for step in self._agent.script:
             decision: ToolDecision | None = None
             if isinstance(step, asyncio.Event):
+                self._agent.reached.put_nowait("gate")
                 await self._unless_interrupted(step.wait())
             elif isinstance(step, Asks):
                 # As with Claude's SDK: in a task of its own, which an interrupt cancels.
-                answer = ask(step.kind, step.tool, step.arguments)
+                answer = ask(step.kind, step.tool, step.arguments, None)
                 decision = await self._unless_interrupted(answer)
             if self._interrupted.is_set():
                 yield TurnEnd(error="interrupted")
@@ -110,7 +127,12 @@ class ScriptedSession:
             if isinstance(step, Asks):
                 yield _decided(step, decision)
             elif not isinstance(step, asyncio.Event):
+                self.answered += not isinstance(step, TurnEnd)
                 yield step
+
+    @property
+    def pid(self) -> int | None:
+        return self._agent.pid()
 
     def tools_cpu_s(self) -> float:
         return 0.0

@@ -70,7 +70,7 @@ class ScriptedRunHandler:
         self.user_input = UserInput(timeout_s=600, run_timeout_s=600)
         """How a step that asks does so."""
         self.closed_sessions: list[int | str] = []
-        self.closed = False
+        self.winding_down = self.closed = False
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse every agent but ``claude_code``."""
@@ -85,6 +85,10 @@ class ScriptedRunHandler:
     async def close_session(self, task_id: int | str) -> None:
         """Remember that it was asked."""
         self.closed_sessions.append(task_id)
+
+    def wind_down(self) -> None:
+        """Remember that it was asked."""
+        self.winding_down = True
 
     async def close(self) -> None:
         """Remember that it was asked."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,14 @@ from executor.delivery.bounds import MAX_DATA_BYTES
 from executor.delivery.outbox import Outbox
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.state import StateStore
+from executor.tasks import disk_room
+from executor.tasks.run_handler import Run
 from shared.errors import LinkLost
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from shared.protocol.local import RunAck
+from tests.fakes.agent import ScriptedAgent, in_process
+from tests.fakes.agent_jobs import make_request
+from tests.fakes.git_server import make_repository, serving
 
 SIZE_BYTES = 4 * RESERVE_BYTES
 
@@ -181,3 +188,80 @@ async def test_without_any_space_everything_waits_and_nothing_is_lost(home: Path
         assert [e.seq for e in backend.events] == list(range(1, seq + 2))
         assert await troubles.next() is not None
         assert await troubles.next() is None
+
+
+class Waiting:
+    """A run that has met the full disk, with what it has told so far."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.told: list[AgentEvent] = []
+        self._came = asyncio.Event()
+        self.over = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for event in self.run.events():
+            self.told.append(event)
+            self._came.set()
+
+    async def warned(self) -> str:
+        """Wait until it says that it waits."""
+        async with asyncio.timeout(20):
+            while not (warnings := [e for e in self.told if e.type == EventType.WARNING]):
+                self._came.clear()
+                await self._came.wait()
+        return str(warnings[0].data["message"])
+
+    async def verdict(self) -> AgentEvent:
+        async with asyncio.timeout(20):
+            await self.over
+        return self.told[-1]
+
+
+@asynccontextmanager
+async def meeting_the_full_disk(
+    home: Path, disk: Disk, **fields: Any
+) -> AsyncIterator[tuple[ScriptedAgent, Waiting]]:
+    agent = ScriptedAgent()
+    async with in_process(agent, home) as handler:
+        await asyncio.to_thread(disk.fill)
+        waiting = Waiting(handler.start(make_request(**fields)))
+        assert "disk is full" in await waiting.warned()
+        yield agent, waiting
+
+
+ATTACHMENT = {"filename": "a", "content_base64": base64.b64encode(os.urandom(100_000)).decode()}
+
+
+@pytest.mark.parametrize("what", ["clone", "attachment"])
+async def test_a_run_whose_preparation_meets_the_full_disk_waits_for_room_and_goes_on(
+    home: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_room, "FIRST_PAUSE_S", 0.1)
+    disk = Disk(home)
+    source = tmp_path / "source" / "project.git"
+    await asyncio.to_thread(make_repository, source, {"data": os.urandom(200_000).hex()})
+    async with serving(source.parent) as server:
+        fields: dict[str, dict[str, Any]] = {
+            "clone": {"git_url": server.url("project")},
+            "attachment": {"attachments": [ATTACHMENT]},
+        }
+        async with meeting_the_full_disk(home, disk, **fields[what]) as (agent, waiting):
+            assert agent.jobs == []
+            await asyncio.to_thread(disk.free)
+            verdict = await waiting.verdict()
+    assert verdict.type == EventType.COMPLETED, verdict.data
+    assert [e.type for e in waiting.told].count(EventType.WARNING) == 1
+    place = home / "workspace" / "1"
+    found = place / ("project/data" if what == "clone" else "attachments/a")
+    assert found.stat().st_size >= 100_000
+    assert [p.name for p in place.iterdir()] == [found.parent.name]
+
+
+async def test_a_run_that_waits_for_room_can_be_cancelled(home: Path) -> None:
+    disk = Disk(home)
+    async with meeting_the_full_disk(home, disk, attachments=[ATTACHMENT]) as (_, waiting):
+        await waiting.run.cancel("enough")
+        verdict = await waiting.verdict()
+        await asyncio.to_thread(disk.free)
+    assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "enough")

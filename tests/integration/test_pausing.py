@@ -46,23 +46,23 @@ async def test_a_tree_stands_still_and_goes_on() -> None:
 async def test_a_paused_run_stands_still_with_each_of_its_processes_and_its_clock() -> None:
     clock = StallClock(600)
     pause = Pause(clock.held)
-    await pause.begin(None)  # while the agent is being started
-    await pause.begin(None)
+    await pause.begin()  # while the agent is being started
+    await pause.begin()
     assert clock.standing
     process = await asyncio.create_subprocess_exec("sleep", "600")
     seen = [psutil.Process(process.pid)]
     try:
-        await pause.extend_to(process.pid)
+        await pause.attach(process.pid)
         await until(psutil.STATUS_STOPPED, seen)
-        await pause.let_go()  # to be ended
+        await pause.detach()  # to be ended
         await until(psutil.STATUS_SLEEPING, seen)
         assert clock.standing
-        await pause.extend_to(process.pid)  # the next attempt
+        await pause.attach(process.pid)  # the next attempt
         await until(psutil.STATUS_STOPPED, seen)
         await pause.end()
         await until(psutil.STATUS_SLEEPING, seen)
         assert not clock.standing
-        await pause.extend_to(process.pid)  # not paused any more: nothing happens
+        await pause.attach(process.pid)  # not paused any more: nothing happens
         assert seen[0].status() == psutil.STATUS_SLEEPING
     finally:
         process.kill()

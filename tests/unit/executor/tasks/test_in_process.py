@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from executor.agents.protocol import TurnEnd
+from executor.delivery.state import Spending
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.status import ErrorCode
 from tests.fakes.agent import Asks, ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
+from tests.fakes.run_handler import tool_call
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Runs:
 
     def start(self, **fields: Any) -> tuple[Run, asyncio.Task[list[AgentEvent]]]:
         run = self.handler.start(make_request(**fields))
-        return run, asyncio.create_task(self._collect(run))
+        return run, asyncio.create_task(self.collect(run))
 
     async def carry_out(self, **fields: Any) -> list[AgentEvent]:
         return await asyncio.wait_for(self.start(**fields)[1], 10)
@@ -42,7 +46,7 @@ class Runs:
             while await self.agent.reached.get() != place:
                 pass
 
-    async def _collect(self, run: Run) -> list[AgentEvent]:
+    async def collect(self, run: Run) -> list[AgentEvent]:
         events = []
         async for event in run.events():
             events.append(event)
@@ -173,6 +177,40 @@ async def test_a_new_session_ends_the_live_one_and_forgets_its_conversation(runs
     assert known.sdk_session_id == "conversation-2"
 
 
+async def test_a_session_closed_during_its_run_leaves_no_process_after_it(runs: Runs) -> None:
+    gate = asyncio.Event()
+    runs.agent.script = [gate, TurnEnd("done")]
+    _, events = runs.start()
+    await runs.reaches("turn")
+    await runs.handler.close_session("2")
+    await runs.handler.close_session("1")
+    assert runs.agent.sessions[0].alive  # its run goes on
+    gate.set()
+    assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.COMPLETED]
+    assert not runs.agent.sessions[0].alive
+    runs.agent.script = [TurnEnd("done")]
+    await runs.carry_out(subtask_id=2)
+    assert [session.alive for session in runs.agent.sessions] == [False, True]
+
+
+async def test_winding_down_ends_idle_processes_at_once_and_others_with_their_runs(
+    runs: Runs,
+) -> None:
+    await runs.carry_out(task_id=7)
+    gate = asyncio.Event()
+    runs.agent.script = [gate, TurnEnd("done")]
+    _, events = runs.start()
+    await runs.reaches("turn")
+    await runs.reaches("turn")
+    idle, busy = runs.agent.sessions
+    runs.handler.wind_down()
+    await runs.handler.close_session(7)  # waits for its end
+    assert [idle.alive, busy.alive] == [False, True]
+    gate.set()
+    assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.COMPLETED]
+    assert not busy.alive
+
+
 async def test_a_session_that_cannot_take_another_turn_is_ended(runs: Runs) -> None:
     runs.agent.script = [
         TurnEnd(error="too dear", error_code=ErrorCode.BUDGET_EXCEEDED, reusable=False)
@@ -189,6 +227,73 @@ async def test_a_failed_start_is_the_runs_verdict_with_its_workspace(runs: Runs)
     assert told[-1].data["error_code"] == "agent_crashed"
     assert told[-1].data["details"] == "more"
     assert told[-1].data["workspace"]["path"] == str(runs.root / "workspace" / "1")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stops a POSIX process")
+async def test_a_cancel_while_the_new_process_is_being_paused_ends_the_run_without_a_turn(
+    runs: Runs,
+) -> None:
+    process = await asyncio.create_subprocess_exec("sleep", "600")
+    cancels: list[asyncio.Task[None]] = []
+
+    def pid_of_a_run_that_is_cancelled_now() -> int:
+        if not cancels:
+            cancels.append(asyncio.create_task(run.cancel(None)))
+        return process.pid
+
+    try:
+        runs.agent.opening.clear()
+        runs.agent.pid = pid_of_a_run_that_is_cancelled_now
+        run, events = runs.start()
+        await runs.reaches("open")
+        await run.pause()
+        runs.agent.opening.set()
+        assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.CANCELLED]
+        await asyncio.gather(*cancels)
+        assert runs.agent.reached.empty()  # no turn
+        assert psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_paused_run_prepares_and_opens_nothing_before_it_goes_on(runs: Runs) -> None:
+    run = runs.handler.start(make_request())
+    await run.pause()
+    following = asyncio.create_task(runs.collect(run))
+    await runs.handler.state.session(1)  # asked for later than by the run
+    assert not (runs.root / "workspace").exists()
+    await run.resume()
+    assert verdicts(await asyncio.wait_for(following, 10)) == [EventType.COMPLETED]
+
+
+async def test_a_run_that_an_earlier_process_began_has_what_is_left_of_its_limits(
+    runs: Runs,
+) -> None:
+    limits = {"max_turns": 5, "max_budget_usd": 1.0}
+    await runs.handler.state.accept(RunRef(1, 1))
+    runs.agent.past_costs_usd["earlier"] = 0.25
+    runs.agent.script = [tool_call(1), tool_call(2), asyncio.Event()]
+    _, events = runs.start(sdk_session_id="earlier", **limits)
+    await runs.reaches("gate")
+    events.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await events
+    runs.agent.past_costs_usd["earlier"] = 0.75
+    statistics = {"num_turns": 1, "total_cost_usd": 0.125}
+    runs.agent.script = [TurnEnd("done", statistics=statistics)]
+    told = await runs.carry_out(sdk_session_id="earlier", **limits)
+    left = runs.agent.jobs[1].request
+    assert (left.max_turns, left.max_budget_usd) == (3, 0.5)
+    assert told[-1].data["statistics"] == {"num_turns": 3, "total_cost_usd": 0.625}
+
+
+async def test_a_run_whose_limit_an_earlier_process_has_used_up_takes_no_turn(runs: Runs) -> None:
+    await runs.handler.state.accept(RunRef(1, 1))
+    runs.handler.state.save_spending(("1", 1), Spending(5, 0.0))
+    told = await runs.carry_out(max_turns=5)
+    assert told[-1].data["error_code"] == "max_turns"
+    assert runs.agent.jobs == []
 
 
 async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -> None:

@@ -33,6 +33,8 @@ class SilentSession:
 
     session_id = pid = None
     alive = True
+    answered = 0
+    cost_usd = 0.0
 
     def __init__(self, *after_interrupt: AgentEvent | TurnEnd) -> None:
         self.after_interrupt = after_interrupt

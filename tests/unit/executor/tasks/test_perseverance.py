@@ -15,9 +15,9 @@ from executor.tasks.perseverance import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     RESET_SPREAD_S,
-    Spent,
     persevering,
 )
+from executor.tasks.spending import Spent
 from executor.tasks.stall import StallClock
 from shared.protocol.events import AgentEvent, EventType
 from shared.status import ErrorCode

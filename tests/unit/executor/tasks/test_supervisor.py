@@ -100,7 +100,7 @@ class Handler:
         self.script = script
         self.runs: dict[str, Run] = {}
         self.started: asyncio.Queue[Run] = asyncio.Queue()
-        self.closed = False
+        self.winding_down = self.closed = False
         self.refusal: Refusal | None = None
 
     def check(self, request: ExecutionRequest) -> None:
@@ -113,6 +113,9 @@ class Handler:
         return run
 
     async def close_session(self, task_id: int | str) -> None: ...
+
+    def wind_down(self) -> None:
+        self.winding_down = True
 
     async def close(self) -> None:
         self.closed = True
@@ -529,6 +532,7 @@ async def test_draining_lets_runs_finish_and_takes_no_new_ones(
     run = await handler.started.get()
     drained = asyncio.create_task(supervisor.drain(grace_s=3600))
     await run.begun.wait()
+    assert handler.winding_down
     with pytest.raises(Refusal) as refused:
         supervisor.submit(request(2, 20))
     assert refused.value.error_code == ErrorCode.DRAINING

@@ -125,7 +125,9 @@ def test_a_run_that_was_cut_off_is_told_so_and_given_its_task() -> None:
     assert (going_on.sdk_session_id, going_on.new_session) == ("sid", False)
     assert continued(plain, None) is plain
     blocks = request(RunRef(1, 1), prompt=[{"type": "text", "text": "look"}])
-    note, *rest = continued(blocks, "sid").prompt
+    going_on_blocks = continued(blocks, "sid").prompt
+    assert isinstance(going_on_blocks, list)
+    note, *rest = going_on_blocks
     assert isinstance(note, TextBlock)
     assert note.text.startswith(AFTER_RESTART)
     assert rest == blocks.prompt

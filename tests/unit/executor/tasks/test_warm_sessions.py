@@ -21,6 +21,8 @@ class Session:
     pid = None
     heard = 0
     silent_until = 0.0
+    answered = 0
+    cost_usd = 0.0
 
     def __init__(self) -> None:
         self.alive = True

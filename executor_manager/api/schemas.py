@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from executor_manager.store.records import (
+    AbsentNode,
     Answer,
     NodeRecord,
     NodeStatus,
@@ -177,6 +178,9 @@ class TaskView(BaseModel):
     session_id: str
     user_id: str
     status: RunState
+    status_reason: str | None
+    """Why it cannot start or go on now: the executor where its session lives is away. Null: it
+    goes on, or waits for its turn."""
     unreachable: bool
     """Its executor does not answer at the moment; not a verdict."""
     attempt: int
@@ -202,14 +206,17 @@ class TaskView(BaseModel):
     container_id: str | None = None
 
     @classmethod
-    def of(cls, run: RunRecord, questions: Sequence[OpenQuestion] = ()) -> Self:
-        """What the API shows of *run*, which waits for the answers to *questions*."""
+    def of(
+        cls, run: RunRecord, questions: Sequence[OpenQuestion], awaited: AbsentNode | None
+    ) -> Self:
+        """What the API shows of *run*, which waits for answers to *questions* and for a node."""
         verdict = run.verdict or {}
         return cls(
             task_id=run.id,
             session_id=run.session_id,
             user_id=run.user_id,
             status=run.state,
+            status_reason=None if awaited is None else _away(awaited),
             unreachable=run.unreachable,
             attempt=run.attempt,
             progress=run.progress,
@@ -357,6 +364,13 @@ class Health(BaseModel):
     nodes_online: int
     tasks_queued: int
     tasks_running: int
+
+
+def _away(node: AbsentNode) -> str:
+    where = f"executor {node.id}, where this session lives,"
+    if node.status is NodeStatus.DRAINING:
+        return f"{where} takes no new tasks now"
+    return f"{where} has been unreachable since {_utc(node.last_heartbeat)}"
 
 
 def _text(told: object) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Response
@@ -91,9 +92,8 @@ async def list_tasks(
     )
     more = len(runs) > limit
     shown = runs[:limit]
-    questions = await services.store.questions.open_of([run.id for run in shown])
     return TaskList(
-        tasks=[TaskView.of(run, questions.get(run.id, ())) for run in shown],
+        tasks=await _views(services.store, shown),
         next_before=shown[-1].id if more else None,
     )
 
@@ -101,7 +101,8 @@ async def list_tasks(
 @router.get("/{task_id}")
 async def get_task(task_id: str, services: Injected) -> TaskView:
     """A task as it is now."""
-    return await _view(services.store, await _existing(services.store, task_id))
+    [view] = await _views(services.store, [await _existing(services.store, task_id)])
+    return view
 
 
 @router.get(
@@ -138,7 +139,8 @@ async def cancel_task(task_id: str, services: Injected, body: TaskCancel | None 
     run = await services.store.runs.cancel(task_id, reason)
     if run is None:
         raise _no_such_task()
-    return await _view(services.store, run)
+    [view] = await _views(services.store, [run])
+    return view
 
 
 @router.post(
@@ -167,8 +169,11 @@ async def answer_task(
     return TaskInputTaken(task_id=run.id, request_id=body.request_id, status=status)
 
 
-async def _view(store: Store, run: RunRecord) -> TaskView:
-    return TaskView.of(run, (await store.questions.open_of([run.id])).get(run.id, ()))
+async def _views(store: Store, runs: Sequence[RunRecord]) -> list[TaskView]:
+    run_ids = [run.id for run in runs]
+    questions = await store.questions.open_of(run_ids)
+    awaited = await store.nodes.awaited_by(run_ids)
+    return [TaskView.of(run, questions.get(run.id, ()), awaited.get(run.id)) for run in runs]
 
 
 def _check(raw: dict[str, object]) -> ExecutionRequest:

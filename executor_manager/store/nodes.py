@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 
 from executor_manager.store.database import DATABASE_NOW, Database, Transaction
 from executor_manager.store.loss import begin_again, lose
 from executor_manager.store.queue import LIVE_ON_NODE, LIVE_RUNS_OF_NODE, release_session
-from executor_manager.store.records import NodeRecord, NodeStatus
+from executor_manager.store.records import AbsentNode, NodeRecord, NodeStatus
 from executor_manager.store.standings import (
     ReportedRun,
     Standing,
@@ -20,7 +20,7 @@ from executor_manager.store.standings import (
     standings_of,
     take_up,
 )
-from executor_manager.store.tables import nodes, runs
+from executor_manager.store.tables import nodes, runs, sessions
 from shared.protocol.events import RunKey
 from shared.status import RunState
 
@@ -171,6 +171,24 @@ class Nodes:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [NodeRecord(**{**row, "status": NodeStatus(row["status"])}) for row in rows]
+
+    async def awaited_by(self, run_ids: Collection[str]) -> dict[str, AbsentNode]:
+        """Which of these runs can only go on once the node of their session is back."""
+        query = (
+            select(runs.c.id.label("run_id"), nodes.c.id, nodes.c.status, nodes.c.last_heartbeat)
+            .join(sessions, sessions.c.id == runs.c.session_id)
+            .join(nodes, nodes.c.id == sessions.c.node_id)
+            .where(
+                runs.c.id.in_(list(run_ids)),
+                or_(runs.c.state == RunState.QUEUED.value, runs.c.unreachable),
+                nodes.c.status != NodeStatus.ONLINE.value,
+            )
+        )
+        async with self._database.read() as connection:
+            return {
+                row.run_id: AbsentNode(row.id, NodeStatus(row.status), row.last_heartbeat)
+                for row in await connection.execute(query)
+            }
 
     async def _upsert(self, transaction: Transaction, hello: NodeHello) -> int:
         values: dict[str, Any] = {

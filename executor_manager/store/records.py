@@ -50,6 +50,16 @@ class NodeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AbsentNode:
+    """The node of a run's session, while it is not there for the run."""
+
+    id: str
+    status: NodeStatus
+    """Offline, or draining: it takes no new runs."""
+    last_heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """A conversation and its workspace; lives on one node from its first run on."""
 

@@ -518,6 +518,34 @@ async def test_a_running_task_is_cancelling_until_its_node_has_answered(
     assert session["status"] == "running"
 
 
+async def test_a_task_whose_executor_is_away_says_so_until_it_is_back(
+    manager: RunningManager,
+) -> None:
+    begun = await manager.create_task()
+    await run_on_a_node(manager, begun["task_id"])
+    waiting = await manager.create_task(session_id=begun["session_id"])
+    elsewhere = await manager.create_task()
+    nodes = manager.store.nodes
+
+    async def reasons() -> list[str | None]:
+        listed = (await manager.get("/api/v1/tasks"))["tasks"][::-1]
+        tasks = [begun, waiting, elsewhere]
+        shown = [await manager.get(f"/api/v1/tasks/{task['task_id']}") for task in tasks]
+        assert shown == listed
+        return [task["status_reason"] for task in shown]
+
+    assert await reasons() == [None, None, None]
+    await nodes.heartbeat("node-1", [(begun["task_id"], 1)], draining=True, free_slots=1)
+    draining = "executor node-1, where this session lives, takes no new tasks now"
+    assert await reasons() == [None, draining, None]
+    await nodes.unregister("node-1", {(begun["task_id"], 1)})
+    [node] = (await manager.get("/api/v1/nodes"))["nodes"]
+    away = "executor node-1, where this session lives, has been unreachable since "
+    assert await reasons() == [away + node["last_heartbeat"]] * 2 + [None]
+    await nodes.heartbeat("node-1", [(begun["task_id"], 1)], draining=False, free_slots=1)
+    assert await reasons() == [None, None, None]
+
+
 async def test_nodes_and_health_tell_of_a_registered_node(manager: RunningManager) -> None:
     task_id = (await manager.create_task())["task_id"]
     await manager.create_task()

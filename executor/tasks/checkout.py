@@ -36,7 +36,6 @@ MAX_COPIED_BYTES: Final = 512 * 1024 * 1024
 
 _UNUSED: Final = frozenset({"hooks", "modules", "worktrees", "lfs", "annex", "rr-cache"})
 """In a git directory: what git does not touch, the way it is run here."""
-_NONE: Final[frozenset[str]] = frozenset()
 
 _IN_PROGRESS: Final = (
     "MERGE_HEAD",
@@ -120,7 +119,8 @@ class Checkout:
             timeout_s=LOCAL_TIMEOUT_S,
             cwd=self._private_dir,
         )
-        entries = (entry.partition("\n") for entry in listed.text.split("\0") if entry)
+        text = listed.decode("utf-8", "replace")
+        entries = (entry.partition("\n") for entry in text.split("\0") if entry)
         return {name: value for name, _, value in entries}
 
 
@@ -146,14 +146,13 @@ class View:
         env: Mapping[str, str] | None = None,
     ) -> bytes:
         """Run git here; what exceeds the output limit is cut."""
-        output = await self._git.run(
+        return await self._git.run(
             *arguments,
             timeout_s=timeout_s,
             options=options,
             env={**self._env, **(env or {})},
             cwd=self._path,
         )
-        return output.stdout
 
     async def line(self, *arguments: str) -> str | None:
         """The one line that a command prints, or ``None`` when it fails."""
@@ -218,26 +217,28 @@ def _check_git_directory(git_dir: Path) -> None:
         # Git would look there for objects, and run there with what that place configures. An empty
         # file is what the sandbox leaves of a place that commands may not write.
         raise GitFailed(f"{git_dir} takes objects from elsewhere")
-    _check_plain(git_dir, depth=1, but=_UNUSED)
-    _check_plain(git_dir / "objects", depth=1)
+    _check_plain(git_dir, deep=False, but=_UNUSED)
+    _check_plain(git_dir / "objects", deep=False)
     for folder in ("objects/pack", "objects/info", "info", "refs", "logs"):
         _check_plain(git_dir / folder)
 
 
-def _check_plain(folder: Path, *, depth: int | None = None, but: frozenset[str] = _NONE) -> None:
-    """Raise unless everything in *folder*, *depth* levels down or to the end, is file or folder."""
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.name in but:
+def _check_plain(folder: Path, *, deep: bool = True, but: frozenset[str] = frozenset()) -> None:
+    """Raise unless everything in *folder*, with *deep* at any depth, is a file or a folder."""
+    unseen = [folder]
+    while unseen:  # no recursion: an agent may nest folders deeper than Python goes
+        try:
+            entries = list(os.scandir(unseen.pop()))
+        except FileNotFoundError:
             continue
-        if entry.is_dir(follow_symlinks=False):
-            if depth is None:
-                _check_plain(Path(entry.path))
-        elif not entry.is_file(follow_symlinks=False):
-            raise GitFailed(f"{entry.path} is neither a file nor a folder")
+        for entry in entries:
+            if entry.name in but:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if deep:
+                    unseen.append(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False):
+                raise GitFailed(f"{entry.path} is neither a file nor a folder")
 
 
 def _lay_out(git_dir: Path, common: Path, settings: Mapping[str, str]) -> None:

@@ -14,7 +14,6 @@ import re
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ from executor.tasks.search_path import with_absolute_path
 from shared.errors import WegentError
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
-"""How much of a command's standard output is kept before the command is ended."""
+"""A command that prints more to its standard output is ended, and the rest is lost."""
 
 _KEPT_ERROR_BYTES: Final = 8 * 1024
 _END_GRACE_S: Final = 2.0
@@ -96,19 +95,6 @@ class GitTimedOut(GitFailed):
     """A git command took too long; it and everything it started was ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a command printed; ``complete`` is false when it was ended for printing too much."""
-
-    stdout: bytes
-    complete: bool
-
-    @property
-    def text(self) -> str:
-        """Standard output as text, without the line end."""
-        return self.stdout.decode("utf-8", "replace").rstrip("\r\n")
-
-
 class Git:
     """Runs git commands.
 
@@ -141,18 +127,20 @@ class Git:
         options: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        max_output: int = MAX_OUTPUT_BYTES,
-    ) -> Output:
+    ) -> bytes:
         """Run ``git`` *options* *arguments* in a process group of its own.
 
         However this ends, cancellation included, the whole group has ended before it returns.
+
+        Returns:
+            Its standard output, cut at :data:`MAX_OUTPUT_BYTES`.
 
         Raises:
             GitFailed: Git could not be started or reports an error.
             GitTimedOut: It took longer than *timeout_s*.
         """
         transport, protocol = await self._start(
-            [*_OPTIONS, *options, *arguments], {**self._environment, **(env or {})}, cwd, max_output
+            [*_OPTIONS, *options, *arguments], {**self._environment, **(env or {})}, cwd
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -163,20 +151,18 @@ class Git:
             ) from None
         finally:
             await finish(_end(transport, protocol), within_s=3 * _END_GRACE_S)
-        if protocol.overflowed:
-            return Output(bytes(protocol.stdout), complete=False)
-        if transport.get_returncode() != 0:
+        if not protocol.overflowed and transport.get_returncode() != 0:
             stderr = protocol.error_text
             raise GitFailed(_reason(stderr, arguments[0]), stderr=stderr)
-        return Output(bytes(protocol.stdout), complete=True)
+        return bytes(protocol.stdout)
 
     async def _start(
-        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None, max_output: int
+        self, arguments: list[str], env: Mapping[str, str], cwd: Path | None
     ) -> tuple[asyncio.SubprocessTransport, _GitProcess]:
         loop = asyncio.get_running_loop()
         starting = asyncio.ensure_future(
             loop.subprocess_exec(
-                lambda: _GitProcess(max_output),
+                _GitProcess,
                 "git",
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -206,8 +192,7 @@ class _GitProcess(asyncio.SubprocessProtocol):
     a process that git left behind may hold for ever.
     """
 
-    def __init__(self, max_output: int) -> None:
-        self._max_output = max_output
+    def __init__(self) -> None:
         self.stdout = bytearray()
         self._stderr = bytearray()
         self.overflowed = False
@@ -221,8 +206,8 @@ class _GitProcess(asyncio.SubprocessProtocol):
             del self._stderr[:-_KEPT_ERROR_BYTES]
             return
         self.stdout += data
-        if len(self.stdout) > self._max_output:
-            del self.stdout[self._max_output :]
+        if len(self.stdout) > MAX_OUTPUT_BYTES:
+            del self.stdout[MAX_OUTPUT_BYTES:]
             self.overflowed = True
             self._done.set()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -622,6 +624,22 @@ async def test_a_link_in_the_git_directory_leads_no_write_of_ours_outside(
     assert again.checkout != workspace.checkout
     assert (await workspaces.changes(workspace)).files == []
     assert {path: path.stat().st_mtime_ns for path in (outside, *outside.rglob("*"))} == before
+
+
+async def test_folders_nested_deeper_than_python_goes_hinder_nobody(
+    workspaces: Workspaces, source: Path
+) -> None:
+    workspace = await workspaces.prepare(of(source))
+    (workspace.cwd / "new").write_text("new")
+    nested = workspace.cwd / ".git" / "logs" / "deep"
+    for _ in range(sys.getrecursionlimit()):
+        nested.mkdir()
+        nested = nested / "d"
+    try:
+        changed = await workspaces.changes(workspace)
+    finally:  # nor could pytest remove them
+        subprocess.run(["rm", "-r", workspace.cwd / ".git" / "logs" / "deep"], check=True)
+    assert [file["path"] for file in changed.files] == ["new"]
 
 
 async def test_objects_are_not_taken_from_a_place_that_the_checkout_names(

@@ -8,6 +8,7 @@ image is what a computer finds after its power was cut in this moment.
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -36,11 +37,18 @@ class Machine:
 
     async def cut_power(self) -> None:
         """Take note of what is left; what programs that still run do from now on is as nothing."""
-        await asyncio.to_thread(shutil.copyfile, self._image, self._left)
+        await asyncio.to_thread(self._copy)
 
     async def start_again(self) -> None:
         """Have on the disk what the cut has left; no program may use it any more."""
         await asyncio.to_thread(self._start_again)
+
+    def _copy(self) -> None:
+        # What is copied while the system writes mixes two moments, as no disk ever does. A copy
+        # that equals the image afterwards was the image in the moment between.
+        shutil.copyfile(self._image, self._left)
+        while not filecmp.cmp(self._image, self._left, shallow=False):
+            shutil.copyfile(self._image, self._left)
 
     def _start_again(self) -> None:
         run("umount", str(self.disk))

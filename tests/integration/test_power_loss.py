@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -121,24 +122,32 @@ async def test_what_nobody_promised_is_lost_without_harm(computer: Machine, home
         assert (await store.runs())[0].last_seq == 1
 
 
+@asynccontextmanager
+async def writing(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that writes runs and events to this file, and tells what it was promised."""
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(path), cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield writer
+    finally:
+        writer.kill()
+        await writer.wait()
+
+
 @pytest.mark.parametrize("promises", [1, 7, 30, 61])
 async def test_a_cut_in_the_middle_of_much_writing_breaks_no_promise(
     computer: Machine, home: Path, promises: int
 ) -> None:
-    writer = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WRITER, str(home / "state.db"), cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert writer.stdout is not None
     told: list[tuple[str, int]] = []
-    async with asyncio.timeout(60):
+    async with writing(home / "state.db") as writer, asyncio.timeout(60):
+        assert writer.stdout is not None
         while len(told) < promises:
             what, number = (await writer.stdout.readline()).split()
             told.append((what.decode(), int(number)))
         writer.send_signal(signal.SIGSTOP)  # a copy takes some time
         await computer.cut_power()
-        writer.kill()
-        await writer.wait()
     await computer.start_again()
     store = await StateStore.open(home / "state.db")
     states: dict[int, str] = {int(r.run.subtask_id): r.state for r in await store.runs()}

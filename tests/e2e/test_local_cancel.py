@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from bench._full_disk import DiskNotPermitted, small_disk
 from scripts.scripted_model import ScriptedModel
@@ -32,7 +34,10 @@ from tests.fakes.runs import RUN_SECONDS
 from tests.fakes.scripted_cli import ANSWER, install, script
 from tests.fakes.wire import open_wire
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for the CLI")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for the CLI"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 LONG_S = 86417
 TALK = script("word " * 2000, pieces=2000, pause_s=0.5)
@@ -40,104 +45,127 @@ TALK = script("word " * 2000, pieces=2000, pause_s=0.5)
 
 
 @dataclass
-class Executor:
-    """An executor whose CLI is a stand-in, and the backend that it serves."""
+class Session:
+    """One session of an executor whose CLI is a stand-in, and the backend that it serves."""
 
     backend: FakeBackend
     process: ExecutorProcess
+    task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     runs: int = field(default=0)
 
     async def dispatch(self, prompt: str, **fields: Any) -> str:
-        """Send the next message of the session; its subtask."""
+        """Send the next message; its subtask."""
         self.runs += 1
-        subtask = f"run-{self.runs}"
+        subtask = f"{self.task_id}-{self.runs}"
         bot = {"agent_config": reaching("http://127.0.0.1:9")}
-        request = {"task_id": 1, "subtask_id": subtask, "prompt": prompt, "bot": bot, **fields}
-        assert (await self.backend.send(LocalEvent.DISPATCH, request))["accepted"]
+        request = {"task_id": self.task_id, "subtask_id": subtask, "prompt": prompt, "bot": bot}
+        assert (await self.backend.send(LocalEvent.DISPATCH, request | fields))["accepted"]
         return subtask
 
     async def cancel(self, subtask: str) -> str:
         """Cancel; the answer."""
-        cancel = {"task_id": 1, "subtask_id": subtask, "reason": "changed my mind"}
+        cancel = {"task_id": self.task_id, "subtask_id": subtask, "reason": "changed my mind"}
         return str((await self.backend.send(LocalEvent.CANCEL, cancel))["state"])
+
+    async def expect(self, event: LocalEvent) -> dict[str, Any]:
+        """The next such event of this session."""
+        async with asyncio.timeout(RUN_SECONDS):
+            while True:
+                told: dict[str, Any] = await self.backend.expect(event)
+                if told["task_id"] == self.task_id:
+                    return told
 
     async def progress(self, event: str) -> None:
         """Wait until a run tells this."""
         while True:
-            told = (await self.backend.expect(LocalEvent.PROGRESS))["event"]
+            told = (await self.expect(LocalEvent.PROGRESS))["event"]
             if f"{told['category']}.{told['action']}" == event:
                 return
 
     async def is_cancelled(self, subtask: str) -> None:
         """Its verdict is a cancel with its reason, and there is only this one."""
-        result = await self.backend.expect(LocalEvent.RESULT)
+        result = await self.expect(LocalEvent.RESULT)
         assert (result["subtask_id"], result["status"]) == (subtask, "cancelled")
         assert result["message"].endswith("changed my mind")
         assert await self.cancel(subtask) == "finished"
 
     async def goes_on(self) -> None:
-        """The session's next message gets its answer."""
+        """The next message gets its answer."""
         subtask = await self.dispatch("and now?")
-        result = await self.backend.expect(LocalEvent.RESULT)
+        result = await self.expect(LocalEvent.RESULT)
         assert (result["subtask_id"], result["status"]) == (subtask, "completed")
         assert result["result"]["value"] == ANSWER
 
 
 @asynccontextmanager
-async def executor(
-    place: Path, cli: Path | None = None, home: Path | None = None, **variables: str
-) -> AsyncIterator[Executor]:
-    """An executor that is registered; *cli* is its agent's program, else the stand-in."""
-    async with asyncio.timeout(RUN_SECONDS), open_backend() as backend:
-        usual = {"WEGENT_CLAUDE_PATH": str(cli or install(place)), "LOCAL_ISOLATION": "none"}
-        async with executor_process(
-            home or place / "home", backend.url, TOKEN, **(usual | variables)
-        ) as process:
-            await process.registered()
-            yield Executor(backend, process)
+async def opened(
+    place: Path,
+    cli: Path | None = None,
+    *,
+    home: Path | None = None,
+    backend: FakeBackend | None = None,
+) -> AsyncIterator[Session]:
+    """A session of an executor of its own; *cli* is its agent's program, else the stand-in."""
+    chosen = {"WEGENT_CLAUDE_PATH": str(cli or install(place)), "LOCAL_ISOLATION": "none"}
+    async with (
+        nullcontext(backend) if backend is not None else open_backend() as backend,
+        executor_process(home or place / "home", backend.url, TOKEN, **chosen) as process,
+    ):
+        await process.registered()
+        yield Session(backend, process)
 
 
-async def test_before_its_dispatch(tmp_path: Path) -> None:
-    async with executor(tmp_path) as it:
-        assert await it.cancel("run-1") == "unknown"
-        assert await it.dispatch(TALK) == "run-1"
-        await it.is_cancelled("run-1")
-        assert it.backend.payloads(LocalEvent.PROGRESS) == []  # it has not begun
-        await it.goes_on()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Session]:
+    async with opened(tmp_path_factory.mktemp("shared")) as session:
+        yield session
 
 
-async def test_while_it_waits_for_the_run_before_it(tmp_path: Path) -> None:
-    async with executor(tmp_path) as it:
-        first = await it.dispatch(TALK)
-        second = await it.dispatch("never")
-        await it.backend.expect(LocalEvent.CHAT_CHUNK)
-        await it.cancel(second)
-        await it.is_cancelled(second)
-        await it.cancel(first)
-        await it.is_cancelled(first)
-        await it.goes_on()
+@pytest_asyncio.fixture(loop_scope="module")
+async def it(shared: Session) -> AsyncIterator[Session]:
+    """A session of an executor that all tests share; its agent ends with the test."""
+    session = Session(shared.backend, shared.process)
+    yield session
+    agents = family(session.process.program.pid)
+    await session.backend.send(LocalEvent.CLOSE, {"task_id": session.task_id})
+    assert await gone(agents)
+
+
+async def test_before_its_dispatch(it: Session) -> None:
+    subtask = f"{it.task_id}-1"
+    assert await it.cancel(subtask) == "unknown"
+    assert await it.dispatch(TALK) == subtask
+    await it.is_cancelled(subtask)
+    begun = [told["subtask_id"] for told in it.backend.payloads(LocalEvent.PROGRESS)]
+    assert subtask not in begun
+    await it.goes_on()
+
+
+async def test_while_it_waits_for_the_run_before_it(it: Session) -> None:
+    first = await it.dispatch(TALK)
+    second = await it.dispatch("never")
+    await it.expect(LocalEvent.CHAT_CHUNK)
+    await it.cancel(second)
+    await it.is_cancelled(second)
+    await it.cancel(first)
+    await it.is_cancelled(first)
+    await it.goes_on()
 
 
 async def test_while_it_waits_to_be_dispatched_again(tmp_path: Path) -> None:
-    async with asyncio.timeout(RUN_SECONDS), open_backend() as backend:
-        usual = {"WEGENT_CLAUDE_PATH": str(install(tmp_path)), "LOCAL_ISOLATION": "none"}
-        home = tmp_path / "home"
-        async with executor_process(home, backend.url, TOKEN, **usual) as first:
-            await first.registered()
-            it = Executor(backend, first)
-            subtask = await it.dispatch(TALK)
-            await backend.expect(LocalEvent.CHAT_CHUNK)
-            first.program.signal(signal.SIGKILL)
-            await first.program.ended()
-        async with executor_process(home, backend.url, TOKEN, **usual) as second:
-            await second.registered()
-            it.process = second
+    async with opened(tmp_path) as it:
+        subtask = await it.dispatch(TALK)
+        await it.expect(LocalEvent.CHAT_CHUNK)
+        it.process.program.signal(signal.SIGKILL)
+        await it.process.program.ended()
+        async with opened(tmp_path, backend=it.backend) as again:
+            it.process = again.process
             assert await it.cancel(subtask) == "cancelling"
             await it.is_cancelled(subtask)
             await it.goes_on()
 
 
-async def test_while_its_repository_is_cloned(tmp_path: Path) -> None:
+async def test_while_its_repository_is_cloned(it: Session) -> None:
     asked, never = asyncio.Event(), asyncio.Event()
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,15 +176,14 @@ async def test_while_its_repository_is_cloned(tmp_path: Path) -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        async with executor(tmp_path) as it:
-            subtask = await it.dispatch("never", git_url=f"http://{host}:{port}/slow.git")
-            await asked.wait()
-            cloning = family(it.process.program.pid)
-            assert any("git" in process.name() for process in cloning)
-            await it.cancel(subtask)
-            await it.is_cancelled(subtask)
-            assert await gone(cloning)
-            await it.goes_on()
+        subtask = await it.dispatch("never", git_url=f"http://{host}:{port}/slow.git")
+        await asked.wait()
+        cloning = family(it.process.program.pid)
+        assert any("git" in process.name() for process in cloning)
+        await it.cancel(subtask)
+        await it.is_cancelled(subtask)
+        assert await gone(cloning)
+        await it.goes_on()
     finally:
         never.set()
         server.close()
@@ -173,7 +200,7 @@ async def test_while_its_agent_starts(tmp_path: Path) -> None:
         f' exec sleep {LONG_S}; fi\nexec {working} "$@"\n'
     )
     stuck.chmod(0o755)
-    async with executor(tmp_path, stuck) as it:
+    async with opened(tmp_path, stuck) as it:
         subtask = await it.dispatch("never")
         pid = int(await asyncio.to_thread(here.read_text))
         starting = psutil.Process(pid)
@@ -183,27 +210,25 @@ async def test_while_its_agent_starts(tmp_path: Path) -> None:
         await it.goes_on()
 
 
-async def test_in_the_middle_of_a_turn(tmp_path: Path) -> None:
-    async with executor(tmp_path) as it:
-        subtask = await it.dispatch(TALK)
-        await it.backend.expect(LocalEvent.CHAT_CHUNK)
-        assert await it.cancel(subtask) == "cancelling"
-        assert (await it.backend.expect(LocalEvent.CHAT_ERROR))["subtask_id"] == subtask
-        await it.is_cancelled(subtask)
-        await it.goes_on()
+async def test_in_the_middle_of_a_turn(it: Session) -> None:
+    subtask = await it.dispatch(TALK)
+    await it.expect(LocalEvent.CHAT_CHUNK)
+    assert await it.cancel(subtask) == "cancelling"
+    assert (await it.expect(LocalEvent.CHAT_ERROR))["subtask_id"] == subtask
+    await it.is_cancelled(subtask)
+    await it.goes_on()
 
 
-async def test_when_nothing_obeys(tmp_path: Path) -> None:
+async def test_when_nothing_obeys(it: Session) -> None:
     deaf = script("go on", tool_s=LONG_S, child_s=LONG_S, stubborn=True, deaf=True)
-    async with executor(tmp_path) as it:
-        subtask = await it.dispatch(deaf)
-        await it.progress("llm.tool_call")
-        agents = await _until_there(it.process.program.pid, 3)
-        await it.cancel(subtask)
-        await it.is_cancelled(subtask)
-        # The verdict came when all of them had ended.
-        assert not [process for process in agents if _lives(process)]
-        await it.goes_on()
+    subtask = await it.dispatch(deaf)
+    await it.progress("llm.tool_call")
+    agents = await _until_there(it.process.program.pid, 3)
+    await it.cancel(subtask)
+    await it.is_cancelled(subtask)
+    # The verdict came when all of them had ended.
+    assert not [process for process in agents if _lives(process)]
+    await it.goes_on()
 
 
 async def _until_there(pid: int, count: int) -> Sequence[psutil.Process]:
@@ -220,25 +245,24 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-async def test_while_the_user_is_asked(tmp_path: Path) -> None:
-    async with executor(tmp_path) as it:
-        subtask = await it.dispatch(script("first then", asks=True))
-        question = await it.backend.expect(LocalEvent.INPUT_REQUIRED)
-        await it.cancel(subtask)
-        await it.is_cancelled(subtask)
-        answer = {"task_id": 1, "subtask_id": subtask, "request_id": question["request_id"]}
-        late = await it.backend.send(LocalEvent.INPUT, {**answer, "decision": "deny"})
-        assert late["success"] is False
-        await it.goes_on()
+async def test_while_the_user_is_asked(it: Session) -> None:
+    subtask = await it.dispatch(script("first then", asks=True))
+    question = await it.expect(LocalEvent.INPUT_REQUIRED)
+    await it.cancel(subtask)
+    await it.is_cancelled(subtask)
+    answer = {"task_id": it.task_id, "subtask_id": subtask, "request_id": question["request_id"]}
+    late = await it.backend.send(LocalEvent.INPUT, {**answer, "decision": "deny"})
+    assert late["success"] is False
+    await it.goes_on()
 
 
 async def test_while_agents_are_paused_because_the_disk_is_full(tmp_path: Path) -> None:
     try:
         async with small_disk(tmp_path / "small", 48) as disk:
             home = tmp_path / "small" / "home"
-            async with executor(tmp_path, home=home) as it:
+            async with asyncio.timeout(RUN_SECONDS), opened(tmp_path, home=home) as it:
                 subtask = await it.dispatch(script("word " * 2000, pieces=2000, pause_s=0.02))
-                await it.backend.expect(LocalEvent.CHAT_CHUNK)
+                await it.expect(LocalEvent.CHAT_CHUNK)
                 await disk.fill()
                 await it.process.program.says("agents are paused")
                 await it.cancel(subtask)

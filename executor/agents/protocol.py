@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shared.protocol.answers import QuestionKind
-from shared.protocol.events import AgentEvent
+from shared.protocol.events import AgentEvent, Source
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
@@ -56,9 +56,11 @@ class Ask(Protocol):
     """Puts what an agent asks to the user of its run."""
 
     async def __call__(
-        self, kind: QuestionKind, tool: str, arguments: dict[str, Any], /
+        self, kind: QuestionKind, tool: str, arguments: dict[str, Any], source: Source | None, /
     ) -> ToolDecision | None:
         """Wait for the user's decision; ``None`` when nobody can be asked.
+
+        *source* is who asks, as in the events of the turn.
 
         Several may wait at once. Cancelled when the agent does not wait any more.
         """

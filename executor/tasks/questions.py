@@ -18,7 +18,7 @@ from executor.agents.protocol import ToolDecision
 from executor.tasks.answers import decision_of
 from shared.logging import get_logger
 from shared.protocol.answers import QuestionKind
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, Source
 from shared.protocol.local import Input
 
 logger = get_logger("questions")
@@ -68,6 +68,8 @@ class UserInput:
 class _Question:
     kind: QuestionKind
     arguments: dict[str, Any]
+    source: Source | None
+    """Who asks."""
     decided: asyncio.Future[ToolDecision | None] = field(repr=False)
 
 
@@ -111,14 +113,18 @@ class Questions:
         return bool(self._open)
 
     async def ask(
-        self, kind: QuestionKind, tool: str, arguments: dict[str, Any]
+        self,
+        kind: QuestionKind,
+        tool: str,
+        arguments: dict[str, Any],
+        source: Source | None = None,
     ) -> ToolDecision | None:
         """Ask the user and wait; see :class:`executor.agents.protocol.Ask`."""
         wait_s = min(self._rules.timeout_s, self._run_ends_at - self._now())
         if self._closed or wait_s <= 0 or not self._rules.answerable():
             return None
         request_id = str(uuid.uuid4())
-        question = _Question(kind, arguments, asyncio.get_running_loop().create_future())
+        question = _Question(kind, arguments, source, asyncio.get_running_loop().create_future())
         self._open[request_id] = question
         expires_at = datetime.now(UTC) + timedelta(seconds=wait_s)
         self._tell(
@@ -133,6 +139,7 @@ class Questions:
                         "+00:00", "Z"
                     ),
                 },
+                source,
             )
         )
         logger.info("the user is asked", kind=kind, tool=tool, request_id=request_id)
@@ -181,9 +188,10 @@ class Questions:
 
     def _end(self, request_id: str, outcome: Outcome) -> None:
         """Resolve a question, unless it is resolved already."""
-        if self._open.pop(request_id, None) is None:
+        question = self._open.pop(request_id, None)
+        if question is None:
             return
         self._ended[request_id] = "expired" if outcome == "expired" else "accepted"
         logger.info("the question was %s", outcome, request_id=request_id)
         data = {"request_id": request_id, "outcome": outcome}
-        self._tell(AgentEvent(EventType.INPUT_RESOLVED, data))
+        self._tell(AgentEvent(EventType.INPUT_RESOLVED, data, question.source))

@@ -15,7 +15,6 @@ from executor.agents.protocol import AgentJob, AgentSession, Ask, TurnEnd
 from executor.tasks.agent_environment import ExecutorApi, agent_environment
 from executor.tasks.isolation import Walls
 from executor.tasks.permissions import limits_for, policy_for
-from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 
@@ -101,7 +100,7 @@ async def opened(
         await session.close()
 
 
-async def nobody(_kind: QuestionKind, _tool: str, _arguments: dict[str, Any]) -> None:
+async def nobody(*_: object) -> None:
     """An :class:`Ask` of a run that has no user."""
 
 

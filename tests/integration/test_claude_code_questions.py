@@ -278,3 +278,32 @@ async def test_sub_agents_ask_at_the_same_time_and_each_gets_its_own_answer(
     assert run.outcomes() == ["answered", "denied"]
     folder = Path(verdict.data["workspace"]["path"])
     assert [path.name for path in folder.iterdir()] == ["second"]
+    # Who asks is who calls the tool.
+    told = [e for e in run.told if e.type in (EventType.TOOL_CALL, EventType.INPUT_REQUIRED)]
+    sources: dict[str, list[Any]] = {"touch first": [], "touch second": []}
+    for event in told:
+        arguments = event.data.get("arguments") or event.data.get("tool_input") or {}
+        if (command := arguments.get("command")) in sources:
+            assert event.source is not None
+            sources[command].append(event.source)
+    (called, asks), (called_second, asks_second) = sources.values()
+    assert (called, called_second) == (asks, asks_second)
+    assert called.agent_type == "worker"
+    assert called != called_second
+    resolved = [e.source for e in run.told if e.type == EventType.INPUT_RESOLVED]
+    assert resolved == [asks_second, asks]
+
+
+async def test_a_question_of_the_agent_itself_carries_its_own_source(tmp_path: Path) -> None:
+    steps = [step(use("AskUserQuestion", questions=QUESTIONS)), text_step("done")]
+    async with playing(tmp_path, *steps, timeout_s=0.05) as cli:
+        run = cli.run()
+        await run.verdict()
+    sources = {
+        event.source
+        for event in run.told
+        if event.type in (EventType.INPUT_REQUIRED, EventType.INPUT_RESOLVED, EventType.LLM_DONE)
+    }
+    (source,) = sources
+    assert source is not None
+    assert source.agent_type == "agent"

@@ -15,6 +15,7 @@ from claude_agent_sdk import (
     ResultMessage,
     StreamEvent,
     SystemMessage,
+    TaskStartedMessage,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -75,6 +76,9 @@ class TurnMapper:
         self._cost_before = cost_before
         self._chats: dict[str | None, _Chat] = {}
         self._workers: dict[str, Source] = {}
+        """By the tool uses that have started them."""
+        self._started_by: dict[str, str] = {}
+        """The tool uses that have started them, by the CLI's own ids of sub-agents."""
         self._tools: dict[str, str] = {}
         self._model: str | None = None
         self._api_error: str | None = None
@@ -100,6 +104,10 @@ class TurnMapper:
     def answered(self) -> int:
         """How often the model itself has answered."""
         return len(self._answers)
+
+    def source_of(self, agent_id: str | None) -> Source:
+        """Who that is by the CLI's own ids of sub-agents; ``None``: the agent itself."""
+        return self._source(None if agent_id is None else self._started_by.get(agent_id, agent_id))
 
     def map(self, message: Message) -> list[AgentEvent]:
         """What *message* means; empty for what has no meaning here."""
@@ -261,6 +269,8 @@ class TurnMapper:
         return events
 
     def _system(self, message: SystemMessage) -> list[AgentEvent]:
+        if isinstance(message, TaskStartedMessage) and message.tool_use_id is not None:
+            self._started_by[message.task_id] = message.tool_use_id
         if message.subtype != "api_retry":
             return []
         data = message.data

@@ -14,14 +14,10 @@ from claude_agent_sdk import (
     ClaudeSDKClient,
     ClaudeSDKError,
     Message,
-    PermissionResultAllow,
-    PermissionResultDeny,
     ResultMessage,
     SystemMessage,
-    ToolPermissionContext,
 )
 from claude_agent_sdk._errors import MessageParseError
-from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 
 from executor.agents.claude_code import private_files
 from executor.agents.claude_code.mapper import TurnMapper
@@ -29,6 +25,7 @@ from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.past_cost import past_cost_of
 from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.sandbox import sandbox_environment
+from executor.agents.claude_code.tool_gate import ToolGate, User
 from executor.agents.claude_code.transport import ProcessTransport, describe_status
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
@@ -117,12 +114,13 @@ class ClaudeSession:
             str(bot.id if bot.id is not None else bot.name or "claude_code"),
             agent_name=bot.name or "",
         )
+        self._gate = ToolGate(job.policy)
         options = build_options(
             job,
             cli,
             files,
-            can_use_tool=self._can_use_tool,
-            before_tool=self._before_tool,
+            can_use_tool=self._gate.can_use_tool,
+            before_tool=self._gate.before_tool,
             stderr=lambda line: logger.debug("claude: %s", line),
         )
         env = dict(job.env)
@@ -135,10 +133,6 @@ class ClaudeSession:
         self._cost = 0.0
         self._answered = 0
         self._silent_until = 0.0
-        self._ask: Ask | None = None
-        """Whom the agent asks: the user of the turn in progress."""
-        self._planned = False
-        """Whether it has entered or left plan mode: it is not in its job's mode any more."""
         self._interrupted = False
         self._stopping: asyncio.Task[None] | None = None
         self._turn_over = asyncio.Event()
@@ -217,7 +211,7 @@ class ClaudeSession:
         answers = self._answers(prompt)
         self._interrupted = False
         self._answered = 0
-        self._ask = ask
+        self._gate.user = User(ask, mapper.source_of)
         self._turn_over.clear()
         self._transport.busy = True
         self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
@@ -242,7 +236,7 @@ class ClaudeSession:
         except ClaudeSDKError as exc:
             logger.warning("claude ended within a turn: %s", exc)
         finally:
-            self._ask = None
+            self._gate.user = None
             await answers.aclose()
         end = mapper.end
         self._transport.busy = end is None
@@ -253,7 +247,7 @@ class ClaudeSession:
         self._cost = mapper.cost
         self._turn_over.set()
         # A budget is one run's, but the process counts on.
-        reusable = end.reusable and not self._planned and request.max_budget_usd is None
+        reusable = end.reusable and not self._gate.planned and request.max_budget_usd is None
         yield replace(end, reusable=reusable)
 
     async def interrupt(self) -> None:
@@ -334,38 +328,6 @@ class ClaudeSession:
         how = "without an answer" if status is None else f"with {describe_status(status)}"
         last = "; ".join(self._transport.stderr_tail)
         return f"Claude Code ended {how}" + (f": {last}" if last else "")
-
-    async def _before_tool(
-        self, call: HookInput, _tool_id: str | None, _context: HookContext
-    ) -> HookJSONOutput:
-        # Sees every use of every tool: also those that settings, modes or the CLI itself
-        # pre-approve, and those of sub-agents. It only forbids; what is left is asked as usual.
-        if call["hook_event_name"] != "PreToolUse":
-            return {}
-        decision = await self._job.policy(call["tool_name"], call["tool_input"])
-        if decision.allowed:
-            self._planned |= call["tool_name"] in ("EnterPlanMode", "ExitPlanMode")
-            return {}
-        logger.info("tool use denied", tool=call["tool_name"])
-        return {
-            "hookSpecificOutput": {
-                "hookEventName": "PreToolUse",
-                "permissionDecision": "deny",
-                "permissionDecisionReason": decision.message,
-            }
-        }
-
-    async def _can_use_tool(
-        self, tool: str, arguments: dict[str, Any], _context: ToolPermissionContext
-    ) -> PermissionResultAllow | PermissionResultDeny:
-        decision = await self._job.policy(tool, arguments, asked=True)
-        if decision.question is not None and self._ask is not None:
-            answer = await self._ask(decision.question, tool, arguments)
-            decision = answer if answer is not None else decision
-        if decision.allowed:
-            return PermissionResultAllow(updated_input=decision.updated_input)
-        logger.info("tool use denied", tool=tool)
-        return PermissionResultDeny(message=decision.message)
 
 
 def _user_message(request: ExecutionRequest) -> dict[str, Any]:

@@ -167,6 +167,16 @@ def test_a_subagent_has_its_own_source_and_message() -> None:
     assert events[-1].data["content"] == ""
 
 
+def test_who_asks_is_known_by_the_clis_own_ids() -> None:
+    mapper = TurnMapper(MAIN)
+    mapper.map(says(ToolUseBlock("t1", "Agent", {"subagent_type": "Explore", "prompt": "look"})))
+    started = {"task_id": "a1", "description": "look", "uuid": "u", "session_id": "s"}
+    mapper.map(TaskStartedMessage("task_started", started, **started, tool_use_id="t1"))
+    assert mapper.source_of(None) == MAIN
+    assert mapper.source_of("a1") == Source("t1", agent_type="worker", agent_name="Explore")
+    assert mapper.source_of("of an earlier turn").agent_type == "worker"
+
+
 def test_malformed_todos_are_no_event_and_those_of_subagents_neither() -> None:
     todos = {"todos": [{"content": "a"}]}
     events, _ = mapped(

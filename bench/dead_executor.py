@@ -1,9 +1,9 @@
-"""How soon the manager notices that an executor is dead, and that it notices no other.
+"""How soon the manager notices that an executor is dead, and that it takes no other for dead.
 
-A real manager with its usual grant and four real executors: one is killed, one frozen, one is
-behind a network that delivers nothing more. The fourth is well. All the time more processes than
-cores want to compute; whenever the manager does not show the fourth as online, or the fourth gives
-its connection up, that is a false alarm.
+A real manager with its usual grant and real executors: one is killed, one frozen, one is behind a
+network that delivers nothing more; once all three are noticed they come back, and it begins again.
+The others are well. All the time more processes than cores want to compute; whenever the manager
+does not show a well one as online, or a well one gives its connection up, that is a false alarm.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import psutil
 
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
@@ -30,59 +29,109 @@ from bench._programs import (
     manager,
     program,
     temporary_folder,
-    until,
 )
-from tests.fakes.wire import open_wire
+from scripts.manager_client import ManagerClient
+from tests.fakes.wire import Wire, open_wire
 
 AIM_S = 45.0
-NAMES = ("killed", "frozen", "half-open", "well")
+DYING = ("killed", "frozen", "half-open")
 BUSY_PER_CORE = 2
 LOOK_S = 0.2
 LIMIT_S = 120.0
-BUSY_SETTLE_S = 2.0
+
+SETTLE_S = 2.0
+"""So long everybody is online before the next death, and the machine busy before the first."""
 
 SPIN = "while True: pass"
 
 
 class Nodes:
-    """What the manager says of its executors."""
+    """What the manager says of its executors; those not in :data:`DYING` are well."""
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
-        self.looks = 0
-        self.false_alarms: list[str] = []
-        """When and how the one that is well was not online."""
+    def __init__(self, client: ManagerClient, names: Collection[str]) -> None:
+        self._client = client
+        self._online = dict.fromkeys(names, "online")
+        self.leases: set[tuple[str, str]] = set()
+        """Leases of those that are well: whose, and the heartbeat that it began with."""
+        self.false_alarms: set[tuple[str, str]] = set()
+        """Those of them that the manager has ended."""
 
     async def statuses(self) -> dict[str, str]:
         """The status of each executor, by name."""
-        async with self._http.get("/api/v1/nodes") as response:
-            nodes = (await response.json())["nodes"]
+        nodes = await self._client.nodes()
+        for node in nodes:
+            if node["name"] not in DYING:
+                lease = node["name"], node["last_heartbeat"]
+                self.leases.add(lease)
+                if node["status"] != "online":
+                    self.false_alarms.add(lease)
         return {node["name"]: node["status"] for node in nodes}
 
-    async def all_online(self) -> None:
-        """Wait until every executor has registered."""
+    async def all_online(self, for_s: float) -> None:
+        """Wait until every executor has been online for so long."""
         async with asyncio.timeout(LIMIT_S):
-            await until(self._complete)
+            since_s: float | None = None
+            while since_s is None or time.monotonic() < since_s + for_s:
+                if await self.statuses() != self._online:
+                    since_s = None
+                elif since_s is None:
+                    since_s = time.monotonic()
+                await asyncio.sleep(LOOK_S)
 
-    async def _complete(self) -> bool:
-        return await self.statuses() == dict.fromkeys(NAMES, "online")
-
-    async def watch(self, dead_at_s: dict[str, float], until_s: float) -> dict[str, float]:
-        """Seconds from each death to its notice; watches until all are known, and *until_s*."""
+    async def watch(self, dead: Collection[str], died_s: float) -> dict[str, float]:
+        """Seconds from the death of these until each was noticed; infinite after a long time."""
         noticed: dict[str, float] = {}
-        while len(noticed) < len(dead_at_s) or time.monotonic() < until_s:
+        while len(noticed) < len(dead):
             statuses = await self.statuses()
-            now_s = time.monotonic()
-            self.looks += 1
-            for name, at_s in dead_at_s.items():
+            passed_s = time.monotonic() - died_s
+            for name in dead:
                 if statuses[name] == "offline":
-                    noticed.setdefault(name, now_s - at_s)
-                elif now_s - at_s > LIMIT_S:
+                    noticed.setdefault(name, passed_s)
+                elif passed_s > LIMIT_S:
                     noticed.setdefault(name, float("inf"))
-            if statuses["well"] != "online":
-                self.false_alarms.append(statuses["well"])
             await asyncio.sleep(LOOK_S)
         return noticed
+
+
+class Fleet:
+    """The executors, each in a folder of its own below one place."""
+
+    def __init__(self, stack: AsyncExitStack, place: Path, url: str, token: str) -> None:
+        self._stack = stack
+        self._place = place
+        self._url = url
+        self._token = token
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, name: str, wire: Wire) -> None:
+        """Start one, behind *wire* when it is the one that will be half-open."""
+        home = self._place / name
+        await asyncio.to_thread(lambda: home.mkdir(exist_ok=True))
+        address = f"http://127.0.0.1:{wire.port}" if name == "half-open" else self._url
+        env = executor_environment(home, address, self._token) | {"WEGENT_EXECUTOR_NAME": name}
+        running = program(["-m", "executor.main"], env, self._log(name))
+        self._processes[name] = await self._stack.enter_async_context(running)
+
+    def die(self, wire: Wire) -> None:
+        """Three deaths at once."""
+        self._processes["killed"].kill()
+        self._processes["frozen"].send_signal(signal.SIGSTOP)
+        wire.freeze()
+
+    async def come_back(self, wire: Wire) -> None:
+        """Undo :meth:`die`."""
+        wire.thaw()
+        self._processes["frozen"].send_signal(signal.SIGCONT)
+        await self._processes["killed"].wait()
+        await self.start("killed", wire)
+
+    def connections_given_up(self) -> int:
+        """How often those that are well have lost their connections. Blocks."""
+        logs = [self._log(name) for name in self._processes if name not in DYING]
+        return sum(log.read_text().count("lost the connection") for log in logs)
+
+    def _log(self, name: str) -> Path:
+        return self._place / f"{name}.stderr"
 
 
 @asynccontextmanager
@@ -95,43 +144,38 @@ async def busy_machine(place: Path) -> AsyncGenerator[None]:
         yield
 
 
-async def die(place: Path, busy_s: float) -> tuple[dict[str, float], str]:
-    """One round: seconds until each was noticed, and a sentence about the rest."""
+async def measure(place: Path, well: int, seconds: float) -> tuple[dict[str, list[float]], str]:
+    """Deaths for so long, but at least once; seconds to each notice, and what of the others."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url, tokens = await enter(manager(place / "manager"))
         wire = await enter(open_wire(int(url.rpartition(":")[2])))
-        processes = {}
-        for name in NAMES:
-            home = place / name
-            await asyncio.to_thread(home.mkdir)
-            address = f"http://127.0.0.1:{wire.port}" if name == "half-open" else url
-            env = executor_environment(home, address, tokens.executor)
-            env["WEGENT_EXECUTOR_NAME"] = name
-            log = home / "executor.stderr"
-            processes[name] = await enter(program(["-m", "executor.main"], env, log))
-        headers = {"Authorization": f"Bearer {tokens.api}"}
-        nodes = Nodes(await enter(aiohttp.ClientSession(url, headers=headers)))
-        await nodes.all_online()
+        names = [*DYING, *(f"well-{number}" for number in range(well))]
+        fleet = Fleet(stack, place, url, tokens.executor)
+        for name in names:
+            await fleet.start(name, wire)
+        nodes = Nodes(await enter(ManagerClient(url, tokens.api)), names)
+        await nodes.all_online(0)
         await enter(busy_machine(place))
-        await asyncio.sleep(BUSY_SETTLE_S)
-        psutil.cpu_percent()
+        noticed: dict[str, list[float]] = {name: [] for name in DYING}
         began_s = time.monotonic()
-        processes["killed"].kill()
-        processes["frozen"].send_signal(signal.SIGSTOP)
-        wire.freeze()
-        dead_at_s = dict.fromkeys(NAMES[:3], began_s)
-        try:
-            noticed = await nodes.watch(dead_at_s, began_s + busy_s)
-        finally:
-            processes["frozen"].send_signal(signal.SIGCONT)
-            wire.thaw()
-        last = place / NAMES[-1] / "executor.stderr"
-        said = await asyncio.to_thread(last.read_text)
+        psutil.cpu_percent()
+        while not noticed["killed"] or time.monotonic() < began_s + seconds:
+            await nodes.all_online(SETTLE_S)
+            died_s = time.monotonic()
+            fleet.die(wire)
+            try:
+                times = await nodes.watch(DYING, died_s)
+            finally:
+                await fleet.come_back(wire)
+            for name, passed_s in times.items():
+                noticed[name].append(passed_s)
+        given_up = await asyncio.to_thread(fleet.connections_given_up)
         return noticed, (
-            f"cores busy for {psutil.cpu_percent():.0f} %; the executor that is well, looked at "
-            f"{nodes.looks} times: not online {len(nodes.false_alarms)} times, connections that it "
-            f"gave up: {said.count('lost the connection')}"
+            f"false alarms: {len(nodes.false_alarms) + given_up} of {len(nodes.leases)} leases of "
+            f"{well} executors that are well (ended by the manager: {len(nodes.false_alarms)}, "
+            f"connections given up: {given_up}), in {time.monotonic() - began_s:.0f} s with the "
+            f"cores busy for {psutil.cpu_percent():.0f} %"
         )
 
 
@@ -139,19 +183,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time until a dead executor is noticed")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--rounds", type=int, default=1, help="each takes about 45 s")
-    parser.add_argument("--busy", type=float, default=0, help="seconds that a round takes at least")
+    parser.add_argument("--seconds", type=float, default=0, help="how long; default: one round")
+    parser.add_argument("--well", type=int, default=4, help="executors that do not die")
     options = parser.parse_args()
     report = Report("dead executor: how soon it is noticed, on a machine that is busy")
-    noticed: dict[str, list[float]] = {}
-    for _ in range(options.rounds):
-        with temporary_folder() as place:
-            times, told = asyncio.run(die(place, options.busy))
-        for name, seconds in times.items():
-            noticed.setdefault(name, []).append(seconds)
-        report.note(told)
+    with temporary_folder() as place:
+        noticed, told = asyncio.run(measure(place, options.well, options.seconds))
     for name, values in noticed.items():
         report.add(f"{name}: until it is offline", values, "s", aim=AIM_S, judged="max")
+    report.note(told)
     report.show(as_json=options.json)
 
 

@@ -1,9 +1,9 @@
 """From the end of an outage to the executor's registration.
 
-Real executors, each with a Socket.IO backend in this process and a wire that breaks on command.
-Short outages with the usual settings; long ones, in which the pauses between attempts grow, with
-a lower limit of these pauses, so that it is reached soon, or with the usual one (``--longest``). In
-turns the network refuses connections, and accepts them without an answer.
+Real executors, each with a Socket.IO backend in this process and a wire that breaks on command, all
+at the same time. Short outages with the usual settings; long ones, in which the pauses between
+attempts grow, with a lower limit of these pauses, so that it is reached soon, or with the usual one
+(``--longest``). In turns the network refuses connections, and accepts them without an answer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
@@ -37,17 +38,14 @@ USUAL_CAP_S = 30.0
 LONGEST_S = (60.0, 150.0)
 
 LIMIT_S = 120.0
-P95: Judged = "p95"
-MAX: Judged = "max"
 
 CALM_S = 0.3
 """Between a registration and the next outage."""
 
 
-async def outages(place: Path, lasts_s: Sequence[float], cap_s: float) -> list[float]:
-    """Seconds from the end of each outage to the registration, for one executor."""
+async def outages(place: Path, lasts_s: Sequence[float], cap_s: float, took: list[float]) -> None:
+    """Seconds from the end of each outage to the registration, for one executor, into *took*."""
     await asyncio.to_thread(place.mkdir)
-    took = []
     async with open_backend() as backend, open_wire(backend.port) as wire:
         env = executor_environment(place, f"http://127.0.0.1:{wire.port}", TOKEN)
         env["LOCAL_RECONNECT_MAX_DELAY"] = f"{cap_s:g}"
@@ -57,7 +55,6 @@ async def outages(place: Path, lasts_s: Sequence[float], cap_s: float) -> list[f
                 await asyncio.sleep(CALM_S)
                 over_s = await (refused if number % 2 else silent)(wire, seconds)
                 took.append(await registered(backend) - over_s)
-    return took
 
 
 async def registered(backend: FakeBackend) -> float:
@@ -86,17 +83,41 @@ async def silent(wire: Wire, seconds: float) -> float:
     return over_s
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Outages of one length, each time of several executors at once."""
+
+    name: str
+    span_s: tuple[float, float]
+    """Shortest and longest."""
+    cap_s: float
+    """The executors' limit of their pauses."""
+    aim_s: float
+    judged: Judged
+
+
+GROUPS = (
+    Group("of 0.1 to 2 s", SHORT_S, USUAL_CAP_S, AIM_SHORT_S, "p95"),
+    Group("of 8 to 14 s, longest pause 3 s", LONG_S, LOWERED_CAP_S, LOWERED_CAP_S + 1, "max"),
+    Group("of 60 to 150 s, longest pause 30 s", LONGEST_S, USUAL_CAP_S, USUAL_CAP_S + 1, "max"),
+)
+
+
 async def measure(
-    chance: random.Random, executors: int, rounds: int, span_s: tuple[float, float], cap_s: float
-) -> list[float]:
-    """So many outages of a length within *span_s* per executor, all executors at the same time."""
+    chance: random.Random, executors: int, rounds: Sequence[int]
+) -> list[tuple[Group, list[float]]]:
+    """So many outages of each executor of each group, all groups at the same time."""
+    measured = []
     with temporary_folder() as place:
-        async with asyncio.TaskGroup() as group:
-            tasks = []
-            for number in range(executors):
-                lasts_s = [chance.uniform(*span_s) for _ in range(rounds)]
-                tasks.append(group.create_task(outages(place / str(number), lasts_s, cap_s)))
-    return [seconds for task in tasks for seconds in task.result()]
+        async with asyncio.TaskGroup() as tasks:
+            for group, number in zip(GROUPS, rounds, strict=True):
+                took: list[float] = []
+                measured.append((group, took))
+                for executor in range(executors if number else 0):
+                    lasts_s = [chance.uniform(*group.span_s) for _ in range(number)]
+                    home = place / f"{GROUPS.index(group)}-{executor}"
+                    tasks.create_task(outages(home, lasts_s, group.cap_s, took))
+    return measured
 
 
 def main() -> None:
@@ -104,21 +125,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time from an outage's end to the registration")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--executors", type=int, default=4, help="at the same time")
-    parser.add_argument("--short", type=int, default=5, help="short outages of each executor")
+    parser.add_argument("--executors", type=int, default=4, help="of each kind of outage")
+    parser.add_argument("--short", type=int, default=8, help="short outages of each executor")
     parser.add_argument("--long", type=int, default=1, help="outages of 8 to 14 s of each")
     parser.add_argument("--longest", type=int, default=0, help="outages of 60 to 150 s of each")
     options = parser.parse_args()
     report = Report("reconnect: from the end of an outage to the registration")
+    rounds = options.short, options.long, options.longest
     chance = random.Random(options.seed)
-    for name, rounds, span_s, cap_s, aim_s, judged in (
-        ("of 0.1 to 2 s", options.short, SHORT_S, USUAL_CAP_S, AIM_SHORT_S, P95),
-        ("of 8 to 14 s, longest pause 3 s", options.long, LONG_S, LOWERED_CAP_S, None, MAX),
-        ("of 60 to 150 s, longest pause 30 s", options.longest, LONGEST_S, USUAL_CAP_S, None, MAX),
-    ):
-        if rounds:
-            took = asyncio.run(measure(chance, options.executors, rounds, span_s, cap_s))
-            report.add(f"outages {name}", took, "s", aim=aim_s or cap_s + 1, judged=judged)
+    for group, took in asyncio.run(measure(chance, options.executors, rounds)):
+        if took:
+            name = f"outages {group.name}"
+            report.add(name, took, "s", aim=group.aim_s, judged=group.judged)
     report.show(as_json=options.json)
 
 

@@ -22,6 +22,9 @@ from executor.tasks.attachment_names import numbered
 from shared.errors import RunError
 from shared.status import ErrorCode
 
+_PART: Final = ".part-"
+"""How the name of a file begins that is not complete yet."""
+
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -71,6 +74,14 @@ class AttachmentFolder:
         fd = self.descriptor
         os.replace(self._at(old), self._at(new), src_dir_fd=fd, dst_dir_fd=fd)
 
+    def clear(self) -> None:
+        """Remove the incomplete files of an executor that was killed."""
+        with os.scandir(self.path if self.descriptor is None else self.descriptor) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(_PART)]
+        for name in names:
+            with suppress(OSError):  # a folder of the agent's
+                self.remove(name)
+
     def sha256(self, name: str) -> bytes | None:
         """The digest of a regular file; ``None`` for anything else."""
         try:
@@ -91,6 +102,8 @@ class AttachmentFolder:
 async def open_folder(path: Path) -> AsyncIterator[AttachmentFolder]:
     """The folder at *path*, made when it is missing; its parent must be trusted.
 
+    For one at a time: incomplete files in it are taken for left behind.
+
     Raises:
         RunError: ``attachment_failed``: something else is in its place.
     """
@@ -102,8 +115,10 @@ async def open_folder(path: Path) -> AsyncIterator[AttachmentFolder]:
             f"the folder {path} cannot be used: {exc.strerror}",
             hint="remove what lies in its place",
         ) from None
+    folder = AttachmentFolder(path, descriptor)
     try:
-        yield AttachmentFolder(path, descriptor)
+        await in_thread(folder.clear)
+        yield folder
     finally:
         if descriptor is not None:
             os.close(descriptor)
@@ -123,7 +138,7 @@ class _Part:
 
     def __init__(self, folder: AttachmentFolder) -> None:
         self._folder = folder
-        self._name = f".part-{secrets.token_hex(8)}"
+        self._name = f"{_PART}{secrets.token_hex(8)}"
         self._descriptor: int | None = None
         self._sha256 = hashlib.sha256()
 

@@ -102,6 +102,16 @@ async def test_inline_content_lands_in_the_attachments_folder(session: Path) -> 
     assert names_in(path.parent) == ["a.txt"]
 
 
+async def test_what_a_killed_executor_left_half_written_is_removed(session: Path) -> None:
+    folder = session / "attachments"
+    (folder / ".part-of-the-agent").mkdir(parents=True)
+    (folder / ".part-0123").write_text("half")
+
+    await placing().place(request(inline("a.txt")), session)
+
+    assert names_in(folder) == [".part-of-the-agent", "a.txt"]
+
+
 async def test_without_attachments_there_is_no_folder(session: Path) -> None:
     assert await placing().place(request(), session) == ()
     assert names_in(session) == []

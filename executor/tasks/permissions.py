@@ -273,6 +273,8 @@ def _targets(
     """
     if not isinstance(value, str):
         raise TypeError
+    if value != value.strip():
+        raise ValueError  # the CLI takes such white space away: " /etc" would be /etc
     start = limits.cwd
     if name in _PATTERNS:
         start = start / Path(arguments.get("path") or "").expanduser()

@@ -61,6 +61,8 @@ OUTSIDE = [
     ("Write", {"file_path": "{cwd}/a\0.txt"}),
     ("Write", {"file_path": "{cwd}/loop/a.txt"}),
     ("Write", {"file_path": 7}),
+    ("Write", {"file_path": " /etc/hostname"}),
+    ("Read", {"file_path": "\u00a0/etc/hostname"}),
     ("Read", {"file_path": "{home}/config.env"}),
     ("Read", {"file_path": "../../../config.env"}),
     ("MultiEdit", {"file_path": "/etc/hostname"}),

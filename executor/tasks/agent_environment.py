@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from executor.tasks.allowed_hosts import API_URL
 from executor.tasks.search_path import with_absolute_path
 from shared.errors import RunError
 from shared.protocol.execution import ExecutionRequest
@@ -219,4 +220,4 @@ def _text(value: Any) -> str | None:
 
 
 def _origin(base_url: str | None) -> str:
-    return (base_url or "https://api.anthropic.com").rstrip("/").lower()
+    return (base_url or API_URL).rstrip("/").lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -638,7 +639,8 @@ async def test_folders_nested_deeper_than_python_goes_hinder_nobody(
     try:
         changed = await workspaces.changes(workspace)
     finally:  # nor could pytest remove them
-        subprocess.run(["rm", "-r", workspace.cwd / ".git" / "logs" / "deep"], check=True)
+        deep = workspace.cwd / ".git" / "logs" / "deep"
+        await asyncio.to_thread(subprocess.check_call, ["rm", "-r", str(deep)])
     assert [file["path"] for file in changed.files] == ["new"]
 
 

@@ -84,24 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(console: Console) -> int:
     """Run the demo on *console*; whatever stops it is said there."""
     try:
-        return asyncio.run(interruptible(console))
+        return asyncio.run(demo(console, os.environ))
     except (DemoError, ApiError) as exc:
         console.print(f"[bold red]demo failed:[/] {exc}", markup=True)
         return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         console.print("interrupted")
         return 130
-
-
-async def interruptible(console: Console) -> int:
-    """Run the demo; what fails only because it is being interrupted is no failure."""
-    task = asyncio.current_task()
-    try:
-        return await demo(console, os.environ)
-    except Exception:
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError from None
-        raise
 
 
 async def demo(console: Console, environ: Mapping[str, str]) -> int:
@@ -189,16 +178,20 @@ async def manager(home: Path, environ: Mapping[str, str]) -> AsyncIterator[str]:
     env = {**environ, "MANAGER_HOME": str(home), "MANAGER_PORT": "0"}
     stderr_path = home.with_suffix(".stderr")
     async with process("executor_manager.main", env, stderr_path) as running:
-        assert running.stdout is not None
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                async for raw in running.stdout:
-                    if (line := raw.decode().strip()).startswith(LISTENING):
-                        yield line.removeprefix(LISTENING)
-                        return
-        except TimeoutError:
-            pass
-        raise DemoError(f"the executor manager did not start:\n{last_words(stderr_path)}")
+        yield await address(running, stderr_path)
+
+
+async def address(manager: asyncio.subprocess.Process, stderr_path: Path) -> str:
+    """Wait until the manager says where it listens."""
+    assert manager.stdout is not None
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            async for raw in manager.stdout:
+                if (line := raw.decode().strip()).startswith(LISTENING):
+                    return line.removeprefix(LISTENING)
+    except TimeoutError:
+        pass
+    raise DemoError(f"the executor manager did not start:\n{last_words(stderr_path)}")
 
 
 @asynccontextmanager

@@ -37,14 +37,18 @@ _IN_LOGS: Final = re.compile(
     | glpat-[\w-]{16,}                                    # GitLab
     | xox[abeoprs]-[\w-]{10,}                             # Slack
     | (?:AKIA|ASIA)[0-9A-Z]{16}                           # AWS
-    | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+                # JSON Web Token
+    | eyJ(?<![\w-]eyJ)[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+   # JSON Web Token
     | (?<=\b[Bb]earer\ )[\w.~+/=-]{8,}                    # Authorization header
     | (?<=\b[Bb]asic\ )(?=[a-z]*[A-Z0-9+/=])[\w+/=-]{8,}
     | (?<=://)(?!git@)[^\s/'"\\]+(?=@)                    # user and password in a URL
     """,
     re.VERBOSE,
 )
-"""What looks like a secret in a log: stricter than for an agent's text, since nobody misses it."""
+"""What looks like a secret in a log: stricter than for an agent's text, since nobody misses it.
+
+Nothing may be tried again and again over the same characters: what is logged may come from anybody,
+and a search holds up the whole process.
+"""
 
 _FREE_FORM: Final = frozenset({"arguments", "tool_input"})
 """Fields whose own keys come from outside; all other keys are the protocol's."""

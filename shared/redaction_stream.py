@@ -19,7 +19,7 @@ class StreamRedactor:
         self._held = ""
         self._held_masked = 0
         """How many characters of what is held are masked already, by what came before them."""
-        self._open: list[re.Pattern[str]] = []
+        self._open: set[re.Pattern[str]] = set()
         """What would go on with a token that lasts up to here; then all that is held is masked."""
         self._before = ""
         """The character before what is held: it decides whether a word begins."""
@@ -47,13 +47,13 @@ class StreamRedactor:
         patterns = self._patterns
         tokens = patterns.tokens(text, start)
         masked_until = start + self._held_masked
-        ongoing = []
+        ongoing = set()
         for tail in self._open:
             match = tail.match(text, start + self._held_masked)
             until = match.end() if match is not None else start
             masked_until = max(masked_until, until)
             if until == end:
-                ongoing.append(tail)
+                ongoing.add(tail)
         spans = patterns.spans_of_secrets(text, start)
         spans += [(token.start, token.end) for token in tokens]
         if masked_until > start:
@@ -62,9 +62,9 @@ class StreamRedactor:
         decided = end if final else patterns.undecided_from(text, start)
         out = self._emit(text, start, decided, merged)
         # Whatever begins in the part that is held will be found again.
-        ongoing += [t.tail for t in tokens if t.end == end and t.start < decided]
+        ongoing |= {t.tail for t in tokens if t.end == end and t.start < decided}
         masked_until = max([masked_until, *(until for at, until in merged if at < decided)])
-        self._open = [] if final else ongoing
+        self._open = set() if final else ongoing
         self._held, self._held_masked = text[decided:], max(0, masked_until - decided)
         if decided > start:
             self._before = text[decided - 1]

@@ -183,6 +183,15 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert Redactor().redact(text) == text
 
 
+@pytest.mark.parametrize("beginning", ["eyJ", "eyJ-", "eyJhbGciOi", "://", "Basic ", "ghp_"])
+def test_a_megabyte_of_beginnings_does_not_hold_up_the_log(beginning: str) -> None:
+    # Not read once but from each beginning anew, it would take hours and not milliseconds.
+    text = beginning * (2**20 // len(beginning))
+    redactor = Redactor(["swordfish"])
+    assert redactor.redact(f"{text} swordfish").endswith(f" {MASK}")
+    assert redactor.open_run([]).redact(f"{text} ").endswith(" ")
+
+
 def test_threads_may_add_and_redact_at_the_same_time() -> None:
     redactor = Redactor(["always-secret"])
     failures: list[str] = []

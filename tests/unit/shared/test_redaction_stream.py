@@ -147,6 +147,13 @@ def test_a_token_is_masked_as_soon_as_it_is_certain_and_however_long_it_goes_on(
     assert stream.feed(" done") == " done"
 
 
+def test_tokens_inside_of_an_endless_token_do_not_add_up() -> None:
+    stream = StreamRedactor(SecretPatterns())
+    piece = "-ghp_0123456789abcdefgh"
+    assert "".join(stream.feed(piece) for _ in range(1_000)) == f"-{MASK}"
+    assert len(stream._open) == 1
+
+
 def test_the_end_of_a_text_gives_back_what_was_held_and_begins_anew() -> None:
     stream = StreamRedactor(SecretPatterns(["swordfish"]))
     assert stream.feed("a sword") == "a "

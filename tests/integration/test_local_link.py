@@ -8,10 +8,12 @@ import itertools
 import weakref
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 from pydantic import SecretStr
 
+from executor.modes.local import websocket_client
 from executor.modes.local.websocket_client import Link, WebSocketClient
 from shared.errors import LinkLost, LinkRejected
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
@@ -281,6 +283,20 @@ async def test_closing_a_congested_connection_leaves_nothing_behind() -> None:
         ends = [c.raddr for c in psutil.Process().net_connections("tcp") if c.raddr]
         assert ("127.0.0.1", wire.port) not in ends
         assert not [task for task in asyncio.all_tasks() if "AsyncClient" in repr(task)]
+
+
+async def test_a_goodbye_that_takes_too_long_leaves_no_connection_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket_client, "CLOSE_TIMEOUT_S", 0.0)  # as on a machine that is busy
+    async with (
+        asyncio.timeout(10),
+        open_backend() as backend,
+        client(backend.url).connect(ignore),
+    ):
+        pass
+    connections = [one for one in gc.get_objects() if type(one) is aiohttp.connector.Connection]
+    assert [one for one in connections if one._protocol is not None] == []
 
 
 async def test_closing_survives_being_cancelled() -> None:

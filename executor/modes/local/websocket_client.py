@@ -341,7 +341,7 @@ def _cut(sock: Any) -> None:
 
 async def _close(sio: _Client) -> None:
     """Say goodbye if that works quickly, then make sure that nothing of the connection is left."""
-    loops, sock = _loops(sio), _socket(sio)
+    loops, sock, ws = _loops(sio), _socket(sio), sio.eio.ws
     with contextlib.suppress(Exception):  # not graceful is all that an error can mean here
         if sio.eio.state == "connected":
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -355,3 +355,7 @@ async def _close(sio: _Client) -> None:
         loop.cancel()
     if loops:
         await asyncio.wait(loops, timeout=CLOSE_TIMEOUT_S)
+    if ws is not None:  # what was broken off above has not given its connection back
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await ws.close()

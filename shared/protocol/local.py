@@ -145,7 +145,7 @@ class Heartbeat(Payload):
     timestamp: str = ""
     status: Literal["alive", "busy", "draining"] = "alive"
     runs: list[RunName] = Field(default_factory=list)
-    """Every accepted unfinished run, queued ones too."""
+    """Every accepted run, queued ones too, until its verdict is acknowledged."""
     running_task_ids: list[Id] = Field(default_factory=list)
     free_slots: int = Field(default=0, ge=0)
 

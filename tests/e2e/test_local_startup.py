@@ -163,7 +163,7 @@ LINE = re.compile(
 )
 
 
-async def test_the_log_has_the_format_of_the_seed_and_the_ids_of_each_run(tmp_path: Path) -> None:
+async def test_the_log_has_the_documented_format_and_the_ids_of_each_run(tmp_path: Path) -> None:
     request = {"task_id": 11, "subtask_id": 22, "prompt": "hello"}
     async with (
         asyncio.timeout(RUN_SECONDS),

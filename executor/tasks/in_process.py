@@ -120,6 +120,7 @@ class _InProcessRun:
         limit_s = request.timeout_seconds or handler.user_input.run_timeout_s
         self._deadline = self._clock.now() + limit_s
         self._spent = Spent(functools.partial(handler.state.save_spending, request.run.key))
+        self._workspace: Workspace | None = None
         self._told: asyncio.Queue[AgentEvent] = asyncio.Queue()
         """What is told beside the steps of the run, on its way into its events."""
         self._questions = Questions(
@@ -148,6 +149,12 @@ class _InProcessRun:
         await self.resume()  # what stands still does not hear an interrupt
         await self._turns.interrupt()
 
+    async def account(self) -> dict[str, Any]:
+        summary = None
+        if self._workspace is not None:
+            summary = await self._handler.workspaces.describe(self._workspace)
+        return {"workspace": summary, "statistics": self._spent.statistics}
+
     async def pause(self) -> None:
         if not self._cancellation.asked:
             await self._pause.begin()
@@ -173,7 +180,6 @@ class _InProcessRun:
 
     async def _steps(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler
-        workspace: Workspace | None = None
         end: TurnEnd | None = None
         failure: RunError | None = None
         try:
@@ -193,7 +199,7 @@ class _InProcessRun:
                     "resumed": resume is not None,
                 },
             )
-            workspace = await self._with_room(
+            workspace = self._workspace = await self._with_room(
                 lambda: handler.workspaces.prepare(request, known.cwd if known else None)
             )
             for warning in workspace.warnings:
@@ -243,14 +249,14 @@ class _InProcessRun:
             failure = exc
         finally:
             self._questions.close()
-        summary = None
-        if workspace is not None:
-            summary = await handler.workspaces.describe(workspace)
-            if summary["files"]:
-                shown = ("files", "truncated", "full_length")
-                changed = {name: summary[name] for name in shown if name in summary}
-                yield AgentEvent(EventType.WORKSPACE_CHANGED, changed)
-        yield self._verdict(end, failure, summary)
+        account = await self.account()
+        summary = account["workspace"] or {}
+        if summary.get("files"):
+            shown = ("files", "truncated", "full_length")
+            changed = {name: summary[name] for name in shown if name in summary}
+            yield AgentEvent(EventType.WORKSPACE_CHANGED, changed)
+        verdict = self._verdict(end, failure)
+        yield replace(verdict, data={**verdict.data, **account})
 
     def _conversation(self, known: SessionRecord | None) -> str | None:
         """The conversation to continue, or ``None`` to begin one."""
@@ -283,18 +289,13 @@ class _InProcessRun:
     def _warn(self, message: str) -> None:
         self._told.put_nowait(AgentEvent(EventType.WARNING, {"message": message}))
 
-    def _verdict(
-        self, end: TurnEnd | None, failure: RunError | None, workspace: dict[str, Any] | None
-    ) -> AgentEvent:
-        common = {"workspace": workspace, "statistics": self._spent.statistics}
+    def _verdict(self, end: TurnEnd | None, failure: RunError | None) -> AgentEvent:
         if self._cancellation.asked:
-            verdict = cancelled(self._cancellation.reason)
-        elif failure is not None:
-            verdict = failed(failure)
-        elif end is None:
-            verdict = failed(RunError(ErrorCode.INTERNAL, "the agent's turn had no end"))
-        elif end.error_code is not None:
-            verdict = failed(RunError(end.error_code, end.error or ""))
-        else:
-            verdict = AgentEvent(EventType.COMPLETED, {"result": end.result})
-        return replace(verdict, data={**verdict.data, **common})
+            return cancelled(self._cancellation.reason)
+        if failure is not None:
+            return failed(failure)
+        if end is None:
+            return failed(RunError(ErrorCode.INTERNAL, "the agent's turn had no end"))
+        if end.error_code is not None:
+            return failed(RunError(end.error_code, end.error or ""))
+        return AgentEvent(EventType.COMPLETED, {"result": end.result})

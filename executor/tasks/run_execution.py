@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import structlog
 
@@ -24,6 +25,12 @@ logger = get_logger("supervisor")
 
 INTERRUPT_GRACE_S: Final = 3.0
 """How long an interrupted agent may take to end by itself. Source: the design's control rules."""
+
+ACCOUNT_TIMEOUT_S: Final = 5.0
+"""How long it may take to find out what a run has done that was ended from outside."""
+
+
+_NO_VERDICT: Final = RunError(ErrorCode.INTERNAL, "the run ended without a verdict")
 
 
 class RunExecution:
@@ -97,13 +104,30 @@ class RunExecution:
                 async with aclosing(self.run.events()) as events:
                     async for event in events:
                         self._tell(event)
+            except asyncio.CancelledError:
+                if not self._parked:
+                    await self._fail(self._failure or _NO_VERDICT)
+                raise
             except RunError as exc:
-                self._tell(failed(exc))
+                await self._fail(exc)
             except Exception as exc:
                 logger.exception("the run crashed")
-                self._tell(failed(internal(exc)))
+                await self._fail(internal(exc))
             finally:
                 limit.cancel()
+
+    async def _fail(self, error: RunError) -> None:
+        """Tell the verdict of a run that has not told one, with what it has done all the same."""
+        if self._has_verdict:
+            return
+        account: Mapping[str, Any] = {}
+        try:
+            async with asyncio.timeout(ACCOUNT_TIMEOUT_S):
+                account = await self.run.account()
+        except Exception:
+            logger.exception("cannot tell what the run has done")
+        verdict = failed(error)
+        self._tell(replace(verdict, data={**verdict.data, **account}))
 
     def _tell(self, event: AgentEvent) -> None:
         """Pass one event on; nothing follows a verdict, and a parked run tells nothing more."""
@@ -123,10 +147,8 @@ class RunExecution:
         """The last word, however the task ended."""
         if self._stopping is not None:
             self._stopping.cancel()
-        if self._failure is None:
-            self._failure = RunError(ErrorCode.INTERNAL, "the run ended without a verdict")
         with structlog.contextvars.bound_contextvars(**self._names):
-            self._tell(failed(self._failure))
+            self._tell(failed(self._failure or _NO_VERDICT))
         self._to_end()
 
     def _time_out(self) -> None:

@@ -7,8 +7,8 @@ contract suite (``tests/contract/test_run_handlers.py``) runs over every impleme
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
 
 from executor.tasks.questions import AnswerStanding
 from shared.protocol.events import AgentEvent
@@ -32,6 +32,13 @@ class Run(Protocol):
 
         :meth:`events` then ends with ``lifecycle.cancelled`` unless its verdict was already
         yielded. Harmless at any time, before the first event and after the last, and again.
+        """
+        ...
+
+    async def account(self) -> Mapping[str, Any]:
+        """``workspace`` and ``statistics``, for the verdict of a run that cannot tell its own.
+
+        Once :meth:`events` has ended, however that came.
         """
         ...
 

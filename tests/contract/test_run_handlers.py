@@ -262,18 +262,21 @@ async def test_cancelling_the_reader_ends_everything_of_the_run(
 ) -> None:
     if place == "in the turn":
         subject.stand_in_turn()
-        events = await until_tool_call(subject.handler.start(make_request()))
+        run = subject.handler.start(make_request())
+        events = await until_tool_call(run)
         reading = asyncio.create_task(rest_of(events))
         await asyncio.sleep(0)  # it has begun to wait for the next event
     else:
         subject.stand_before_turn()
-        reading = asyncio.create_task(carry_out(subject.handler.start(make_request())))
+        run = subject.handler.start(make_request())
+        reading = asyncio.create_task(carry_out(run))
         async with asyncio.timeout(LIMIT_SECONDS):
             await subject.stands()
     reading.cancel()
     await asyncio.wait({reading}, timeout=LIMIT_SECONDS)
     assert reading.cancelled()
     assert subject.nothing_goes_on()
+    assert set(await run.account()) == {"workspace", "statistics"}
 
 
 async def test_an_answer_that_nobody_waits_for_says_so(subject: Subject) -> None:
@@ -378,6 +381,25 @@ async def test_runs_go_on_side_by_side(subject: Subject) -> None:
     assert (await rest_of(first_events))[-1].type == EventType.CANCELLED
     gate.set()
     assert (await rest_of(second_events))[-1].type == EventType.COMPLETED
+
+
+async def test_after_winding_down_runs_go_on_and_leave_nothing(subject: Subject) -> None:
+    gate = subject.stand_in_turn()
+    events = await until_tool_call(subject.handler.start(make_request()))
+    subject.handler.wind_down()
+    subject.handler.wind_down()
+    gate.set()
+    assert (await rest_of(events))[-1].type == EventType.COMPLETED
+    assert subject.nothing_goes_on()
+
+
+async def test_a_session_closed_during_its_run_is_over_with_it(subject: Subject) -> None:
+    gate = subject.stand_in_turn()
+    events = await until_tool_call(subject.handler.start(make_request()))
+    await subject.handler.close_session(1)
+    gate.set()
+    assert (await rest_of(events))[-1].type == EventType.COMPLETED
+    assert subject.nothing_goes_on()
 
 
 async def test_closing_is_harmless_also_when_there_is_nothing_to_close(subject: Subject) -> None:

@@ -140,6 +140,9 @@ class _ScriptedRun:
         self._cancelled.set()
         self._questions.close()
 
+    async def account(self) -> dict[str, Any]:
+        return {"workspace": None, "statistics": {}}
+
     async def pause(self) -> None:
         self._handler.paused.put_nowait(str(self._request.subtask_id))
 

@@ -15,11 +15,14 @@ import psutil
 import pytest
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.past_cost import past_cost_usd
 from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.redispatch import continued
 from executor.tasks.run_handler import Run
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, RunRef
+from shared.protocol.execution import ExecutionRequest
 from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request
 from tests.fakes.model import error_step, reaching, scenario, step, text_step, tool_step
@@ -36,21 +39,28 @@ class Runs:
         self.handler = handler
         self.model = model
         self.told: list[AgentEvent] = []
-        self.warned = asyncio.Event()
+        self._came = asyncio.Event()
 
-    def start(self, prompt: str = "ONE", **fields: Any) -> Run:
+    async def heard(self) -> None:
+        """Wait until something more is told."""
+        self._came.clear()
+        await self._came.wait()
+
+    def request(self, prompt: str = "ONE", **fields: Any) -> ExecutionRequest:
         fields.setdefault("subtask_id", 1)
         env = reaching(self.model.url, **fields.pop("env", {}))["env"]
         bot = {"agent_config": {"env": env}}
-        return self.handler.start(make_request(prompt, bot=bot, **fields))
+        return make_request(prompt, bot=bot, **fields)
+
+    def start(self, prompt: str = "ONE", **fields: Any) -> Run:
+        return self.handler.start(self.request(prompt, **fields))
 
     async def follow(self, run: Run) -> AgentEvent:
         """The verdict."""
         async with asyncio.timeout(60):
             async for event in run.events():
                 self.told.append(event)
-                if event.type == EventType.WARNING:
-                    self.warned.set()
+                self._came.set()
         return self.told[-1]
 
     async def carry_out(self, prompt: str = "ONE", **fields: Any) -> AgentEvent:
@@ -182,8 +192,7 @@ async def test_a_long_wait_holds_no_process_and_ends_with_a_cancel(tmp_path: Pat
         following = asyncio.create_task(runs.follow(run))
         async with asyncio.timeout(30):
             while not any("the run waits" in warning for warning in runs.warnings):
-                runs.warned.clear()
-                await runs.warned.wait()
+                await runs.heard()
             # The process's end is told to nobody.
             while await asyncio.to_thread(agents):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -216,3 +225,27 @@ async def test_a_resumed_conversation_costs_only_what_its_run_adds(tmp_path: Pat
             await runs.handler.close_session(1)
     assert len(runs.conversations) == 1
     assert all(0 < cost < 1.5 * costs[0] for cost in costs), costs
+
+
+async def test_a_restart_gives_a_run_no_turns_and_no_budget_anew(tmp_path: Path) -> None:
+    command = tool_step("Bash", {"command": "echo again"})
+    scenarios = [
+        scenario(*[command] * 5, text_step("never"), prompt="was restarted", history="ONE"),
+        scenario(command, SILENT, prompt="ONE"),
+    ]
+    async with running(tmp_path, *scenarios) as runs:
+        await runs.handler.state.accept(RunRef(1, 1))
+        following = asyncio.create_task(runs.follow(runs.start(max_turns=4)))
+        async with asyncio.timeout(30):
+            while not runs.data(EventType.LLM_STREAM):
+                await runs.heard()
+        following.cancel()  # as a drain ends it
+        await asyncio.wait({following})
+        (conversation,) = runs.conversations
+        interrupted = runs.request(max_turns=4)
+        resumed = runs.handler.start(continued(interrupted, conversation))
+        verdict = await runs.follow(resumed)
+    assert verdict.data["error_code"] == "max_turns"
+    assert len(runs.data(EventType.TOOL_CALL)) == 1 + 3
+    all_told = await asyncio.to_thread(past_cost_usd, tmp_path / "claude", conversation)
+    assert verdict.data["statistics"]["total_cost_usd"] == pytest.approx(all_told)

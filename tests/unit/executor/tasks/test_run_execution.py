@@ -28,6 +28,11 @@ class Run:
         """Called when it is ended from outside."""
         self.may_end = asyncio.Event()
         self.may_end.set()
+        self.done: dict[str, Any] = {}
+        """What it has done, when it cannot tell it itself."""
+        self.accounting = asyncio.Event()
+        self.may_account = asyncio.Event()
+        self.may_account.set()
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         yield AgentEvent(EventType.STARTED, {})
@@ -45,6 +50,11 @@ class Run:
     async def cancel(self, reason: str | None) -> None:
         self.interrupts.append(reason)
         self.interrupted.set()
+
+    async def account(self) -> dict[str, Any]:
+        self.accounting.set()
+        await self.may_account.wait()
+        return self.done
 
     async def pause(self) -> None: ...
 
@@ -127,6 +137,31 @@ async def test_a_run_cancelled_before_its_first_step_has_a_verdict() -> None:
     async with asyncio.timeout(5):
         await carried.over.wait()
     assert [event.data["error_code"] for event in carried.told] == ["executor_restarted"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+async def test_a_run_ended_from_outside_tells_what_it_has_done(how: str) -> None:
+    carried = Carried(interrupt_grace_s=0.0)
+    await carried.begun()
+    carried.run.done = {"workspace": WORKSPACE, "statistics": {"num_turns": 2}}
+    if how == "cancel":
+        carried.execution.cancel("why")
+    else:
+        carried.execution.fail(STOPPED)
+    ((kind, verdict),) = await carried.end()
+    assert kind == (EventType.CANCELLED if how == "cancel" else EventType.FAILED)
+    assert (verdict["workspace"], verdict["statistics"]) == (WORKSPACE, {"num_turns": 2})
+
+
+async def test_a_run_that_is_ended_once_more_has_its_verdict_without_what_it_has_done() -> None:
+    carried = Carried()
+    await carried.begun()
+    carried.run.may_account.clear()
+    carried.execution.fail(STOPPED)
+    await carried.run.accounting.wait()
+    carried.execution.fail(STOPPED)
+    ((_, verdict),) = await carried.end()
+    assert verdict == {"error": "the executor stopped", "error_code": "executor_restarted"}
 
 
 async def test_a_parked_run_has_ended_and_has_no_verdict() -> None:

@@ -50,6 +50,9 @@ class Run:
     async def cancel(self, reason: str | None) -> None:
         self.cancelled.set()
 
+    async def account(self) -> dict[str, Any]:
+        return {}
+
     async def pause(self) -> None:
         self.paused.set()
 

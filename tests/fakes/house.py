@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,12 +83,24 @@ class House:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(SECRET, encoding="utf-8")
         self.outside.mkdir()
+        self.escaped = f"escaped-{secrets.token_hex(8)}"
+        """A name for files in the places that this machine's other programs use, too."""
+        self.public = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/")]
 
     def written(self) -> list[Path]:
         """Files named `escaped` that are anywhere they must not be."""
         found = [*self.user.rglob("escaped*"), *self.root.rglob("escaped*")]
         session = self.executor / "workspace" / "1"
-        return [path for path in found if not path.is_relative_to(session)]
+        outside = [path for path in found if not path.is_relative_to(session)]
+        return [*outside, *(place / self.escaped for place in self._reached())]
+
+    def clean(self) -> None:
+        """Remove what has been written beyond the folder of the test."""
+        for place in self._reached():
+            (place / self.escaped).unlink()
+
+    def _reached(self) -> list[Path]:
+        return [place for place in self.public if (place / self.escaped).exists()]
 
 
 @asynccontextmanager

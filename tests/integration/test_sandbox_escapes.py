@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,24 +45,25 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.clean()
 
 
 async def test_commands_write_nowhere_but_in_the_session_and_its_temporary_folder(
     house: House,
 ) -> None:
-    places = [house.user, house.outside, house.executor, Path("/tmp"), Path("/var/tmp"), Path("/")]
+    places = [house.user, house.outside, house.executor, *house.public]
     turn = await play(
         house,
-        *(bash(f"echo x > {shlex.quote(str(place))}/escaped") for place in places),
+        *(bash(f"echo x > {shlex.quote(str(place))}/{house.escaped}") for place in places),
         bash(f"cp /bin/true {house.executor}/workspace/2/escaped"),
         bash("echo x > inside && echo x > ../beside && echo x > $TMPDIR/x && cat $TMPDIR/x"),
     )
     # Hidden folders are empty ones in memory: what is written there vanishes with the command.
     assert house.written() == []
     assert [failed for _, failed in turn.results][-1] is False
-    assert not Path("/tmp/escaped").exists()
     assert (house.executor / "workspace" / "1" / "beside").exists()
 
 
@@ -99,16 +101,13 @@ async def test_commands_reach_the_hosts_on_the_list_and_no_other(house: House, s
 
 
 async def test_commands_reach_no_socket_of_a_program_outside(house: House) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        # Short enough for a socket, and where agents of ssh and docker have theirs.
-        path = Path("/tmp") / f"wegent-test-{os.getpid()}.sock"
-        listener.bind(str(path))
+    # A short path, as a socket needs, and where agents of ssh have theirs.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{folder}/socket"
+        listener.bind(path)
         listener.listen()
         connect = f"import socket; socket.socket(socket.AF_UNIX).connect('{path}')"
-        try:
-            turn = await play(house, bash(f'{sys.executable} -c "{connect}"'))
-        finally:
-            path.unlink()
+        turn = await play(house, bash(f'{sys.executable} -c "{connect}"'))
     assert turn.results[0][1]
     assert "not permitted" in turn.results[0][0]
 

@@ -6,6 +6,8 @@ import os
 import shlex
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,8 +29,10 @@ def _the_sandbox_works_here() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.clean()
 
 
 def bot(*arguments: str, **env: str) -> list[dict[str, object]]:
@@ -72,10 +76,10 @@ async def test_a_server_writes_nowhere_but_in_the_session_and_its_temporary_fold
     cwd.mkdir(parents=True)
     git(cwd, "init", "--quiet")
     before = (cwd / ".git" / "config").read_text()
-    places = [house.user, house.outside, house.executor, Path("/tmp"), Path("/")]
+    places = [house.user, house.outside, house.executor, *house.public]
     turn = await play(
         house,
-        *(run(f"echo x > {shlex.quote(str(place))}/escaped") for place in places),
+        *(run(f"echo x > {shlex.quote(str(place))}/{house.escaped}") for place in places),
         run(f"ln -s {house.outside} way; echo x > way/escaped"),
         run("echo x > .git/config; echo x > .git/hooks/post-commit; mv .git old"),
         run("cd ..; mv repo old && mkdir -p repo/.git/hooks"),
@@ -83,7 +87,6 @@ async def test_a_server_writes_nowhere_but_in_the_session_and_its_temporary_fold
         bot=bot(),
     )
     assert house.written() == []
-    assert not Path("/tmp/escaped").exists()
     assert (cwd / ".git" / "config").read_text() == before
     assert not (cwd / ".git" / "hooks" / "post-commit").exists()
     assert "exit status 0" in turn.results[-1][0]
@@ -93,28 +96,29 @@ async def test_a_server_writes_nowhere_but_in_the_session_and_its_temporary_fold
 async def test_a_server_reaches_neither_this_machine_nor_a_socket_of_another_program(
     house: House,
 ) -> None:
-    path = Path("/tmp") / f"wegent-test-{os.getpid()}.sock"
-    code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
     ring = (
         "import ctypes; print(ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(256)))"
     )
-    with Site() as site, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Site() as site,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        path = f"{folder}/socket"
+        code = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+        listener.bind(path)
         listener.listen()
-        try:
-            turn = await play(
-                house,
-                run(f"curl --silent --show-error --max-time 9 --noproxy '*' {site.url}/"),
-                run(f'{PYTHON} -c "{code}"'),
-                run(f'{PYTHON} -c "import socket; socket.socket(40, socket.SOCK_STREAM)"'),
-                run(f'{PYTHON} -c "{ring}"'),
-                run(f'{PYTHON} -c "import socket; socket.socketpair(); socket.socket()"'),
-                # Its own proxy's host is on the list for commands, and still out of reach here.
-                hosts=("127.0.0.1",),
-                bot=bot(),
-            )
-        finally:
-            path.unlink()
+        turn = await play(
+            house,
+            run(f"curl --silent --show-error --max-time 9 --noproxy '*' {site.url}/"),
+            run(f'{PYTHON} -c "{code}"'),
+            run(f'{PYTHON} -c "import socket; socket.socket(40, socket.SOCK_STREAM)"'),
+            run(f'{PYTHON} -c "{ring}"'),
+            run(f'{PYTHON} -c "import socket; socket.socketpair(); socket.socket()"'),
+            # Its own proxy's host is on the list for commands, and still out of reach here.
+            hosts=("127.0.0.1",),
+            bot=bot(),
+        )
         site.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             site.socket.accept()

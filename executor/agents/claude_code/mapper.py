@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from claude_agent_sdk import (
@@ -23,6 +22,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
+from executor.agents.claude_code.chats import Chats
 from executor.agents.claude_code.limits import reset_time
 from executor.agents.claude_code.verdict import (
     interrupted,
@@ -48,18 +48,6 @@ MAX_LOGIN_REFUSALS: Final = 3
 _SUBAGENT_TOOLS: Final = frozenset({"Agent", "Task"})
 
 
-@dataclass(slots=True)
-class _Chat:
-    """The one chat message of a source in a turn."""
-
-    source: Source
-    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    text: list[str] = field(default_factory=list)
-    length: int = 0
-    streamed: str = ""
-    """What has come as deltas of the current block; the whole block follows."""
-
-
 class TurnMapper:
     """Maps the messages of one turn; :attr:`end` is set by the last of them.
 
@@ -74,7 +62,7 @@ class TurnMapper:
     ) -> None:
         self._main = main
         self._cost_before = cost_before
-        self._chats: dict[str | None, _Chat] = {}
+        self._chats = Chats(self._source)
         self._workers: dict[str, Source] = {}
         """By the tool uses that have started them."""
         self._started_by: dict[str, str] = {}
@@ -132,17 +120,7 @@ class TurnMapper:
     def finish(self, end: TurnEnd) -> list[AgentEvent]:
         """End the turn with *end*; closes the chat messages that are still open."""
         self.end = end
-        code = CANCELLED if interrupted(end) else end.error_code
-        events = []
-        for parent, chat in list(self._chats.items()):
-            if end.error_code is None:
-                usage = end.statistics.get("usage") if parent is None else None
-                events.append(self._done(parent, usage))
-            else:
-                data = {"message_id": chat.message_id, "error": end.error, "code": code}
-                events.append(AgentEvent(EventType.LLM_ERROR, data, chat.source))
-        self._chats.clear()
-        return events
+        return self._chats.finish(end, CANCELLED if interrupted(end) else end.error_code)
 
     def _session(self, message: Message) -> list[AgentEvent]:
         found = getattr(message, "session_id", None)
@@ -159,12 +137,12 @@ class TurnMapper:
             case "message_start":
                 self._last_pause_s = 0.0
                 return self._start(parent, event.get("message", {}).get("model"))
-            case "content_block_start" if parent in self._chats:
-                self._chats[parent].streamed = ""
+            case "content_block_start":
+                self._chats.begin_block(parent)
             case "content_block_delta":
                 text = event.get("delta", {}).get("text")
                 if isinstance(text, str) and text:
-                    return self._text(parent, text, delta=True)
+                    return self._chats.delta(parent, text)
             case _:
                 pass
         return []
@@ -179,7 +157,7 @@ class TurnMapper:
         events = self._start(parent, message.model)
         for block in message.content:
             if isinstance(block, TextBlock):
-                events += self._text(parent, block.text, delta=False)
+                events += self._chats.block(parent, block.text)
             elif isinstance(block, ThinkingBlock):
                 if block.thinking.strip():
                     data = {"content": block.thinking}
@@ -189,40 +167,9 @@ class TurnMapper:
         return events
 
     def _start(self, parent: str | None, model: str | None) -> list[AgentEvent]:
-        if parent in self._chats:
-            return []
-        if parent is None:
+        if parent is None and parent not in self._chats:
             self._model = model
-        chat = self._chats[parent] = _Chat(self._source(parent))
-        data = {"message_id": chat.message_id, "model": model}
-        return [AgentEvent(EventType.LLM_START, data, chat.source)]
-
-    def _text(self, parent: str | None, text: str, *, delta: bool) -> list[AgentEvent]:
-        events = self._start(parent, None)
-        chat = self._chats[parent]
-        begins_block = not chat.streamed
-        if delta:
-            chat.streamed += text
-        else:
-            # The whole block: what has been streamed of it is known already.
-            if text.startswith(chat.streamed):
-                text = text[len(chat.streamed) :]
-            else:
-                begins_block = True
-            chat.streamed = ""
-        if not text:
-            return events
-        if begins_block and chat.length:
-            text = f"\n\n{text}"
-        data = {"message_id": chat.message_id, "content": text, "offset": chat.length}
-        chat.text.append(text)
-        chat.length += len(text)
-        return [*events, AgentEvent(EventType.LLM_STREAM, data, chat.source)]
-
-    def _done(self, parent: str | None, usage: Any) -> AgentEvent:
-        chat = self._chats.pop(parent)
-        data = {"message_id": chat.message_id, "content": "".join(chat.text), "usage": usage}
-        return AgentEvent(EventType.LLM_DONE, data, chat.source)
+        return self._chats.start(parent, model)
 
     def _tool_call(self, parent: str | None, block: ToolUseBlock) -> list[AgentEvent]:
         source = self._source(parent)
@@ -264,8 +211,8 @@ class TurnMapper:
                 }
                 source = self._source(message.parent_tool_use_id)
                 events.append(AgentEvent(EventType.TOOL_RESULT, data, source))
-                if block.tool_use_id in self._workers and block.tool_use_id in self._chats:
-                    events.append(self._done(block.tool_use_id, None))
+                if block.tool_use_id in self._workers:
+                    events += self._chats.done(block.tool_use_id)
         return events
 
     def _system(self, message: SystemMessage) -> list[AgentEvent]:

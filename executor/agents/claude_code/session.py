@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -20,13 +19,14 @@ from claude_agent_sdk import (
 from claude_agent_sdk._errors import MessageParseError
 
 from executor.agents.claude_code import private_files
+from executor.agents.claude_code.crash import CrashReport
 from executor.agents.claude_code.mapper import TurnMapper
 from executor.agents.claude_code.options import build_options
 from executor.agents.claude_code.past_cost import past_cost_of
 from executor.agents.claude_code.private_files import PrivateFiles
 from executor.agents.claude_code.sandbox import sandbox_environment
 from executor.agents.claude_code.tool_gate import ToolGate, User
-from executor.agents.claude_code.transport import ProcessTransport, describe_status
+from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.memory import SystemMemory
@@ -104,9 +104,6 @@ class ClaudeSession:
     ) -> None:
         self._job = job
         self._files = files
-        self._memory = memory
-        self._oom_kills: int | None = None
-        """Of the kernel, when this start or turn began."""
         self._notices = list(notices)
         self._session_id = job.resume
         bot = job.request.first_bot
@@ -129,6 +126,7 @@ class ClaudeSession:
         if files.temporary is not None and files.git_excludes is not None:
             env |= sandbox_environment(files.temporary, files.git_excludes)
         self._transport = ProcessTransport(options, env, files.folder)
+        self._crash = CrashReport(self._transport, memory)
         self._client = ClaudeSDKClient(options, transport=self._transport)
         self._cost = 0.0
         self._answered = 0
@@ -180,7 +178,7 @@ class ClaudeSession:
 
     async def connect(self) -> None:
         """Start the process and wait until it answers. On failure: call :meth:`close`."""
-        self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
+        await self._crash.begin()
         if self._job.resume is not None:
             self._cost = await asyncio.to_thread(past_cost_of, self._job)
         try:
@@ -197,9 +195,9 @@ class ClaudeSession:
             status = self._transport.returncode
             if status is None:
                 raise RunError(ErrorCode.AGENT_ERROR, f"Claude Code did not start: {exc}") from exc
-            crash = self._crash()
+            crash = self._crash.words()
             refused = self._job.sandbox is not None and "sandbox" in crash.lower()
-            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else await self._crash_code()
+            code = ErrorCode.ISOLATION_UNAVAILABLE if refused else await self._crash.code()
             raise RunError(code, crash) from exc
 
     async def turn(
@@ -214,7 +212,7 @@ class ClaudeSession:
         self._gate.user = User(ask, mapper.source_of)
         self._turn_over.clear()
         self._transport.busy = True
-        self._oom_kills = await asyncio.to_thread(self._memory.oom_kills)
+        await self._crash.begin()
         while self._notices:
             yield AgentEvent(EventType.WARNING, {"message": self._notices.pop(0)})
         try:
@@ -311,23 +309,8 @@ class ClaudeSession:
     async def _end_without_result(self) -> TurnEnd:
         if self._interrupted:
             return TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR, reusable=False)
-        code = await self._crash_code()
-        return TurnEnd(error=self._crash(), error_code=code, reusable=False)
-
-    async def _crash_code(self) -> ErrorCode:
-        # Anybody may send a SIGKILL; only the kernel's own count says that it was the kernel.
-        killed = self._transport.returncode == -signal.SIGKILL
-        before = self._oom_kills
-        now = await asyncio.to_thread(self._memory.oom_kills) if killed else None
-        if before is not None and now is not None and now > before:
-            return ErrorCode.OUT_OF_MEMORY
-        return ErrorCode.AGENT_CRASHED
-
-    def _crash(self) -> str:
-        status = self._transport.returncode
-        how = "without an answer" if status is None else f"with {describe_status(status)}"
-        last = "; ".join(self._transport.stderr_tail)
-        return f"Claude Code ended {how}" + (f": {last}" if last else "")
+        code = await self._crash.code()
+        return TurnEnd(error=self._crash.words(), error_code=code, reusable=False)
 
 
 def _user_message(request: ExecutionRequest) -> dict[str, Any]:

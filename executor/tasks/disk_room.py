@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from executor.tasks.git import GitFailed
+from shared.errors import RunError
 from shared.logging import get_logger
 
 logger = get_logger("disk_room")
@@ -59,7 +60,7 @@ async def with_room(
         await unpaused()
         try:
             return await step()
-        except Exception as exc:
+        except (OSError, RunError) as exc:
             if not is_disk_full(exc):
                 raise
             logger.warning("no room on the disk, next attempt in %g s: %s", pause_s, exc)

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, TurnEnd
@@ -82,7 +83,8 @@ class InProcessRunHandler:
         self.private_dir = private_dir
         self.user_input = user_input
         self.stall_timeout_s = stall_timeout_s
-        self.in_progress: set[_InProcessRun] = set()
+        self._runs: WeakSet[_InProcessRun] = WeakSet()
+        """Those in progress; also ended ones, as long as somebody holds them."""
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse unknown agents, unusable repositories and isolation that is not to be had."""
@@ -92,11 +94,13 @@ class InProcessRunHandler:
 
     def start(self, request: ExecutionRequest) -> Run:
         """Prepare a run; nothing is done before its events are asked for."""
-        return _InProcessRun(self, request)
+        run = _InProcessRun(self, request)
+        self._runs.add(run)
+        return run
 
     async def close_session(self, task_id: int | str) -> None:
         """End the session's warm process, and that of a run in progress after its turn."""
-        for run in self.in_progress:
+        for run in self._runs:
             if run.session == str(task_id):
                 run.end_process()
         await self.warm.close_session(str(task_id))
@@ -169,14 +173,8 @@ class _InProcessRun:
         """Have the agent's process end with its turn."""
         self._turns.keep_warm = False
 
-    async def events(self) -> AsyncGenerator[AgentEvent]:
-        self._handler.in_progress.add(self)
-        try:
-            async with aclosing(merged(self._steps(), self._told)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            self._handler.in_progress.discard(self)
+    def events(self) -> AsyncGenerator[AgentEvent]:
+        return merged(self._steps(), self._told)
 
     async def _steps(self) -> AsyncGenerator[AgentEvent]:
         request, handler = self._request, self._handler

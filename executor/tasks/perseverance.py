@@ -86,7 +86,7 @@ async def persevering(
             yield _warning(f"{end.error}; it was interrupted and goes on once more")
         elif end.error_code == ErrorCode.RATE_LIMITED:
             wait_s = _wait_s(end, refused, wall())
-            until = datetime.fromtimestamp(wall() + wait_s, UTC).isoformat(timespec="seconds")
+            until = _when(wall() + wait_s)
             if clock.now() + wait_s >= deadline:
                 late = f"the run's time is over before it could be tried again at {until}"
                 yield replace(end, error=f"{end.error} ({late})")
@@ -112,6 +112,13 @@ def _wait_s(end: TurnEnd, refused: int, now: float) -> float:
     longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(refused, 16))
     backoff_s = longest_s * random.uniform(0.5, 1.0)
     return max(backoff_s, (end.retry_at or 0) - now)
+
+
+def _when(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # whoever told it meant another unit
+        return "a time beyond the calendar"
 
 
 def _over(left: Mapping[str, Any]) -> tuple[ErrorCode, str] | None:

@@ -181,6 +181,14 @@ async def test_a_limit_beyond_the_runs_time_fails_it_at_once(tmp_path: Path) -> 
     assert "2026-11-21T13:35:0" in (end.error or "")
 
 
+async def test_a_limit_that_is_lifted_at_no_time_at_all_is_still_a_rate_limit(
+    tmp_path: Path,
+) -> None:
+    run = Persevering(tmp_path, limited(WALL * 1e9))
+    _, end = await run.carry_out()
+    assert end.error_code == ErrorCode.RATE_LIMITED
+
+
 async def test_what_ends_the_wait_ends_the_run(tmp_path: Path) -> None:
     class Cancelled(Exception):
         pass

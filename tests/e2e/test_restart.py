@@ -19,6 +19,7 @@ from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
     START_SECONDS,
+    STOP_SECONDS,
     ManagerProcess,
     Program,
     executor_process,
@@ -27,6 +28,9 @@ from tests.fakes.processes import (
     manager_process,
 )
 from tests.fakes.runs import RUN_SECONDS, FinishedRun, kind
+
+QUICK = {"LOCAL_RECONNECT_MAX_DELAY": "1"}
+"""The executor is not to wait for long after a manager that takes its time to start."""
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
@@ -81,11 +85,12 @@ def check_continued(run: FinishedRun) -> None:
 
 async def end(executor: Program, signals: list[signal.Signals]) -> int:
     """Send these signals, one after the other; the exit status."""
-    for number, again in enumerate(signals):
-        if number:
-            await executor.says("stopping")  # a signal that comes before would be the same one
-        executor.signal(again)
-    return await executor.ended()
+    async with asyncio.timeout(STOP_SECONDS):
+        for number, again in enumerate(signals):
+            if number:
+                await executor.says("stopping")  # a signal that comes before would be the same one
+            executor.signal(again)
+        return await executor.ended()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ async def test_a_run_goes_on_when_manager_and_executor_are_killed_together(tmp_p
                 program.signal(signal.SIGKILL)
                 await program.ended()
         async with (
-            executor_process(home, manager.url, manager.executor_token),
+            executor_process(home, manager.url, manager.executor_token, **QUICK),
             restarted(manager) as again,
         ):
             events = [event async for event in again.client.events(live.task_id)]
@@ -147,7 +152,9 @@ async def test_a_killed_manager_changes_nothing_for_the_run(tmp_path: Path) -> N
     async with (
         ScriptedModel(conversation()) as model,
         manager_process(tmp_path / "manager") as manager,
-        executor_process(tmp_path / "executor", manager.url, manager.executor_token) as executor,
+        executor_process(
+            tmp_path / "executor", manager.url, manager.executor_token, **QUICK
+        ) as executor,
     ):
         async with manager.following("Do it", reaching(model.url)) as live:
             await live.reaches(model.gate("half"))

@@ -121,7 +121,11 @@ async def open_manager(
                 loops = [
                     group.create_task(dispatcher.run(), name="dispatcher"),
                     group.create_task(
-                        expire_forever(store.leases, grace_s=settings.heartbeat_timeout),
+                        expire_forever(
+                            store.leases,
+                            # An executor may wait for 30 s before it tries to connect again.
+                            grace_s=settings.heartbeat_timeout + settings.heartbeat_interval,
+                        ),
                         name="lease watch",
                     ),
                 ]

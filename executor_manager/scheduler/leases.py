@@ -27,23 +27,26 @@ async def expire_forever(
 
     Args:
         grace_s: How long executors have to be heard again when nobody could be, which is no fault
-            of theirs: at the start, after the machine has slept, after a failure of the database.
+            of theirs: at the start, after this program or the machine was suspended, after a
+            failure of the database.
         clock: Seconds that go on while the machine sleeps.
     """
-    pause = grace_s
+    pause, looked = grace_s, clock()
     while True:
-        due = clock() + pause
         await sleep(pause)
-        if clock() > due + every_s:
-            logger.info("this program has not run for a while, executors get time to be heard")
-            pause = grace_s
-            continue
         try:
-            expired = await leases.expire()
+            now = await leases.now()
+            # Not before: to be suspended between the two would look like silence of everyone.
+            took, looked = clock() - looked, clock()
+            if took > pause + every_s:
+                logger.info("this program has not run for a while, executors get time to be heard")
+                pause = grace_s
+                continue
+            expired = await leases.expire(now)
         except Exception:
             # A database that fails for a moment must not end the watch.
             logger.exception("leases could not be looked at")
-            pause = grace_s
+            pause, looked = grace_s, clock()
             continue
         for node_id in expired.offline:
             logger.warning("executor %s is offline: no heartbeat came", node_id)

@@ -34,16 +34,16 @@ class Leases:
         self._lease_seconds = lease_seconds
         self._lost_after_seconds = lost_after_seconds
 
-    async def expire(self, now: float | None = None) -> Expired:
-        """End every lease whose time is over.
+    async def now(self) -> float:
+        """Seconds since the epoch by the clock that leases go by."""
+        return await self._database.now()
 
-        Args:
-            now: Seconds since the epoch; ``None``: the database's clock.
+    async def expire(self, now: float) -> Expired:
+        """End every lease whose time was over at *now*.
+
+        Give a :meth:`now` that was read before: a heartbeat that waits behind this, because the
+        disk is slow, has come in time.
         """
-        if now is None:
-            # Read before the turn to write comes: a heartbeat that waits behind us, because the
-            # disk is slow, has come in time.
-            now = await self._database.now()
         async with self._database.write() as transaction:
             connection = transaction.connection
             await self._undo_a_step_back_of_the_clock(transaction, now)

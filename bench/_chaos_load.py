@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncGenerator
@@ -14,6 +13,7 @@ import aiohttp
 
 from shared.protocol.events import TERMINAL_EVENTS, EventType
 from tests.fakes.scripted_cli import KEY_MARK, QUESTION, script
+from tests.fakes.sse import Received, read_stream
 
 ASK_AGAIN_S = 0.2
 CALL_TIMEOUT_S = 5.0
@@ -159,13 +159,13 @@ class Load:
                 group.create_task(self._cancel(http, work, chance.choice((0.0, 0.1, 1.0, 3.0))))
             while not work.closed:
                 try:
-                    async for name, data in self._stream(http, work):
-                        if name == "close":
+                    async for event in self._stream(http, work):
+                        if event.name == "close":
                             work.closed = True
                             continue
-                        work.saw(data["sequence"], name)
-                        if name == EventType.INPUT_REQUIRED and chance.random() < 0.8:
-                            request_id = data["data"]["request_id"]
+                        work.saw(event.data["sequence"], event.name)
+                        if event.name == EventType.INPUT_REQUIRED and chance.random() < 0.8:
+                            request_id = event.data["data"]["request_id"]
                             after_s = chance.uniform(0, 2)
                             group.create_task(self._answer(http, work, request_id, after_s))
                 except (aiohttp.ClientError, TimeoutError):
@@ -187,20 +187,14 @@ class Load:
         answer = await self._ask(http, f"/api/v1/tasks/{work.task_id}/input", body, late=True)
         work.answered = work.answered or bool(answer)
 
-    async def _stream(
-        self, http: aiohttp.ClientSession, work: Work
-    ) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+    async def _stream(self, http: aiohttp.ClientSession, work: Work) -> AsyncGenerator[Received]:
         last = {"Last-Event-ID": str(work.sequences[-1])} if work.sequences else {}
         url = f"/api/v1/tasks/{work.task_id}/events"
         async with http.get(url, headers=last) as response:
             response.raise_for_status()
-            name = ""
-            async for raw in response.content:
-                line = raw.decode().rstrip("\r\n")
-                if line.startswith("event: "):
-                    name = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    yield name, json.loads(line.removeprefix("data: "))
+            async for received in read_stream(response):
+                if received.comment is None:
+                    yield received
 
     async def _ask(
         self,

@@ -15,14 +15,10 @@ import psutil
 
 from bench._full_disk import SmallDisk, small_disk
 from bench._programs import (
-    LISTENING,
-    REGISTERED,
-    ROOT,
     START_TIMEOUT_S,
     ProgramError,
     Tokens,
     announced,
-    clean_environment,
     command_line,
     executor_environment,
     last_words,
@@ -31,6 +27,7 @@ from bench._programs import (
     until,
 )
 from bench._wall_clock import WallClock
+from tests.fakes.processes import LISTENING, REGISTERED, ROOT, plain_environ
 from tests.fakes.scripted_cli import install
 from tests.fakes.wire import Wire, open_wire
 
@@ -115,7 +112,7 @@ class ManagerHost(Host):
     def __init__(self, place: Path) -> None:
         self.home = place / "manager"
         env = {
-            **clean_environment(place / "user"),
+            **plain_environ(place / "user"),
             "MANAGER_HOME": str(self.home),
             "MANAGER_PORT": "0",
             "MANAGER_HEARTBEAT_INTERVAL": str(HEARTBEAT_S),

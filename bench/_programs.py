@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -15,19 +14,16 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts.manager_client import ManagerClient
+from tests.fakes.processes import LISTENING, ROOT, plain_environ
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
 
-LISTENING = "executor manager listening on"
-REGISTERED = "registered at"
-
 KEY = "scripted-model-key"
 ANSWER = {"name": "short answer", "steps": [{"content": [{"text": "Hello."}]}]}
 """What the model says at once to every prompt."""
-
-_OURS = ("EXECUTOR_", "WEGENT_", "LOCAL_", "LOG_", "ANTHROPIC_", "CLAUDE", "MANAGER_", "GIT_")
 
 
 class ProgramError(Exception):
@@ -41,22 +37,21 @@ def temporary_folder() -> Generator[Path]:
         yield Path(folder)
 
 
+async def knows_a_node(client: ManagerClient) -> bool:
+    """Whether an executor has registered there."""
+    return bool(await client.nodes())
+
+
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
     """Ask another process again and again, since it has no way to tell; bounded by the caller."""
     while not await happened():  # noqa: ASYNC110 - nothing in this process could set an event
         await asyncio.sleep(POLL_S)
 
 
-def clean_environment(home: Path) -> dict[str, str]:
-    """The environment without anything that changes what our programs or the CLI do."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**kept, "HOME": str(home)}
-
-
 def executor_environment(home: Path, backend_url: str, token: str) -> dict[str, str]:
     """What the executor is started with; its home is ``{home}/executor``."""
     return {
-        **clean_environment(home),
+        **plain_environ(home),
         "EXECUTOR_MODE": "local",
         "WEGENT_EXECUTOR_HOME": str(home / "executor"),
         "WEGENT_BACKEND_URL": backend_url,
@@ -129,7 +124,7 @@ async def scripted_model(place: Path) -> AsyncGenerator[str]:
     scenario.write_text(json.dumps(ANSWER))
     log = place / "model.stderr"
     arguments = [str(ROOT / "scripts" / "scripted_model.py"), "--scenario", str(scenario)]
-    async with program(arguments, clean_environment(place), log) as running:
+    async with program(arguments, plain_environ(place), log) as running:
         yield await announced(running, "scripted model listening on", log)
 
 
@@ -150,6 +145,6 @@ def manager_tokens(home: Path) -> Tokens:
 async def manager(home: Path) -> AsyncGenerator[tuple[str, Tokens]]:
     """The executor manager; gives its address and its tokens."""
     log = home.with_suffix(".stderr")
-    env = {**clean_environment(home.parent), "MANAGER_HOME": str(home), "MANAGER_PORT": "0"}
+    env = {**plain_environ(home.parent), "MANAGER_HOME": str(home), "MANAGER_PORT": "0"}
     async with program(["-m", "executor_manager.main"], env, log) as running:
         yield await announced(running, LISTENING, log), manager_tokens(home)

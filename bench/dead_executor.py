@@ -24,13 +24,13 @@ if not __package__:  # started as a file: the repository's root belongs on the p
 
 from bench._measure import Report
 from bench._programs import (
-    clean_environment,
     executor_environment,
     manager,
     program,
     temporary_folder,
 )
 from scripts.manager_client import ManagerClient
+from tests.fakes.processes import plain_environ
 from tests.fakes.wire import Wire, open_wire
 
 AIM_S = 45.0
@@ -139,7 +139,7 @@ async def busy_machine(place: Path) -> AsyncGenerator[None]:
     """More processes that compute than there are cores."""
     async with AsyncExitStack() as stack:
         for _ in range(BUSY_PER_CORE * (psutil.cpu_count() or 1)):
-            spinning = program(["-c", SPIN], clean_environment(place), place / "spin.stderr")
+            spinning = program(["-c", SPIN], plain_environ(place), place / "spin.stderr")
             await stack.enter_async_context(spinning)
         yield
 

@@ -20,8 +20,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -38,6 +36,7 @@ from bench._measure import Report, arguments
 from bench._programs import (
     KEY,
     executor_environment,
+    knows_a_node,
     manager,
     program,
     scripted_model,
@@ -45,6 +44,7 @@ from bench._programs import (
     until,
 )
 from executor.tasks.agent_environment import DEFAULTS
+from scripts.manager_client import ManagerClient
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 
@@ -163,8 +163,8 @@ class WholePath:
 class ThroughManager:
     """The executor manager and an executor, both as processes; HTTP in, SSE out."""
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
+    def __init__(self, client: ManagerClient) -> None:
+        self._client = client
 
     @classmethod
     @asynccontextmanager
@@ -174,14 +174,13 @@ class ThroughManager:
         home.mkdir()
         async with manager(home / "manager") as (url, tokens):
             env = executor_environment(home, url, tokens.executor) | model(model_url)
-            headers = {"Authorization": f"Bearer {tokens.api}"}
             async with (
                 program(["-m", "executor.main"], env, home / "executor.stderr"),
-                aiohttp.ClientSession(url, headers=headers) as http,
-                asyncio.timeout(LIMIT_S),
+                ManagerClient(url, tokens.api) as client,
             ):
-                await until(lambda: _knows_a_node(http))
-                yield cls(http)
+                async with asyncio.timeout(LIMIT_S):
+                    await until(lambda: knows_a_node(client))
+                yield cls(client)
 
     async def __call__(self, _number: int) -> Pair:
         """A new session, and a second message in it."""
@@ -190,28 +189,15 @@ class ThroughManager:
         return cold, warm
 
     async def _first_event(self, session_id: str | None) -> tuple[float, str]:
-        body: dict[str, Any] = {"user_id": "bench", "prompt": "Say hello.", "config": {}}
-        if session_id is not None:
-            body["session_id"] = session_id
         began = time.perf_counter()
-        async with self._http.post("/api/v1/tasks", json=body) as response:
-            created = await response.json()
+        created = await self._client.create_task("Say hello.", {}, session_id)
         first: float | None = None
-        name = ""
-        path = f"/api/v1/tasks/{created['task_id']}/events"
-        async with asyncio.timeout(LIMIT_S), self._http.get(path) as response:
-            async for raw in response.content:
-                if raw.startswith(b"event:"):
-                    name = raw[6:].strip().decode()
-                    if first is None and name == "llm.stream":
-                        first = milliseconds_since(began)
-        assert first is not None, f"the manager's stream ended with {name} and no text"
+        async with asyncio.timeout(LIMIT_S):
+            async for event in self._client.events(created["task_id"]):
+                if first is None and event["event"] == {"category": "llm", "action": "stream"}:
+                    first = milliseconds_since(began)
+        assert first is not None, "the manager's stream ended without a text"
         return first, created["session_id"]
-
-
-async def _knows_a_node(http: aiohttp.ClientSession) -> bool:
-    async with http.get("/api/v1/nodes") as response:
-        return bool((await response.json())["nodes"])
 
 
 def model(url: str) -> dict[str, str]:

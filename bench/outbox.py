@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 import time
 from collections import deque
 from dataclasses import replace
@@ -20,13 +19,13 @@ if not __package__:  # started as a file: the repository's root belongs on the p
 import psutil
 
 from bench._measure import Report, arguments
-from executor.delivery.outbox import Outbox
-from executor.delivery.state import StateStore
+from bench._programs import temporary_folder
 from executor.modes.local.progress_reporter import ProgressReporter
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import RunAck
 from shared.redaction import Redactor
+from tests.fakes.outbox import open_outbox
 
 EVENTS = 30_000
 AIM_PER_SECOND = 5_000
@@ -112,28 +111,25 @@ async def memory_path() -> float:
 
 async def durable_path(home: Path) -> tuple[float, list[float]]:
     """Events per second through the disk, and milliseconds from put to sent when there is time."""
-    store = await StateStore.open(home / "state.db")
-    await store.accept(RUN)
-    outbox = await Outbox.open(store, on_superseded=lambda _: None)
     backend = Backend()
-    pump = asyncio.create_task(outbox.pump(backend, acks=True))
-    began = time.perf_counter()
-    for seq in range(1, EVENTS + 1):
-        outbox.put(event(seq))
-        if seq % BURST == 0:
-            await asyncio.sleep(0)
-    await outbox.wait_empty()
-    per_second = EVENTS / (time.perf_counter() - began)
-    waits = []
-    for seq in range(EVENTS + 1, EVENTS + 1 + PROBES):
-        await asyncio.sleep(0.005)
-        put_at = time.perf_counter()
-        outbox.put(event(seq))
+    async with open_outbox(home) as (store, outbox):
+        await store.accept(RUN)
+        pump = asyncio.create_task(outbox.pump(backend, acks=True))
+        began = time.perf_counter()
+        for seq in range(1, EVENTS + 1):
+            outbox.put(event(seq))
+            if seq % BURST == 0:
+                await asyncio.sleep(0)
         await outbox.wait_empty()
-        waits.append((backend.arrived[seq] - put_at) * 1000)
-    pump.cancel()
-    await outbox.close()
-    await store.close()
+        per_second = EVENTS / (time.perf_counter() - began)
+        waits = []
+        for seq in range(EVENTS + 1, EVENTS + 1 + PROBES):
+            await asyncio.sleep(0.005)
+            put_at = time.perf_counter()
+            outbox.put(event(seq))
+            await outbox.wait_empty()
+            waits.append((backend.arrived[seq] - put_at) * 1000)
+        pump.cancel()
     return per_second, waits
 
 
@@ -142,61 +138,55 @@ async def durable_runs(home: Path) -> float:
 
     Both are written through to the disk (fsync) before anything else happens with them.
     """
-    store = await StateStore.open(home / "state.db")
-    outbox = await Outbox.open(store, on_superseded=lambda _: None)
-    pump = asyncio.create_task(outbox.pump(Backend(), acks=True))
-    began = time.perf_counter()
-    for number in range(EVENTS // RUN_LENGTH):
-        run = RunRef(1, number)
-        await store.accept(run)
-        for seq in range(1, RUN_LENGTH):
-            outbox.put(replace(event(seq), run=run))
-        verdict = AgentEvent(EventType.COMPLETED, {"result": DELTA})
-        outbox.put(NumberedEvent(run, RUN_LENGTH, verdict))
-    await outbox.wait_empty()
-    per_second = EVENTS / (time.perf_counter() - began)
-    pump.cancel()
-    await outbox.close()
-    await store.close()
+    async with open_outbox(home) as (store, outbox):
+        pump = asyncio.create_task(outbox.pump(Backend(), acks=True))
+        began = time.perf_counter()
+        for number in range(EVENTS // RUN_LENGTH):
+            run = RunRef(1, number)
+            await store.accept(run)
+            for seq in range(1, RUN_LENGTH):
+                outbox.put(replace(event(seq), run=run))
+            verdict = AgentEvent(EventType.COMPLETED, {"result": DELTA})
+            outbox.put(NumberedEvent(run, RUN_LENGTH, verdict))
+        await outbox.wait_empty()
+        per_second = EVENTS / (time.perf_counter() - began)
+        pump.cancel()
     return per_second
 
 
 async def outage(home: Path, *, merged: bool) -> tuple[list[float], float, int]:
     """Memory in MiB during an outage, MiB on the disk after it, and the events it became."""
-    store = await StateStore.open(home / "state.db")
-    outbox = await Outbox.open(store, on_superseded=lambda _: None)
-    reporter = ProgressReporter(outbox, Redactor())
-    reporter.open(ExecutionRequest(task_id=1, subtask_id=2, prompt="go"))
-    reporter.report(RUN, AgentEvent(EventType.LLM_START, {"message_id": "m", "model": None}))
-    this = psutil.Process()
     samples = []
-    for number in range(OUTAGE_DELTAS):
-        if merged:
-            data = {"message_id": "m", "content": DELTA, "offset": number * len(DELTA)}
-            reporter.report(RUN, AgentEvent(EventType.LLM_STREAM, data))
-        else:
-            outbox.put(event(number + 10))
-        if number % 1000 == 0:
-            await store.events_after(1 << 60, 1)  # at 1,000 per second the disk keeps up
-        if number % 6000 == 0:
-            samples.append(this.memory_info().rss / 2**20)
-    depth = outbox.depth
-    await outbox.close()
-    await store.close()
+    async with open_outbox(home) as (store, outbox):
+        reporter = ProgressReporter(outbox, Redactor())
+        reporter.open(ExecutionRequest(task_id=1, subtask_id=2, prompt="go"))
+        reporter.report(RUN, AgentEvent(EventType.LLM_START, {"message_id": "m", "model": None}))
+        this = psutil.Process()
+        for number in range(OUTAGE_DELTAS):
+            if merged:
+                data = {"message_id": "m", "content": DELTA, "offset": number * len(DELTA)}
+                reporter.report(RUN, AgentEvent(EventType.LLM_STREAM, data))
+            else:
+                outbox.put(event(number + 10))
+            if number % 1000 == 0:
+                await store.events_after(1 << 60, 1)  # at 1,000 per second the disk keeps up
+            if number % 6000 == 0:
+                samples.append(this.memory_info().rss / 2**20)
+        depth = outbox.depth
     return samples, (home / "state.db").stat().st_size / 2**20, depth
 
 
-def main() -> int:
+def main() -> None:
     """Measure and print."""
     options = arguments("The durable outbox", rounds=3)
     report = Report("outbox: events through the disk")
     memory, durable, short_runs, ratios, waits = [], [], [], [], []
     for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as place:
+        with temporary_folder() as place:
             memory.append(asyncio.run(memory_path()))
-            per_second, latencies = asyncio.run(durable_path(Path(place)))
-        with tempfile.TemporaryDirectory() as place:
-            short_runs.append(asyncio.run(durable_runs(Path(place))))
+            per_second, latencies = asyncio.run(durable_path(place))
+        with temporary_folder() as place:
+            short_runs.append(asyncio.run(durable_runs(place)))
         durable.append(per_second)
         ratios.append(per_second / memory[-1])
         waits += latencies
@@ -208,8 +198,8 @@ def main() -> int:
     met = "met" if min(durable) >= AIM_PER_SECOND else "MISSED"
     report.note(f"aim: at least {AIM_PER_SECOND} events/s through the disk: {met}")
     for name, merged in (("merged by the reporter", True), ("each an event", False)):
-        with tempfile.TemporaryDirectory() as place:
-            samples, size, depth = asyncio.run(outage(Path(place), merged=merged))
+        with temporary_folder() as place:
+            samples, size, depth = asyncio.run(outage(place, merged=merged))
         settled = samples[len(samples) // 10 :]
         report.add(f"memory in an outage, {name}", settled, "MiB")
         report.note(
@@ -217,8 +207,7 @@ def main() -> int:
             f"from {settled[0]:.1f} to {settled[-1]:.1f} MiB"
         )
     report.show(as_json=options.json)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

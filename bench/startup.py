@@ -22,7 +22,6 @@ if not __package__:  # started as a file: the repository's root belongs on the p
 
 from bench._measure import Report, arguments
 from bench._programs import (
-    clean_environment,
     executor_environment,
     last_words,
     program,
@@ -31,6 +30,7 @@ from bench._programs import (
 )
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
+from tests.fakes.processes import plain_environ
 
 ROUNDS = 15
 WARM_UP = 1
@@ -119,7 +119,7 @@ async def sdk_loaded(pid: int) -> None:
 
 async def start_python(code: str, place: Path) -> float:
     """Milliseconds that a Python takes to run *code* and end."""
-    env = clean_environment(place)
+    env = plain_environ(place)
     began = time.perf_counter()
     async with program(["-c", code], env, place / "python.stderr") as running:
         await running.wait()

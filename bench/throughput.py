@@ -25,10 +25,8 @@ if not __package__:  # started as a file: the repository's root belongs on the p
 from bench._lag import Sample, processor_share, within
 from bench._measure import Report, arguments
 from bench._programs import (
-    LISTENING,
-    ROOT,
     announced,
-    clean_environment,
+    knows_a_node,
     manager_tokens,
     program,
     stop,
@@ -37,6 +35,7 @@ from bench._programs import (
 )
 from bench._throughput_sides import delta
 from scripts.manager_client import ManagerClient
+from tests.fakes.processes import LISTENING, ROOT, plain_environ
 
 PER_SECOND = 2000
 SECONDS = 10.0
@@ -77,7 +76,7 @@ async def run(case: Case) -> Outcome:
     script = str(ROOT / "bench" / "_throughput_sides.py")
     async with AsyncExitStack() as stack:
         place = stack.enter_context(temporary_folder())
-        env = clean_environment(place)
+        env = plain_environ(place)
 
         async def start(side: str, **options: Any) -> asyncio.subprocess.Process:
             argument = json.dumps({"side": side, **options})
@@ -99,7 +98,7 @@ async def run(case: Case) -> Outcome:
         )
         client = await stack.enter_async_context(ManagerClient(url, tokens.api))
         async with asyncio.timeout(LIMIT_S):
-            await until(lambda: _knows_a_node(client))
+            await until(lambda: knows_a_node(client))
             task_id = (await client.create_task("deltas", {}))["task_id"]
             follower = asyncio.create_task(_read(client, task_id)) if case.followed else None
             await until(lambda: _is_over(client, task_id))
@@ -116,10 +115,6 @@ async def run(case: Case) -> Outcome:
     return Outcome(
         executor=seen[0], manager=seen[1], idle=seen[2], events=len(stored), faults=faults
     )
-
-
-async def _knows_a_node(client: ManagerClient) -> bool:
-    return bool(await client.nodes())
 
 
 async def _is_over(client: ManagerClient, task_id: str) -> bool:

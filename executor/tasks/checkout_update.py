@@ -13,8 +13,8 @@ from executor.tasks.checkout import Checkout, Remote, View
 from executor.tasks.git import GitFailed
 
 ASKED_BRANCH_FILE: Final = "wegent-branch"
-"""In the git directory: the branch that was last asked for, so that a session's next message,
-which names the same branch again, does not take the agent's own branch away."""
+"""In the git directory: the branch that was last asked for and reached, so that a session's next
+message, which names the same branch again, does not take the agent's own branch away."""
 
 
 class BranchMissing(GitFailed):
@@ -25,6 +25,9 @@ async def update(
     checkout: Checkout, remote: Remote, branch: str | None, timeout_s: float
 ) -> tuple[str, ...]:
     """Fetch, move to *branch* when it is newly asked for, and fast-forward; keep all work.
+
+    Args:
+        timeout_s: For fetching, and again for every step that writes files.
 
     Returns:
         What could not be done, in sentences; the checkout is usable all the same.
@@ -41,16 +44,18 @@ async def update(
             warnings.append(f"the checkout could not be fetched and may be out of date: {exc}")
         current, _ = await view.head()
         asked = await asyncio.to_thread(_read_asked_branch, checkout.path)
-        if branch is not None and branch not in (current, asked):
-            warnings += await _switch(view, branch, current)
-            await asyncio.to_thread(remember_branch, checkout.path, branch)
+        if branch is not None and branch != asked:
+            stayed = await _switch(view, branch, current, timeout_s) if branch != current else []
+            warnings += stayed
+            if not stayed:
+                await asyncio.to_thread(remember_branch, checkout.path, branch)
             current, _ = await view.head()
         if current is not None:
-            warnings += await _fast_forward(view, current)
+            warnings += await _fast_forward(view, current, timeout_s)
     return tuple(warnings)
 
 
-async def _switch(view: View, branch: str, current: str | None) -> list[str]:
+async def _switch(view: View, branch: str, current: str | None, timeout_s: float) -> list[str]:
     local = await view.commit(f"refs/heads/{branch}")
     theirs = await view.commit(f"refs/remotes/origin/{branch}")
     if local is None and theirs is None:
@@ -58,18 +63,16 @@ async def _switch(view: View, branch: str, current: str | None) -> list[str]:
     stays = f"the checkout stays on {current or 'its commit'} instead of {branch}"
     if not await view.clean():
         return [f"{stays}: it has uncommitted changes"]
+    start = f"refs/remotes/origin/{branch}"
+    names = [branch] if local is not None else ["--no-track", "-b", branch, start]
     try:
-        if local is not None:
-            await view.git("checkout", "--quiet", branch, "--")
-        else:
-            start = f"refs/remotes/origin/{branch}"
-            await view.git("checkout", "--quiet", "--no-track", "-b", branch, start, "--")
+        await view.git("checkout", "--quiet", *names, "--", timeout_s=timeout_s)
     except GitFailed as exc:
         return [f"{stays}: {exc}"]
     return []
 
 
-async def _fast_forward(view: View, current: str) -> list[str]:
+async def _fast_forward(view: View, current: str, timeout_s: float) -> list[str]:
     theirs = f"refs/remotes/origin/{current}"
     counts = await view.line("rev-list", "--left-right", "--count", f"HEAD...{theirs}", "--")
     ahead, behind = (int(count) for count in counts.split()) if counts else (0, 0)
@@ -81,7 +84,7 @@ async def _fast_forward(view: View, current: str) -> list[str]:
     if not await view.clean():
         return [f"{stays}: it has uncommitted changes"]
     try:
-        await view.git("merge", "--quiet", "--ff-only", theirs)
+        await view.git("merge", "--quiet", "--ff-only", theirs, timeout_s=timeout_s)
     except GitFailed as exc:
         return [f"{stays}: {exc}"]
     return []

@@ -251,6 +251,21 @@ async def test_the_agents_own_branch_stays_when_the_same_branch_is_asked_for_aga
     assert second.branch == "agent/fix"
 
 
+async def test_a_branch_that_the_agent_was_on_when_it_was_asked_for_counts_as_reached(
+    workspaces: Workspaces, source: Path
+) -> None:
+    first = await workspaces.prepare(of(source, branch_name="main"))
+    git(source, "branch", "other")
+    git(first.cwd, "fetch", "--quiet")
+    git(first.cwd, "checkout", "--quiet", "other")
+    await workspaces.prepare(of(source, branch_name="other"), first.cwd)
+    git(first.cwd, "checkout", "--quiet", "-b", "agent/fix")
+
+    again = await workspaces.prepare(of(source, branch_name="other"), first.cwd)
+
+    assert again.branch == "agent/fix"
+
+
 async def test_a_newly_asked_branch_is_switched_to_when_nothing_is_lost(
     workspaces: Workspaces, source: Path
 ) -> None:
@@ -273,9 +288,12 @@ async def test_a_newly_asked_branch_waits_for_uncommitted_work(
     (first.cwd / "calc.py").write_text("mine\n")
 
     second = await workspaces.prepare(of(source, branch_name="other"), first.cwd)
+    git(first.cwd, "checkout", "--quiet", "--", ".")
+    third = await workspaces.prepare(of(source, branch_name="other"), first.cwd)
 
     assert second.branch == "main"
     assert "stays on main instead of other" in second.warnings[0]
+    assert (third.branch, third.warnings) == ("other", ())
 
 
 async def test_a_newly_asked_branch_that_is_missing_fails_the_run(
@@ -295,6 +313,32 @@ async def test_a_fetch_that_fails_is_a_warning(workspaces: Workspaces, source: P
 
     assert second.commit == first.commit
     assert "could not be fetched" in second.warnings[0]
+
+
+@pytest.mark.parametrize(("command", "branch"), [("merge", None), ("checkout", "other")])
+async def test_writing_many_files_may_take_as_long_as_a_clone(
+    workspaces: Workspaces, source: Path, tmp_path: Path, command: str, branch: str | None
+) -> None:
+    first = await workspaces.prepare(of(source))
+    commit(source, "new.txt", "new\n")
+    git(source, "branch", "other")
+    git(first.cwd, "fetch", "--quiet")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(
+        f'#!/bin/sh\ncase " $* " in *" {command} "*) exec sleep 600;; esac\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    (programs / "git").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    hurried = make_workspaces(
+        tmp_path, first.session_dir.parent, environ=environ, clone_timeout_s=1
+    )
+
+    async with asyncio.timeout(30):
+        second = await hurried.prepare(of(source, branch_name=branch), first.cwd)
+
+    assert f"git {command} took longer than 1 s" in "".join(second.warnings)
 
 
 async def test_another_repository_of_the_same_name_gets_a_folder_of_its_own(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -38,8 +39,6 @@ class HomeLock:
             raise _unusable(home, exc) from exc
         try:
             _lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -51,6 +50,9 @@ class HomeLock:
         except OSError as exc:
             os.close(descriptor)
             raise _unusable(home, exc) from exc
+        with suppress(OSError):  # only to tell others who it is; the disk may be full
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         return cls(descriptor)
 
     def release(self) -> None:

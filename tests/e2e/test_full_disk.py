@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench._full_disk import DiskNotPermitted, SmallDisk, small_disk
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.model import reaching
-from tests.fakes.processes import ExecutorProcess, executor_process, family
+from tests.fakes.processes import ExecutorProcess, executor_process, family, gone
 from tests.fakes.runs import RUN_SECONDS
 from tests.fakes.scripted_cli import ANSWER, install, script
 
@@ -37,6 +38,7 @@ async def executor_on_small_disk(
                 backend.url,
                 TOKEN,
                 WEGENT_CLAUDE_PATH=str(install(place)),
+                LOCAL_SHUTDOWN_GRACE_SECONDS="0",
                 LOCAL_ISOLATION="none",
             ) as process,
         ):
@@ -85,3 +87,18 @@ async def test_a_full_disk_refuses_tasks_and_stops_agents_until_there_is_space(
         assert backend.seqs(0) == list(range(1, len(backend.seqs(0)) + 1))
         assert (await dispatch(backend, 2, "hello"))["accepted"]
         assert (await backend.expect(LocalEvent.RESULT))["result"]["value"] == ANSWER
+
+
+async def test_a_stop_on_a_full_disk_ends_in_order(tmp_path: Path) -> None:
+    async with executor_on_small_disk(tmp_path) as (backend, process, disk):
+        await dispatch(backend, 0, script("word " * 3000, pieces=3000, pause_s=0.02))
+        await backend.expect(LocalEvent.CHAT_CHUNK)
+        await disk.fill()
+        await process.program.says("agents are paused")
+        agents = family(process.program.pid)
+        process.program.signal(signal.SIGTERM)
+        assert await process.program.ended() == 0
+        (left,) = (await backend.expect(LocalEvent.UNREGISTER))["runs"]
+    assert (left["subtask_id"], left["state"]) == (0, "interrupted")
+    assert await gone(agents)
+    assert "Traceback" not in process.program.output

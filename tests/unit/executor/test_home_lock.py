@@ -24,11 +24,13 @@ sys.stdin.read()
 
 
 @asynccontextmanager
-async def another_executor(home: Path, root: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def another_executor(
+    home: Path, root: Path, program: str = HOLDER
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that holds *home* until it is killed."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLDER, str(home), cwd=root, stdin=pipe, stdout=pipe
+        sys.executable, "-c", program, str(home), cwd=root, stdin=pipe, stdout=pipe
     )
     assert process.stdout is not None
     try:
@@ -73,3 +75,13 @@ def test_a_home_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     with pytest.raises(ConfigError, match="WEGENT_EXECUTOR_HOME"):
         HomeLock.acquire(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on what a process may write")
+async def test_a_full_disk_keeps_nobody_out_of_a_home(
+    tmp_path: Path, repository_root: Path
+) -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    async with another_executor(tmp_path, repository_root, limit + HOLDER):
+        with pytest.raises(ConfigError, match="another executor is running"):
+            await asyncio.to_thread(HomeLock.acquire, tmp_path)

@@ -1,236 +1,34 @@
+"""Which runs are accepted, in which order they go on, and how they end."""
+
 from __future__ import annotations
 
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from executor.delivery.state import RunRecord
-from executor.tasks.questions import AnswerStanding
-from executor.tasks.supervisor import Supervisor
-from shared.errors import Refusal, RunError
-from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
+from shared.errors import Refusal
+from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Cancel, Input
 from shared.status import ErrorCode
-
-Script = Callable[["Run"], AsyncGenerator[AgentEvent]]
-
-
-def request(task_id: int | str = 1, subtask_id: int | str = 10, **fields: Any) -> ExecutionRequest:
-    return ExecutionRequest.model_validate(
-        {"task_id": task_id, "subtask_id": subtask_id, "prompt": "go", **fields}
-    )
-
-
-class Run:
-    """A run that follows a script, with a gate that the test opens."""
-
-    def __init__(self, request: ExecutionRequest, script: Script) -> None:
-        self.request = request
-        self.gate = asyncio.Event()
-        self.begun = asyncio.Event()
-        self.cleaned_up = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.paused = asyncio.Event()
-        self.resumed = asyncio.Event()
-        self._script = script
-
-    async def events(self) -> AsyncGenerator[AgentEvent]:
-        self.begun.set()
-        try:
-            async for event in self._script(self):
-                yield event
-        finally:
-            self.cleaned_up.set()
-
-    async def cancel(self, reason: str | None) -> None:
-        self.cancelled.set()
-
-    async def account(self) -> dict[str, Any]:
-        return {}
-
-    async def pause(self) -> None:
-        self.paused.set()
-
-    async def resume(self) -> None:
-        self.resumed.set()
-
-    async def answer(self, answer: Input) -> AnswerStanding:
-        return "accepted" if answer.request_id == "known" else "unknown_request"
-
-
-async def completes(run: Run) -> AsyncGenerator[AgentEvent]:
-    yield AgentEvent(EventType.STARTED, {})
-    await run.gate.wait()
-    yield AgentEvent(EventType.COMPLETED, {"result": "done"})
-
-
-async def obeys(run: Run) -> AsyncGenerator[AgentEvent]:
-    """Ends as cancelled when it is asked to."""
-    yield AgentEvent(EventType.STARTED, {})
-    await run.cancelled.wait()
-    yield AgentEvent(EventType.CANCELLED, {"workspace": {"path": "/w"}})
-
-
-async def ignores(run: Run) -> AsyncGenerator[AgentEvent]:
-    """Never ends by itself."""
-    yield AgentEvent(EventType.STARTED, {})
-    await asyncio.Event().wait()
-
-
-async def says_nothing(run: Run) -> AsyncGenerator[AgentEvent]:
-    yield AgentEvent(EventType.STARTED, {})
-
-
-async def crashes(run: Run) -> AsyncGenerator[AgentEvent]:
-    yield AgentEvent(EventType.STARTED, {})
-    raise ZeroDivisionError("secret detail")
-
-
-async def fails(run: Run) -> AsyncGenerator[AgentEvent]:
-    yield AgentEvent(EventType.STARTED, {})
-    raise RunError(ErrorCode.CLONE_FAILED, "no such branch", hint="check the name")
-
-
-class Handler:
-    """Starts scripted runs; ``runs`` has them by subtask id."""
-
-    def __init__(self, script: Script = completes) -> None:
-        self.script = script
-        self.runs: dict[str, Run] = {}
-        self.started: asyncio.Queue[Run] = asyncio.Queue()
-        self.winding_down = self.closed = False
-        self.refusal: Refusal | None = None
-
-    def check(self, request: ExecutionRequest) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-
-    def start(self, request: ExecutionRequest) -> Run:
-        run = self.runs[str(request.subtask_id)] = Run(request, self.script)
-        self.started.put_nowait(run)
-        return run
-
-    async def close_session(self, task_id: int | str) -> None: ...
-
-    def wind_down(self) -> None:
-        self.winding_down = True
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-class Reports:
-    """What the supervisor tells, by run; after a verdict nothing counts, as in the product."""
-
-    def __init__(self) -> None:
-        self.events: dict[RunKey, list[AgentEvent]] = {}
-        self.repeated: list[tuple[RunKey, int]] = []
-        self.reopened: list[RunKey] = []
-        self.resumed: list[RunKey] = []
-        self.forgotten: list[RunKey] = []
-        self.parked: list[RunKey] = []
-        self.undelivered: set[RunKey] = set()
-        self._told = asyncio.Event()
-
-    def open(self, request: ExecutionRequest) -> None:
-        self.events[request.run.key] = []
-
-    def reopen(self, record: RunRecord) -> None:
-        self.reopened.append(record.run.key)
-
-    def resume(self, request: ExecutionRequest) -> None:
-        self.resumed.append(request.run.key)
-
-    def park(self, key: RunKey) -> None:
-        self.parked.append(key)
-
-    def report(self, run: RunRef, event: AgentEvent) -> int:
-        self.events.setdefault(run.key, []).append(event)
-        self._told.set()
-        return len(self.events[run.key])
-
-    def last_seq(self, key: RunKey) -> int:
-        return len(self.events.get(key, ()))
-
-    def repeat_verdict(self, run: RunRef, seq: int) -> None:
-        self.repeated.append((run.key, seq))
-
-    def delivered(self, key: RunKey) -> bool:
-        return key not in self.undelivered
-
-    def forget(self, key: RunKey) -> None:
-        self.forgotten.append(key)
-
-    async def verdict(self, subtask_id: int | str = 10, attempt: int = 1) -> AgentEvent:
-        """Wait for the run's terminal event."""
-        key = (str(subtask_id), attempt)
-        async with asyncio.timeout(5):
-            while True:
-                ends = [event for event in self.events.get(key, ()) if event.terminal]
-                if ends:
-                    return ends[0]
-                self._told.clear()
-                await self._told.wait()
-
-    def verdicts(self) -> dict[str, list[str]]:
-        return {
-            key[0]: [event.action for event in events if event.terminal]
-            for key, events in self.events.items()
-        }
-
-
-class Records:
-    """What the supervisor has written down; the test decides when it is on the disk."""
-
-    def __init__(self) -> None:
-        self.accepted: dict[RunKey, asyncio.Future[None]] = {}
-        self.forgotten: list[RunKey] = []
-
-    def accept(self, run: RunRef) -> asyncio.Future[None]:
-        self.accepted[run.key] = asyncio.get_running_loop().create_future()
-        return self.accepted[run.key]
-
-    def forget_run(self, key: RunKey) -> None:
-        self.forgotten.append(key)
-
-
-@pytest.fixture
-def records() -> Records:
-    return Records()
-
-
-@pytest.fixture
-def reports() -> Reports:
-    return Reports()
-
-
-@pytest.fixture
-async def make(reports: Reports, records: Records) -> AsyncIterator[Callable[..., Supervisor]]:
-    made: list[Supervisor] = []
-
-    def make(handler: Handler, **options: Any) -> Supervisor:
-        defaults = {"max_concurrent": 2, "queue_limit": 2, "timeout_s": 3600}
-        made.append(Supervisor(handler, reports, records, **{**defaults, **options}))
-        return made[-1]
-
-    yield make
-    for supervisor in made:
-        await asyncio.wait_for(supervisor.close(), 5)
-
-
-Make = Callable[..., Supervisor]
-
-
-async def idle(supervisor: Supervisor, *, but: int = 0) -> None:
-    """Wait until at most *but* runs are carried out; a run's task ends after its verdict."""
-    async with asyncio.timeout(5):
-        while len(supervisor.running_task_ids()) > but:  # noqa: ASYNC110 - nothing else tells
-            await asyncio.sleep(0)
+from tests.fakes.supervised import (
+    Handler,
+    Make,
+    Reports,
+    Run,
+    Script,
+    completes,
+    crashes,
+    fails,
+    idle,
+    ignores,
+    obeys,
+    request,
+    says_nothing,
+)
 
 
 async def test_an_accepted_run_ends_with_its_handlers_verdict(make: Make, reports: Reports) -> None:
@@ -524,155 +322,6 @@ async def test_a_later_attempt_ends_the_earlier_one_and_is_not_undone(
     with pytest.raises(Refusal) as refused:
         supervisor.submit(request(1, 10, attempt=1))
     assert refused.value.error_code == ErrorCode.SUPERSEDED
-
-
-async def test_draining_lets_runs_finish_and_takes_no_new_ones(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler()
-    supervisor = make(handler)
-    supervisor.submit(request(1, 10))
-    run = await handler.started.get()
-    drained = asyncio.create_task(supervisor.drain(grace_s=3600))
-    await run.begun.wait()
-    assert handler.winding_down
-    with pytest.raises(Refusal) as refused:
-        supervisor.submit(request(2, 20))
-    assert refused.value.error_code == ErrorCode.DRAINING
-    run.gate.set()
-    await asyncio.wait_for(drained, 5)
-    assert reports.verdicts() == {"10": ["completed"]}
-
-
-def states(supervisor: Supervisor) -> dict[int | str, str]:
-    """How the backend is told that its runs stand."""
-    return {report.subtask_id: report.state for report in supervisor.reports()}
-
-
-async def test_what_the_grace_does_not_suffice_for_is_parked(make: Make, reports: Reports) -> None:
-    handler = Handler(ignores)
-    supervisor = make(handler, redispatches=True)
-    for session, subtask in ((1, 10), (1, 11), (2, 20)):
-        supervisor.submit(request(session, subtask))
-    run = await handler.started.get()
-    await run.begun.wait()
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
-    assert run.cleaned_up.is_set()
-    assert reports.verdicts() == {"10": [], "11": [], "20": []}
-    assert states(supervisor) == {10: "interrupted", 11: "queued", 20: "interrupted"}
-    assert sorted(reports.parked) == [("10", 1), ("11", 1), ("20", 1)]
-    assert len(supervisor.unfinished()) == 3
-
-
-async def test_a_run_that_has_told_nothing_yet_is_parked_as_queued(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler(ignores)
-    supervisor = make(handler, redispatches=True)
-    supervisor.submit(request())
-    async with asyncio.timeout(5):  # no task of its own, which would let the run begin first
-        await supervisor.close()
-    assert states(supervisor) == {10: "queued"}
-    assert handler.closed
-
-
-async def test_what_waits_does_not_begin_any_more_when_it_will_be_sent_again(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler()
-    supervisor = make(handler, redispatches=True)
-    supervisor.submit(request(1, 10))
-    supervisor.submit(request(1, 11))
-    run = await handler.started.get()
-    drained = asyncio.create_task(supervisor.drain(grace_s=3600))
-    await run.begun.wait()
-    run.gate.set()
-    await asyncio.wait_for(drained, 5)
-    assert reports.verdicts() == {"10": ["completed"], "11": []}
-    assert list(handler.runs) == ["10"]
-    assert states(supervisor) == {11: "queued"}
-
-
-async def test_what_waits_begins_in_the_grace_when_nobody_will_send_it_again(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler()
-    supervisor = make(handler)
-    supervisor.submit(request(1, 10))
-    supervisor.submit(request(1, 11))
-    drained = asyncio.create_task(supervisor.drain(grace_s=3600))
-    for _ in range(2):
-        (await handler.started.get()).gate.set()
-    await asyncio.wait_for(drained, 5)
-    assert reports.verdicts() == {"10": ["completed"], "11": ["completed"]}
-
-
-async def test_whether_to_park_goes_by_the_last_registration(make: Make, reports: Reports) -> None:
-    supervisor = make(Handler(ignores), redispatches=True)
-    supervisor.connected(redispatches=False)
-    supervisor.submit(request())
-    await asyncio.wait_for(supervisor.close(), 5)
-    assert reports.verdicts() == {"10": ["failed"]}
-
-
-async def test_a_parked_run_is_cancelled_and_not_taken_up_by_this_process(
-    make: Make, reports: Reports
-) -> None:
-    supervisor = make(Handler(ignores), redispatches=True)
-    supervisor.submit(request())
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
-    with pytest.raises(Refusal) as refused:
-        supervisor.submit(request())
-    assert refused.value.error_code == ErrorCode.DRAINING
-    assert supervisor.cancel(Cancel(task_id=1, subtask_id=10)) == "cancelling"
-    assert reports.verdicts() == {"10": ["cancelled"]}
-    assert supervisor.unfinished() == []
-
-
-async def test_a_superseded_run_that_is_still_ending_is_not_parked(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler(ignores)
-    supervisor = make(handler, redispatches=True)
-    supervisor.submit(request())
-    await (await handler.started.get()).begun.wait()
-    supervisor.supersede(("10", 1))
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
-    assert reports.parked == []
-    assert supervisor.reports() == []
-
-
-async def test_a_draining_executor_has_no_free_slots(make: Make) -> None:
-    supervisor = make(Handler())
-    supervisor.stop_accepting()
-    assert supervisor.free_slots == 0
-
-
-async def test_what_the_grace_does_not_suffice_for_fails_when_nobody_will_send_it_again(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler(ignores)
-    supervisor = make(handler)
-    supervisor.submit(request(1, 10))
-    supervisor.submit(request(1, 11))
-    run = await handler.started.get()
-    await run.begun.wait()
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
-    codes = [(await reports.verdict(n)).data["error_code"] for n in (10, 11)]
-    assert codes == ["executor_restarted", "executor_restarted"]
-    assert run.cleaned_up.is_set()
-    assert "11" not in handler.runs
-
-
-async def test_a_run_ended_before_its_first_step_still_gets_a_verdict(
-    make: Make, reports: Reports
-) -> None:
-    handler = Handler(ignores)
-    supervisor = make(handler)
-    supervisor.submit(request(1, 10))
-    await asyncio.wait_for(supervisor.close(), 5)
-    assert reports.verdicts() == {"10": ["failed"]}
-    assert handler.closed
 
 
 async def test_reports_name_what_the_backend_may_not_know(make: Make, reports: Reports) -> None:

@@ -13,11 +13,12 @@ from executor.tasks.continuing import AFTER_RESTART, noted
 from executor.tasks.redispatch import continued
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal
-from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.execution import ExecutionRequest, TextBlock
 from shared.protocol.local import Cancel
 from shared.status import ErrorCode
 from tests.fakes.run_handler import ScriptedRunHandler, completed
+from tests.fakes.supervised import Records, Reports
 
 INTERRUPTED = RunRecord(RunRef(1, "cut"), "running", 7, 40, "sid-1", {})
 QUEUED = RunRecord(RunRef(2, "waiting"), "queued", 0, 0, None, {})
@@ -28,65 +29,6 @@ def request(run: RunRef, **fields: Any) -> ExecutionRequest:
     return ExecutionRequest.model_validate(
         {"task_id": run.task_id, "subtask_id": run.subtask_id, "prompt": "go", **fields}
     )
-
-
-class Reports:
-    """What the supervisor tells; numbers go on where the record ends."""
-
-    def __init__(self) -> None:
-        self.seqs: dict[RunKey, int] = {}
-        self.told: asyncio.Queue[tuple[RunKey, AgentEvent]] = asyncio.Queue()
-        self.resumed: list[RunKey] = []
-        self.repeated: list[tuple[RunRef, int]] = []
-        self.undelivered: set[RunKey] = set()
-
-    def open(self, request: ExecutionRequest) -> None:
-        self.seqs[request.run.key] = 0
-
-    def reopen(self, record: RunRecord) -> None:
-        self.seqs[record.run.key] = record.last_seq
-
-    def resume(self, request: ExecutionRequest) -> None:
-        self.resumed.append(request.run.key)
-
-    def park(self, key: RunKey) -> None: ...
-
-    def report(self, run: RunRef, event: AgentEvent) -> int:
-        self.seqs[run.key] += 1
-        self.told.put_nowait((run.key, event))
-        return self.seqs[run.key]
-
-    def last_seq(self, key: RunKey) -> int:
-        return self.seqs.get(key, 0)
-
-    def repeat_verdict(self, run: RunRef, seq: int) -> None:
-        self.repeated.append((run, seq))
-
-    def delivered(self, key: RunKey) -> bool:
-        return key not in self.undelivered
-
-    def forget(self, key: RunKey) -> None:
-        self.seqs.pop(key, None)
-
-    async def verdict(self) -> tuple[RunKey, AgentEvent]:
-        async with asyncio.timeout(5):
-            while True:
-                key, event = await self.told.get()
-                if event.terminal:
-                    return key, event
-
-
-class Records:
-    def __init__(self) -> None:
-        self.accepted: list[RunRef] = []
-        self.forgotten: list[RunKey] = []
-
-    def accept(self, run: RunRef) -> asyncio.Future[None]:
-        self.accepted.append(run)
-        return asyncio.get_running_loop().create_future()
-
-    def forget_run(self, key: RunKey) -> None:
-        self.forgotten.append(key)
 
 
 class Restarted:
@@ -159,12 +101,12 @@ async def test_a_dispatch_again_resumes_the_conversation_of_an_interrupted_run(
     (started,) = restarted.agent.requests
     assert (started.sdk_session_id, started.prompt) == ("sid-1", noted(AFTER_RESTART, "go"))
     assert restarted.reports.resumed == [INTERRUPTED.run.key]
-    key, verdict = await restarted.reports.verdict()
+    key, verdict = await restarted.reports.next_verdict()
     assert (key, verdict.type) == (INTERRUPTED.run.key, EventType.COMPLETED)
     again = restarted.supervisor.submit(request(INTERRUPTED.run))
     assert (again.duplicate, again.resumed) == (True, False)
-    assert restarted.reports.repeated == [(INTERRUPTED.run, 9)]
-    assert restarted.records.accepted == []
+    assert restarted.reports.repeated == [(INTERRUPTED.run.key, 9)]
+    assert restarted.records.accepted == {}
 
 
 async def test_a_dispatch_again_starts_a_queued_run_with_its_own_prompt(
@@ -180,7 +122,7 @@ async def test_a_repeat_of_a_run_finished_before_the_restart_sends_its_result(
     restarted: Restarted,
 ) -> None:
     assert restarted.supervisor.submit(request(FINISHED.run)).duplicate
-    assert restarted.reports.repeated == [(FINISHED.run, 5)]
+    assert restarted.reports.repeated == [(FINISHED.run.key, 5)]
     assert restarted.agent.requests == []
 
 
@@ -188,7 +130,9 @@ async def test_a_run_not_dispatched_again_in_time_fails() -> None:
     restarted = Restarted(wait_s=0.0)
     restarted.supervisor.submit(request(QUEUED.run))
     restarted.supervisor.connected(redispatches=True)
-    verdicts = dict([await restarted.reports.verdict(), await restarted.reports.verdict()])
+    verdicts = dict(
+        [await restarted.reports.next_verdict(), await restarted.reports.next_verdict()]
+    )
     assert verdicts[QUEUED.run.key].type == EventType.COMPLETED
     failed = verdicts[INTERRUPTED.run.key]
     assert failed.data["error_code"] == ErrorCode.EXECUTOR_RESTARTED
@@ -204,10 +148,10 @@ async def test_the_time_without_a_connection_does_not_count() -> None:
     much_later = loop.create_future()
     loop.call_later(0.15, much_later.set_result, None)
     await much_later
-    assert restarted.reports.told.empty()
+    assert restarted.reports.verdicts() == {}
     assert len(restarted.supervisor.unfinished()) == 2
     restarted.supervisor.connected(redispatches=True)
-    await restarted.reports.verdict()
+    await restarted.reports.next_verdict()
     await restarted.supervisor.close()
 
 
@@ -215,7 +159,9 @@ async def test_a_backend_that_cannot_redispatch_hears_at_once_that_the_runs_fail
     restarted: Restarted,
 ) -> None:
     restarted.supervisor.connected(redispatches=False)
-    verdicts = dict([await restarted.reports.verdict(), await restarted.reports.verdict()])
+    verdicts = dict(
+        [await restarted.reports.next_verdict(), await restarted.reports.next_verdict()]
+    )
     assert {v.data["error_code"] for v in verdicts.values()} == {ErrorCode.EXECUTOR_RESTARTED}
     assert restarted.supervisor.unfinished() == []
 
@@ -224,7 +170,7 @@ async def test_a_run_that_waits_to_be_dispatched_again_can_be_cancelled(
     restarted: Restarted,
 ) -> None:
     assert restarted.supervisor.cancel(Cancel(task_id=1, subtask_id="cut")) == "cancelling"
-    key, verdict = await restarted.reports.verdict()
+    key, verdict = await restarted.reports.next_verdict()
     assert (key, verdict.type) == (INTERRUPTED.run.key, EventType.CANCELLED)
     assert restarted.supervisor.cancel(Cancel(task_id=1, subtask_id="cut")) == "finished"
 
@@ -268,7 +214,7 @@ async def test_a_cancelled_session_begins_nothing_that_waited_for_an_interrupted
     restarted.supervisor.submit(request(RunRef(1, "later")))
     assert restarted.agent.requests == []
     assert restarted.supervisor.cancel(Cancel(task_id=1)) == "cancelling"
-    verdicts = [await restarted.reports.verdict() for _ in range(2)]
+    verdicts = [await restarted.reports.next_verdict() for _ in range(2)]
     assert {key for key, _ in verdicts} == {INTERRUPTED.run.key, ("later", 1)}
     assert {verdict.type for _, verdict in verdicts} == {EventType.CANCELLED}
     assert restarted.agent.requests == []
@@ -320,4 +266,4 @@ async def test_a_full_disk_pauses_agents_and_refuses_tasks_until_there_is_space(
         assert await restarted.agent.resumed.get() == "busy"
         assert await restarted.agent.started.get() == "waiting"
     gate.set()
-    await restarted.reports.verdict()
+    await restarted.reports.next_verdict()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
+from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ProcessError
 
 from executor.agents import process_tree
 from executor.agents.claude_code.agent import ClaudeCodeAgent
@@ -246,19 +248,50 @@ async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_pa
     assert alive(children) == []
 
 
-async def test_a_number_that_is_anothers_by_now_is_not_touched(tmp_path: Path) -> None:
-    brief = tmp_path / "claude"
-    brief.write_text("#!/bin/sh\nexit 0\n")
-    brief.chmod(0o755)
-    job = JobMaker(tmp_path, "http://127.0.0.1:1").job()
-    transport = ProcessTransport(ClaudeAgentOptions(cli_path=brief, cwd=job.cwd), job.env, tmp_path)
+@asynccontextmanager
+async def started(place: Path, script: str, **options: Any) -> AsyncIterator[ProcessTransport]:
+    """A transport whose program is this shell script."""
+    cli = place / "claude"
+    cli.write_text(f"#!/bin/sh\n{script}\n")
+    cli.chmod(0o755)
+    job = JobMaker(place, "http://127.0.0.1:1").job()
+    given = ClaudeAgentOptions(cli_path=cli, cwd=job.cwd, **options)
+    transport = ProcessTransport(given, job.env, place)
     await transport.connect()
-    process = transport._process
-    assert process is not None
-    assert await process.wait() == 0
-    with shell("echo 1; exec sleep 600") as (other, _):
-        process.pid = other.pid
+    try:
+        yield transport
+    finally:
         await transport.close()
+
+
+async def test_a_crash_is_seen_although_another_process_holds_the_output(tmp_path: Path) -> None:
+    async with started(tmp_path, "sleep 613 &\necho '{\"n\": 1}'; exit 3") as transport:
+        messages = transport.read_messages()
+        async with asyncio.timeout(10):
+            assert await anext(messages) == {"n": 1}
+            with pytest.raises(ProcessError, match="exit status 3"):
+                await anext(messages)
+
+
+async def test_of_an_endless_line_of_errors_the_start_is_kept(tmp_path: Path) -> None:
+    flood = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2"
+    async with started(tmp_path, flood, max_buffer_size=1000) as transport:
+        with pytest.raises(ProcessError):
+            async with asyncio.timeout(10):
+                async for _ in transport.read_messages():
+                    pass
+        assert transport._stderr_reader is not None
+        await transport._stderr_reader
+        assert list(transport.stderr_tail) == ["x" * 500, "last"]
+
+
+async def test_a_number_that_is_anothers_by_now_is_not_touched(tmp_path: Path) -> None:
+    with shell("echo 1; exec sleep 600") as (other, _):
+        async with started(tmp_path, "exit 0") as transport:
+            process = transport._process
+            assert process is not None
+            assert await process.wait() == 0
+            process.pid = other.pid
         assert alive([other])
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from executor.agents.claude_code.transport import ProcessTransport, describe_status
+from executor.agents.claude_code.cli_process import describe_status
+from executor.agents.claude_code.transport import ProcessTransport
 from executor.memory import SystemMemory
 from shared.status import ErrorCode
 

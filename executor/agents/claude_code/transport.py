@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any, ClassVar, Final
 
 from claude_agent_sdk import (
@@ -31,6 +27,7 @@ from claude_agent_sdk import (
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
 from executor.agents import process_ending, process_tree, subreaper
+from executor.agents.claude_code import cli_process
 from executor.agents.orphans import AgentRecord
 from executor.shielding import finish, in_thread
 
@@ -45,6 +42,7 @@ KILL_GRACE_S: Final = 5.0
 
 _STDERR_LINES: Final = 20
 _STDERR_LINE_CHARS: Final = 500
+_STDERR_CHUNK_BYTES: Final = 2**16
 
 
 class ProcessTransport(Transport):
@@ -108,15 +106,11 @@ class ProcessTransport(Transport):
         self.live[self._mark] = subreaper.AgentTrace(self._cwd)
         await asyncio.to_thread(self._write_down, None)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command(),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                cwd=self._options.cwd,
+            self._process = await cli_process.start(
+                self.command(),
+                cwd=self._cwd,
                 env=self._env,
                 limit=self._options.max_buffer_size or 2**20,
-                start_new_session=sys.platform != "win32",
             )
         except OSError as exc:
             raise CLIConnectionError(f"it cannot be started: {exc.strerror}") from exc
@@ -176,24 +170,26 @@ class ProcessTransport(Transport):
         status = await process.wait()
         if not self.busy:
             return  # it died idle, or was asked to: nobody waits for an answer
-        raise ProcessError(describe_status(status), exit_code=status)
+        raise ProcessError(cli_process.describe_status(status), exit_code=status)
 
     async def _read_stderr(self) -> None:
         process = self._process
         if process is None or process.stderr is None:
             return
-        while True:
-            try:
-                line = await process.stderr.readline()
-            except ValueError:
-                continue  # beyond the limit: dropped
-            if not line:
-                return
-            text = line.decode("utf-8", "replace").strip()[:_STDERR_LINE_CHARS]
-            if text:
-                self.stderr_tail.append(text)
-                if self._options.stderr is not None:
-                    self._options.stderr(text)
+        line = b""
+        while chunk := await process.stderr.read(_STDERR_CHUNK_BYTES):
+            *lines, line = (line + chunk).split(b"\n")
+            for complete in lines:
+                self._note(complete)
+            line = line[:_STDERR_CHUNK_BYTES]
+        self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").strip()[:_STDERR_LINE_CHARS]
+        if text:
+            self.stderr_tail.append(text)
+            if self._options.stderr is not None:
+                self._options.stderr(text)
 
     async def end_input(self) -> None:
         """Close the process's input."""
@@ -236,11 +232,11 @@ class ProcessTransport(Transport):
         try:
             await self.end_input()
             if not self.busy:
-                await _ended(process, EOF_GRACE_S)
+                await cli_process.ended(process, EOF_GRACE_S)
             loop = asyncio.get_running_loop()
             grace_ends = loop.time() + TERM_GRACE_S
             await process_ending.end(tree, self._mark, grace_s=TERM_GRACE_S)
-            await _ended(process, KILL_GRACE_S)
+            await cli_process.ended(process, KILL_GRACE_S)
             self.live.pop(self._mark, None)
             others = tuple(self.live.values())
             strays = await in_thread(subreaper.strays, self._cwd, others=others)
@@ -251,25 +247,8 @@ class ProcessTransport(Transport):
             # The event loop is being closed: nobody waits any more.
             self.kill()
             await in_thread(process_ending.kill, tree, self._mark)
-            await _ended(process, KILL_GRACE_S)
+            await cli_process.ended(process, KILL_GRACE_S)
             raise
         if self._stderr_reader is not None:
             self._stderr_reader.cancel()
             await asyncio.wait({self._stderr_reader})
-
-
-async def _ended(process: asyncio.subprocess.Process, within_s: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await process.wait()
-    return process.returncode is not None
-
-
-def describe_status(status: int) -> str:
-    """``exit status 1``, or ``killed by SIGKILL`` for -9."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"

@@ -156,19 +156,22 @@ class _Program:
                     return
 
     def _turn(self, prompt: dict[str, Any]) -> None:
+        began, text, error = time.monotonic(), "", None
+        self.interrupted = False
         with socket.socket(socket.AF_UNIX) as alone:
             try:
                 if sys.platform == "linux":  # a name without a file, free again after any death
                     folder = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()
                     alone.bind(f"\0{MODEL} {folder}")
             except OSError:
-                self._result(prompt, 0, error="two agents work in this folder at once")
+                error = "two agents work in this folder at once"
             else:
-                self._take_turn(prompt)
+                text = self._take_turn(prompt)
+        # Only now: whoever hears it may begin another turn in the folder at once.
+        self._result(prompt, int((time.monotonic() - began) * 1000), text=text, error=error)
 
-    def _take_turn(self, prompt: dict[str, Any]) -> None:
-        began = time.monotonic()
-        self.interrupted = False
+    def _take_turn(self, prompt: dict[str, Any]) -> str:
+        """Do what *prompt* wants; what was said."""
         self.wanted = wanted = _wanted(prompt["message"]["content"])
         self._note("started", os.getpid())
         self._say({"type": "system", "subtype": "init", "model": MODEL, "tools": []})
@@ -194,11 +197,10 @@ class _Program:
                     self._ask(use)
                 self._tool_result(use["id"])
             self._message(text[half:], size)
-        took_ms = int((time.monotonic() - began) * 1000)
-        self._result(prompt, took_ms, text=text)
+        return text
 
     def _result(
-        self, prompt: dict[str, Any], took_ms: int, *, text: str = "", error: str | None = None
+        self, prompt: dict[str, Any], took_ms: int, *, text: str, error: str | None
     ) -> None:
         failed = self.interrupted or error is not None
         self._say(

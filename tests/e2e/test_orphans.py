@@ -27,9 +27,14 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell"
 WAIT_SECONDS = 30.0
 
 
-def sleepers(seconds: int) -> list[psutil.Process]:
-    """Live processes `sleep {seconds}`; each test has a number of its own."""
-    wanted = ["sleep", str(seconds)]
+LEFT = f"613.1{os.getpid()}"
+DAEMON = f"613.2{os.getpid()}"
+"""Seconds that the commands of each test sleep, and nobody else's."""
+
+
+def sleepers(seconds: str) -> list[psutil.Process]:
+    """Live processes `sleep {seconds}`."""
+    wanted = ["sleep", seconds]
     return [p for p in psutil.process_iter() if _cmdline(p) == wanted]
 
 
@@ -40,7 +45,7 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
-async def until_sleeping(seconds: int, count: int) -> list[psutil.Process]:
+async def until_sleeping(seconds: str, count: int) -> list[psutil.Process]:
     """Wait until so many of them are there: another process's doing, which nothing tells of."""
     async with asyncio.timeout(WAIT_SECONDS):
         while len(found := await asyncio.to_thread(sleepers, seconds)) != count:  # noqa: ASYNC110
@@ -61,7 +66,7 @@ async def test_what_a_killed_executor_leaves_is_ended_by_the_next_of_its_home(
     tmp_path: Path,
 ) -> None:
     # In the tree; in a session of its own; and without the mark, where only the tree leads.
-    command = "(setsid nohup sleep 6131 &) ; env -i sleep 6131 & exec sleep 6131"
+    command = f"(setsid nohup sleep {LEFT} &) ; env -i sleep {LEFT} & exec sleep {LEFT}"
     home = tmp_path / "executor"
     scenarios = [
         scenario(text_step("I go on."), prompt="cut off"),
@@ -80,7 +85,7 @@ async def test_what_a_killed_executor_leaves_is_ended_by_the_next_of_its_home(
         left: list[psutil.Process] = []
         try:
             async with manager.following("Wait", reaching(model.url)):
-                left = await until_sleeping(6131, 3)
+                left = await until_sleeping(LEFT, 3)
                 (folder,) = (home / "private").glob("claude-*")
                 record = await asyncio.to_thread(AgentRecord.read, folder)
                 assert record is not None
@@ -90,19 +95,19 @@ async def test_what_a_killed_executor_leaves_is_ended_by_the_next_of_its_home(
                 os.kill(record.pid, signal.SIGSTOP)
                 first.kill()
                 await first.wait()
-                assert len(await asyncio.to_thread(sleepers, 6131)) == 3
+                assert len(await asyncio.to_thread(sleepers, LEFT)) == 3
                 async with running("-m", "executor.main", env=env) as second:
                     async with asyncio.timeout(WAIT_SECONDS):
                         await second.says("that an earlier executor had left")
                         await second.says("registered at ")
-                    assert await asyncio.to_thread(sleepers, 6131) == []
+                    assert await asyncio.to_thread(sleepers, LEFT) == []
                     assert not [p for p in left if p.is_running() and p.status() != "zombie"]
                     assert not folder.exists()
         finally:
             if first.returncode is None:
                 first.kill()
                 await first.wait()
-            end(await asyncio.to_thread(sleepers, 6131))
+            end(await asyncio.to_thread(sleepers, LEFT))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
@@ -110,7 +115,7 @@ async def test_a_daemon_without_environment_or_terminal_is_gone_after_the_run(
     tmp_path: Path,
 ) -> None:
     # Twice forked, in a session of its own, in another folder, without the mark.
-    command = "cd / && (env -i setsid sh -c 'sleep 6132 >/dev/null 2>&1 &') ; echo started"
+    command = f"cd / && (env -i setsid sh -c 'sleep {DAEMON} >/dev/null 2>&1 &') ; echo started"
     scenarios = [
         scenario(step(bash(command)), step({"text": ""}, {"gate": "look"}, {"text": "ok"}))
     ]
@@ -129,11 +134,11 @@ async def test_a_daemon_without_environment_or_terminal_is_gone_after_the_run(
             async with manager.following("Start it", reaching(model.url)) as live:
                 gate = model.gate("look")
                 await live.reaches(gate)
-                (daemon,) = await until_sleeping(6132, 1)
+                (daemon,) = await until_sleeping(DAEMON, 1)
                 assert daemon.ppid() == executor.program.pid
                 gate.release()
                 run = await live.finished()
             assert run.answer == "ok"
-            await until_sleeping(6132, 0)
+            await until_sleeping(DAEMON, 0)
         finally:
-            end(await asyncio.to_thread(sleepers, 6132))
+            end(await asyncio.to_thread(sleepers, DAEMON))

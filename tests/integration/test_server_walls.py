@@ -162,9 +162,10 @@ async def test_a_servers_variables_act_on_nothing_outside_of_its_walls(house: Ho
 
 
 async def test_a_server_ends_with_its_session(house: House) -> None:
+    own = f"619.{os.getpid()}"  # seconds, and nobody else's
     async with playing(
-        house, run("(setsid sleep 619 > /dev/null 2>&1 &); echo started"), bot=bot()
+        house, run(f"(setsid sleep {own} > /dev/null 2>&1 &); echo started"), bot=bot()
     ) as (_, turn):
         assert "started" in turn.results[0][0]
-    left = [p for p in psutil.process_iter(["cmdline"]) if "619" in (p.info["cmdline"] or [])]
+    left = [p for p in psutil.process_iter(["cmdline"]) if own in (p.info["cmdline"] or [])]
     assert left == []

@@ -16,7 +16,6 @@ from executor_manager.store.standings import (
     ReportedRun,
     Standing,
     lose_absent,
-    owned_by,
     standings_of,
     take_up,
 )
@@ -113,8 +112,13 @@ class Nodes:
                 update(nodes).where(nodes.c.id == node_id).values(values)
             )
             await self._renew(transaction, node_id, listed)
-            owned = await owned_by(transaction, node_id, [run_id for run_id, _ in listed])
-        return [key for key in listed if key not in owned]
+            owned = await transaction.connection.execute(
+                select(runs.c.id, runs.c.attempt).where(
+                    runs.c.lease_owner == node_id, runs.c.id.in_([run_id for run_id, _ in listed])
+                )
+            )
+            has_a_say = {(row.id, row.attempt) for row in owned}
+        return [key for key in listed if key not in has_a_say]
 
     async def unregister(self, node_id: str, left: Collection[RunKey]) -> Farewell:
         """Record a clean goodbye: the node is offline, and so are the runs that it leaves.

@@ -231,6 +231,7 @@ class Queue:
                     )
                 )
                 transaction.run_changed(errand.run_id)
+                transaction.queue_changed()  # another node may take it at once
             else:
                 await append_own(
                     transaction,

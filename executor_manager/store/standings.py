@@ -14,8 +14,7 @@ from executor_manager.store.database import Transaction
 from executor_manager.store.loss import lose
 from executor_manager.store.queue import LIVE_ON_NODE
 from executor_manager.store.tables import runs
-from shared.protocol.events import RunKey
-from shared.status import TERMINAL, RunState
+from shared.status import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,46 +37,26 @@ class Standing:
     superseded: bool = False
 
 
-async def owned_by(
-    transaction: Transaction, node_id: str, run_ids: Sequence[str]
-) -> dict[RunKey, int]:
-    """Which of these runs the node has a say in, and up to which ``seq`` they are committed."""
-    rows = await transaction.connection.execute(
-        select(runs.c.id, runs.c.attempt, runs.c.last_seq).where(
-            runs.c.lease_owner == node_id, runs.c.id.in_(list(run_ids))
-        )
-    )
-    return {(row.id, row.attempt): row.last_seq for row in rows}
-
-
 async def standings_of(
     transaction: Transaction, node_id: str, reported: Sequence[ReportedRun]
 ) -> list[Standing]:
     """What the node has to know of each of these runs, in their order."""
-    run_ids = [run.run_id for run in reported]
-    owned = await owned_by(transaction, node_id, run_ids)
-    known = set(
-        (
-            await transaction.connection.execute(select(runs.c.id).where(runs.c.id.in_(run_ids)))
-        ).scalars()
+    rows = await transaction.connection.execute(
+        select(runs.c.id, runs.c.attempt, runs.c.lease_owner, runs.c.last_seq, runs.c.state).where(
+            runs.c.id.in_([run.run_id for run in reported])
+        )
     )
-    finished = set(
-        (
-            await transaction.connection.execute(
-                select(runs.c.id).where(
-                    runs.c.id.in_(run_ids), runs.c.state.in_([s.value for s in TERMINAL])
-                )
-            )
-        ).scalars()
-    )
+    known = {row.id: row for row in rows}
 
     def standing(run: ReportedRun) -> Standing:
-        if run.run_id not in known:
+        row = known.get(run.run_id)
+        if row is None:
             return Standing(unknown=True)
-        seq = owned.get((run.run_id, run.attempt))
-        if seq is None or (run.run_id in finished and run.last_seq > seq):
+        if (row.lease_owner, row.attempt) != (node_id, run.attempt):
             return Standing(superseded=True)
-        return Standing(seq=seq)
+        if RunState(row.state).terminal and run.last_seq > row.last_seq:
+            return Standing(superseded=True)
+        return Standing(seq=row.last_seq)
 
     return [standing(run) for run in reported]
 

@@ -250,6 +250,26 @@ async def test_a_draining_executor_gets_nothing_and_another_one_does(
         assert draining.asked.empty()
 
 
+@pytest.mark.parametrize("code", ["busy", "draining"])
+async def test_a_run_that_one_executor_cannot_take_goes_to_another_one_at_once(
+    manager: RunningManager, code: str
+) -> None:
+    async with asyncio.timeout(10), manager.executor("a") as full:
+        refusing, asked = asyncio.Event(), asyncio.Event()
+
+        async def refuse(_: dict[str, Any]) -> dict[str, Any]:
+            asked.set()
+            await refusing.wait()
+            return {"accepted": False, "code": code, "error": "no"}
+
+        full.answers[LocalEvent.DISPATCH] = refuse
+        run = await manager.submit()
+        await asked.wait()
+        async with manager.executor("b") as other:
+            refusing.set()
+            assert (await other.expect(LocalEvent.DISPATCH))["subtask_id"] == run.id
+
+
 async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: RunningManager) -> None:
     async with asyncio.timeout(10), manager.executor(register=False) as executor:
         await executor.register(max_concurrent_tasks=1)

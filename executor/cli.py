@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from executor.early_signals import EXIT_INTERRUPTED
 from shared.errors import ConfigError, LinkRejected, WegentError
 from shared.version import __version__
 
@@ -30,6 +29,8 @@ EXIT_USAGE: Final = 2
 """The operator must change something: a setting or an argument."""
 EXIT_REJECTED: Final = 77
 """The backend refuses this executor: a supervisor must not start it again."""
+EXIT_INTERRUPTED: Final = 130
+"""A second signal has ended it at once."""
 
 STOP_WITHIN_S: Final = 30.0
 """How long a stop may take beyond the time that runs have to finish: agents that ignore signals
@@ -151,8 +152,6 @@ async def _serve(
 
     stop = StopSignals()
     stop.listen()
-    if stop.first.is_set():  # while everything was being imported
-        return 0
     working = asyncio.create_task(work(stop), name="executor")
     hurry = asyncio.create_task(_hurry(stop, stop_within_s), name="hurry")
     await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM before there is an event loop: remembered, not obeyed by dying.
+"""SIGINT and SIGTERM before there is an event loop: nothing has begun, so nothing has to be ended.
 
 Imports nearly nothing, so that it can come before everything that takes its time to import.
 """
@@ -12,28 +12,12 @@ from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-EXIT_INTERRUPTED: Final = 130
-"""Status of a process that a second signal has ended at once."""
 
-_noted = 0
-
-
-def remember() -> None:
-    """From now on the first signal is only noted; the second ends the process at once.
-
-    For a program that has nothing to clean up yet.
-    """
+def stop_at_once() -> None:
+    """Until somebody else handles the signals, they end the process as stopped as asked."""
     for number in SIGNALS:
-        signal.signal(number, _note)
+        signal.signal(number, _stop)
 
 
-def noted() -> int:
-    """How many signals have come since :func:`remember`."""
-    return _noted
-
-
-def _note(_number: int, _frame: FrameType | None) -> None:
-    global _noted
-    _noted += 1
-    if _noted > 1:
-        os._exit(EXIT_INTERRUPTED)
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)

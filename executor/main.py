@@ -15,7 +15,7 @@ def main() -> NoReturn:
     """Carry out the command of this process, and end the process with its exit status."""
     from executor import early_signals
 
-    early_signals.remember()  # before the imports that take their time
+    early_signals.stop_at_once()  # before the imports that take their time
     from executor import cli
 
     cli.leave(cli.main())

@@ -7,7 +7,6 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
-from executor import early_signals
 from executor.early_signals import SIGNALS
 
 
@@ -26,7 +25,7 @@ class StopSignals:
     def listen(self) -> None:
         """Have signals set the events, for as long as the running loop is not closed.
 
-        Those remembered since the start of the process count. To be called in the main thread.
+        To be called in the main thread.
         """
         self._loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -34,8 +33,6 @@ class StopSignals:
                 self._loop.add_signal_handler(number, self.request)
             except NotImplementedError:  # Windows
                 signal.signal(number, self._from_any_point)
-        for _ in range(early_signals.noted()):
-            self.request()
 
     def request(self) -> None:
         """Do what a signal does: ask for a stop, and the second time for an end."""

@@ -106,8 +106,9 @@ async def test_a_command_runs_halfway_and_the_whole_text_is_the_result(
 
 
 async def test_a_deaf_and_stubborn_one_is_ended_all_the_same(
-    jobs: JobMaker, agent: ClaudeCodeAgent, tmp_path: Path
+    jobs: JobMaker, agent: ClaudeCodeAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("executor.agents.claude_code.transport.TERM_GRACE_S", 0.2)
     diary = tmp_path / "diary"
     async with opened(jobs.job(), agent) as session:
         prompt = script("a b", tool_s=7322, deaf=True, stubborn=True, child_s=7322, diary=diary)

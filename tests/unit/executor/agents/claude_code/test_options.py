@@ -18,7 +18,7 @@ from executor.agents.claude_code.private_files import (
     read_instructions,
     remove,
 )
-from executor.agents.claude_code.transport import ProcessTransport, describe_status
+from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.process_tree import MARK_VARIABLE
 from executor.agents.protocol import AgentJob
 from tests.fakes.agent_jobs import JobMaker
@@ -166,9 +166,3 @@ def test_instructions_that_lead_out_of_the_session_are_not_read(maker: JobMaker)
     assert read_instructions(maker.cwd, maker.session_dir) == ""
     (maker.cwd / "CLAUDE.md").mkdir()
     assert read_instructions(maker.cwd, maker.session_dir) == ""
-
-
-def test_how_a_process_ended_is_said_in_words() -> None:
-    assert describe_status(1) == "exit status 1"
-    assert describe_status(-9) == "killed by SIGKILL"
-    assert describe_status(-250) == "killed by signal 250"

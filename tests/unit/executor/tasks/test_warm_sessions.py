@@ -141,6 +141,23 @@ async def test_closing_ends_all() -> None:
     assert all(session.closed.is_set() for session in sessions)
 
 
+async def test_winding_down_ends_all_without_waiting_for_their_ends() -> None:
+    warm = WarmSessions(limit=3, idle_s=60)
+    idle, busy = Session(), Session()
+    idle.may_close.clear()
+    await warm.park("7", idle, "f")
+    warm.wind_down()
+    await asyncio.wait_for(idle.closing.wait(), 5)
+    await warm.park("8", busy, "f")
+    assert busy.closed.is_set()
+    closing = asyncio.create_task(warm.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    idle.may_close.set()
+    await asyncio.wait_for(closing, 5)
+    assert idle.closed.is_set()
+
+
 async def test_one_that_comes_back_after_all_were_ended_is_ended_too() -> None:
     warm = WarmSessions(limit=3, idle_s=60)
     await warm.close()
@@ -201,25 +218,20 @@ async def test_all_are_ended_when_memory_gets_short(tmp_path: Path) -> None:
 
 async def test_none_is_kept_until_there_is_clearly_enough_again(tmp_path: Path) -> None:
     linux = FakeLinux(tmp_path)
-    linux.machine(available=GIB // 2, total=32 * GIB)
-    warm = WarmSessions(
-        limit=3,
-        idle_s=60,
-        pressure=MemoryPressure(SystemMemory(tmp_path)),
-        check_interval_s=0.001,
-    )
+    memory = Watched(tmp_path)
+    warm = WarmSessions(limit=3, idle_s=60, pressure=MemoryPressure(memory), check_interval_s=0.001)
     for available in (GIB // 2, GIB * 3 // 2):
         await asyncio.to_thread(linux.machine, available=available, total=32 * GIB)
         session = Session()
         await warm.park("7", session, "f")
         await asyncio.wait_for(session.closed.wait(), 5)
+        await memory.looks.get()
     await asyncio.to_thread(linux.machine, available=3 * GIB, total=32 * GIB)
-    while True:  # what was found before counts until somebody looks again
-        session = Session()
-        await warm.park("7", session, "f")
-        if not session.closed.is_set():
-            break
-        await asyncio.sleep(0)
+    session = Session()
+    await warm.park("7", session, "f")
+    async with asyncio.timeout(5):
+        for _ in range(2):  # before the second look, the first has had its effect
+            await memory.looks.get()
     assert await warm.take("7", "f") is session
     await warm.close()
 

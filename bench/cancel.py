@@ -222,8 +222,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time from a cancel to the end of everything")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--cancels", type=int, default=48, help="of scripted agents")
-    parser.add_argument("--real", type=int, default=3, help="of the real CLI")
+    parser.add_argument("--cancels", type=int, default=32, help="of scripted agents")
+    parser.add_argument("--real", type=int, default=2, help="of the real CLI")
     parser.add_argument("--at-once", type=int, default=8, help="scripted agents at a time")
     options = parser.parse_args()
     report = Report("cancel: from a cancel to the first signal, and to the end of the tree")

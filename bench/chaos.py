@@ -63,19 +63,16 @@ async def chaos(
     ) as system:
         tokens = system.manager.tokens
         load = Load(seed, system.manager.url, tokens.api, workers)
-        working = asyncio.create_task(load.run(), name="load")
-        try:
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(load.run(), name="load")
             outcome.hits = await inject(system, schedule(seed, seconds, counts), load.works)
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
             load.stop()
-            async with asyncio.timeout(SETTLE_S):
-                await working
-        except TimeoutError:
-            left = [work.task_id for work in load.works if not work.closed]
-            outcome.violations.append(f"{len(left)} runs have no end after {SETTLE_S:.0f} s")
-        finally:
-            working.cancel()
-            await asyncio.wait({working})
+            _, unfinished = await asyncio.wait({working}, timeout=SETTLE_S)
+            if unfinished:
+                left = sum(not work.closed for work in load.works)
+                outcome.violations.append(f"{left} runs have no end after {SETTLE_S:.0f} s")
+                working.cancel()
         for host in reversed(system.hosts):
             await host.stop()
             outcome.violations += host.crashes
@@ -112,8 +109,8 @@ def main() -> int:
     """Read the command line, run, print; the exit status."""
     parser = argparse.ArgumentParser(description="Chaos: faults while runs go on.")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
-    parser.add_argument("--seconds", type=float, default=25)
-    parser.add_argument("--cuts", type=int, default=20, help="TCP cuts")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--cuts", type=int, default=16, help="TCP cuts")
     parser.add_argument(
         "--kills", type=int, default=2, help="of manager, executors, agents; drains"
     )

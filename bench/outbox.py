@@ -178,7 +178,7 @@ async def outage(home: Path, *, merged: bool) -> tuple[list[float], float, int]:
 
 def main() -> None:
     """Measure and print."""
-    options = arguments("The durable outbox", rounds=3)
+    options = arguments("The durable outbox", rounds=2)
     report = Report("outbox: events through the disk")
     memory, durable, short_runs, ratios, waits = [], [], [], [], []
     for _ in range(options.rounds):

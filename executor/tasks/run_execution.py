@@ -26,9 +26,9 @@ logger = get_logger("supervisor")
 INTERRUPT_GRACE_S: Final = 3.0
 """How long an interrupted agent may take to end by itself. Source: the design's control rules."""
 
-ACCOUNT_TIMEOUT_S: Final = 5.0
-"""How long it may take to find out what a run has done that was ended from outside."""
-
+ACCOUNT_TIMEOUT_S: Final = 2.0
+"""How long it may take to find out what a run has done that was ended from outside; a stop waits
+for it."""
 
 _NO_VERDICT: Final = RunError(ErrorCode.INTERNAL, "the run ended without a verdict")
 

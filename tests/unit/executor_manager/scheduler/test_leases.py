@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -15,8 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from executor_manager.scheduler.leases import expire_forever
 from executor_manager.store.records import Committed, NodeStatus
-from executor_manager.streams.hub import Hub
-from tests.fakes.store_bench import Bench, event, open_store
+from tests.fakes.store_bench import Bench, event
 
 INTERVAL = 10
 GRACE = 40
@@ -88,10 +85,8 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    hub = Hub()
-    async with asyncio.timeout(30), open_store(tmp_path, hub) as store:
-        yield World(Bench(store, hub, tmp_path / "manager.db"))
+def world(bench: Bench) -> World:
+    return World(bench)
 
 
 @pytest.mark.parametrize("on_node_loss", ["wait", "fail", "requeue"])

@@ -247,6 +247,8 @@ class Outbox:
                 await self._wait_for_change(unacknowledged)
         finally:
             self._connected = False
+            if self._ledger.waiting:
+                self._settled.clear()  # what was only handed over may be lost
             self._in_flight = InFlight()
             self._queue.end()
 

@@ -318,6 +318,21 @@ async def test_without_acknowledgements_empty_means_handed_over(outbox: Outbox) 
     assert outbox.depth == 1
 
 
+async def test_what_a_lost_connection_was_handed_is_not_taken_for_delivered(
+    outbox: Outbox,
+) -> None:
+    outbox.put(event(1))
+    async with pumping(outbox, Link(), acks=False):
+        await outbox.wait_empty()
+    settled = asyncio.create_task(outbox.wait_empty())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    link = Link()
+    async with pumping(outbox, link, acks=False):
+        await settled
+        assert await link.take(1) == [1]
+
+
 async def test_the_same_event_put_twice_is_sent_once(outbox: Outbox) -> None:
     outbox.put(event(1))
     outbox.put(event(1))

@@ -19,12 +19,15 @@ from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.state import StateStore
 from executor.tasks import disk_room
 from executor.tasks.run_handler import Run
-from shared.errors import LinkLost
+from executor.tasks.supervisor import Supervisor
+from shared.errors import LinkLost, Refusal
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from shared.protocol.local import RunAck
+from shared.status import ErrorCode
 from tests.fakes.agent import ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
 from tests.fakes.git_server import make_repository, serving
+from tests.fakes.supervised import Reports
 
 SIZE_BYTES = 4 * RESERVE_BYTES
 
@@ -265,3 +268,49 @@ async def test_a_run_that_waits_for_room_can_be_cancelled(home: Path) -> None:
         verdict = await waiting.verdict()
         await asyncio.to_thread(disk.free)
     assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "enough")
+
+
+@asynccontextmanager
+async def supervised(home: Path) -> AsyncIterator[tuple[Supervisor, Reports]]:
+    """Runs as local mode has them: paused and refused by what the state store meets."""
+    async with in_process(ScriptedAgent(), home) as handler:
+        reports = Reports()
+        supervisor = Supervisor(
+            handler, reports, handler.state, max_concurrent=2, queue_limit=2, timeout_s=60
+        )
+        handler.state.on_disk_trouble(supervisor.disk_trouble)
+        yield supervisor, reports
+        async with asyncio.timeout(20):
+            await supervisor.close()
+
+
+LARGE = {
+    "filename": "a",
+    "content_base64": base64.b64encode(os.urandom(RESERVE_BYTES + 2**20)).decode(),
+}
+"""More than is left when the reserve is given up."""
+
+
+async def test_a_run_accepted_as_the_disk_fills_waits_while_others_are_refused(home: Path) -> None:
+    disk = Disk(home)
+    async with supervised(home) as (supervisor, reports):
+        await asyncio.to_thread(disk.fill)
+        await supervisor.submit(make_request(attachments=[LARGE])).written()
+        with pytest.raises(Refusal) as refused:
+            supervisor.submit(make_request(task_id=2, subtask_id=2))
+        assert (refused.value.error_code, refused.value.reason) == (ErrorCode.BUSY, "disk")
+        await asyncio.to_thread(disk.free)
+        async with asyncio.timeout(20):
+            verdict = await reports.verdict(1)
+    assert verdict.type == EventType.COMPLETED, verdict.data
+    assert (home / "workspace" / "1" / "attachments" / "a").stat().st_size > RESERVE_BYTES
+
+
+async def test_a_run_waits_for_room_no_longer_than_its_time(home: Path) -> None:
+    disk = Disk(home)
+    async with supervised(home) as (supervisor, reports):
+        await asyncio.to_thread(disk.fill)
+        supervisor.submit(make_request(attachments=[LARGE], timeout_seconds=0.5))
+        verdict = await reports.verdict(1)
+        await asyncio.to_thread(disk.free)
+    assert verdict.data["error_code"] == "timed_out"

@@ -137,6 +137,11 @@ class ExecutorClient:
         self.disconnected.set()
 
 
+async def stay_silent(_: dict[str, Any]) -> None:
+    """As an answer: none, until the connection ends."""
+    await asyncio.Event().wait()
+
+
 def run_fields(request: Mapping[str, Any], seq: int) -> dict[str, Any]:
     """The fields that every event of a dispatched run carries."""
     return {

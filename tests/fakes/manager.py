@@ -18,6 +18,7 @@ from executor_manager.server import ManagerServer, bind, url_of
 from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from executor_manager.tokens import load_tokens, prepare_home
+from shared.protocol.local import LocalEvent
 from shared.redaction import Redactor
 from tests.fakes.executor_client import ExecutorClient
 
@@ -59,6 +60,11 @@ class RunningManager:
         """Put a run into the queue, past the HTTP API."""
         given: dict[str, Any] = {"user_id": "u", "request": {"prompt": "hi"}, "secrets": {}}
         return await self.store.runs.create(**given | fields)
+
+    async def dispatched(self, executor: ExecutorClient, **fields: Any) -> dict[str, Any]:
+        """Submit a run and return its dispatch as *executor* got it."""
+        await self.submit(**fields)
+        return await executor.expect(LocalEvent.DISPATCH)
 
     async def wait_for(self, run_id: str, state: str) -> RunRecord:
         """The run once it is in *state*."""

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.protocol.local import LocalEvent
-from tests.fakes.executor_client import ExecutorClient, run_fields
+from tests.fakes.executor_client import ExecutorClient, run_fields, stay_silent
 from tests.fakes.manager import RunningManager, running_manager
 
 QUESTION = {"question": "Which library?", "options": [{"label": "httpx"}, {"label": "aiohttp"}]}
 ANSWER = {"request_id": "q", "decision": "answer", "answers": {"Which library?": "httpx"}}
-
-
-@pytest.fixture
-async def manager(tmp_path: Path) -> AsyncIterator[RunningManager]:
-    # Nothing that is tested here waits for the next poll.
-    async with asyncio.timeout(30), running_manager(tmp_path, poll_s=3600) as running:
-        yield running
 
 
 async def asked(manager: RunningManager, executor: ExecutorClient) -> dict[str, Any]:
@@ -124,10 +116,6 @@ async def test_an_answer_that_is_not_acknowledged_is_repeated(tmp_path: Path) ->
         running_manager(tmp_path, call_timeout_s=0.05, poll_s=0.05) as manager,
         manager.executor() as executor,
     ):
-
-        async def stay_silent(_: dict[str, Any]) -> None:
-            await asyncio.Event().wait()
-
         executor.answers[LocalEvent.INPUT] = stay_silent
         request = await asked(manager, executor)
         posted = asyncio.create_task(post(manager, request["subtask_id"], ANSWER))

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from shared.protocol.local import LocalEvent
-from tests.fakes.executor_client import ExecutorClient, run_fields
+from tests.fakes.executor_client import ExecutorClient, run_fields, stay_silent
 from tests.fakes.processes import ManagerProcess, manager_process
 from tests.fakes.sse import read_stream
 
@@ -52,10 +52,6 @@ async def ask(executor: ExecutorClient, request: dict[str, Any], seq: int) -> No
         "tool_input": {"command": "ls"},
     }
     assert (await executor.call(LocalEvent.INPUT_REQUIRED, payload))["acked"] == seq
-
-
-async def stay_silent(_: dict[str, Any]) -> None:
-    await asyncio.Event().wait()
 
 
 def state(request: dict[str, Any], last_seq: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from tests.fakes.processes import (
 )
 from tests.fakes.runs import RUN_SECONDS
 from tests.fakes.scripted_cli import ANSWER, install, script
+from tests.fakes.shells import alive
 from tests.fakes.wire import open_wire
 
 pytestmark = [
@@ -227,7 +228,7 @@ async def test_when_nothing_obeys(it: Session) -> None:
     await it.cancel(subtask)
     await it.is_cancelled(subtask)
     # The verdict came when all of them had ended.
-    assert not [process for process in agents if _lives(process)]
+    assert not [process for process in agents if alive(process)]
     await it.goes_on()
 
 
@@ -236,13 +237,6 @@ async def _until_there(pid: int, count: int) -> Sequence[psutil.Process]:
     while len(found := await asyncio.to_thread(family, pid)) < count:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     return found
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def test_while_the_user_is_asked(it: Session) -> None:

@@ -202,12 +202,17 @@ async def test_a_start_that_is_cancelled_while_it_writes_its_files_leaves_none(
     assert list(job.private_dir.iterdir()) == []
 
 
-async def test_a_start_that_cannot_write_its_files_leaves_none(tmp_path: Path) -> None:
-    maker = JobMaker(tmp_path, "http://127.0.0.1:1")
-    job = maker.job(system_prompt="x", bot={"mcp_servers": {"s": {"headers": {"a": object()}}}})
+@pytest.mark.parametrize("hosts", [None, ()], ids=["no sandbox", "sandbox"])
+async def test_a_start_that_cannot_write_its_files_leaves_none(
+    tmp_path: Path, hosts: tuple[str, ...] | None
+) -> None:
+    maker = JobMaker(tmp_path, "http://127.0.0.1:1", hosts=hosts)
+    bot = {"mcp_servers": {"s": {"headers": {"a": object()}}}}
+    job = await asyncio.to_thread(lambda: maker.job(system_prompt="x", bot=bot))
     with pytest.raises(TypeError):
         await ClaudeCodeAgent(Path("/bin/true")).open(job)
     assert list(job.private_dir.iterdir()) == []
+    assert job.sandbox is None or list(job.sandbox.temporary.iterdir()) == []
 
 
 async def test_a_model_that_no_command_line_can_carry_is_a_failed_start(tmp_path: Path) -> None:

@@ -50,16 +50,26 @@ class PrivateFiles:
 
     @classmethod
     def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
-        """Make *folder* and write what *job* needs; what fails half-way is left to the caller."""
+        """Make *folder* and write what *job* needs; of a failure only *folder* is left."""
         make_private_directory(folder.parent)
         folder.mkdir(mode=PRIVATE_DIRECTORY)
+        if job.sandbox is None:
+            return cls._fill(job, folder, None)
+        temporary = _temporary_folder(job.sandbox.temporary)
+        try:
+            return cls._fill(job, folder, temporary)
+        except BaseException:
+            remove(temporary)
+            raise
+
+    @classmethod
+    def _fill(cls, job: AgentJob, folder: Path, temporary: Path | None) -> PrivateFiles:
         # Trusted, the CLI reads them by itself.
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)
         servers = dict(job.request.first_bot.mcp_servers or {})
-        temporary = excludes = notice = None
-        if job.sandbox is not None:
-            temporary = _temporary_folder(job.sandbox.temporary)
+        excludes = notice = None
+        if job.sandbox is not None and temporary is not None:
             excludes = _write(temporary / "git-excludes", excluded_masks(_own_excludes(job.env)))
             commands = [name for name, server in servers.items() if is_command(server)]
             if commands:

@@ -48,6 +48,12 @@ class Bench:
         await self.tell(errand, event(1, "lifecycle.started"))
         return errand
 
+    async def cancel(self, run_id: str, *, known: bool) -> None:
+        """Cancel a run on node ``n``, which is told and answers that it knows it, or not."""
+        await self.store.runs.cancel(run_id)
+        [errand] = await self.store.queue.errands(["n"])
+        await self.store.queue.cancel_answered(errand, known=known)
+
     async def tell(self, errand: Errand, *events: NewEvent) -> Committed | Superseded:
         """What the node of *errand* tells of its run."""
         return await self.store.events.append(errand.node_id, errand.run_id, errand.attempt, events)

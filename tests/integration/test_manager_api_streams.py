@@ -18,12 +18,6 @@ from tests.fakes.manager import RunningManager, running_manager
 from tests.fakes.sse import Received, read_stream
 
 
-@pytest.fixture
-async def manager(tmp_path: Path) -> AsyncIterator[RunningManager]:
-    async with asyncio.timeout(30), running_manager(tmp_path / "home") as running:
-        yield running
-
-
 async def append(manager: RunningManager, task_id: str, *texts: str) -> None:
     for text in texts:
         data = {"message_id": "m", "content": text, "offset": 0}

@@ -197,9 +197,7 @@ async def test_a_cancelled_run_whose_dispatch_was_never_answered_ends_with_its_p
     await bench.node()
     run = await bench.queued()
     await bench.claim()
-    await bench.store.runs.cancel(run.id)
-    [cancel] = await bench.store.queue.errands(["n"])
-    await bench.store.queue.cancel_answered(cancel, known=True)
+    await bench.cancel(run.id, known=True)
     await register(bench)  # it died, and remembers nothing
     assert (await bench.run(run.id)).state == "cancelled"
 
@@ -217,9 +215,7 @@ async def test_a_cancelled_run_that_comes_back_is_cancelled_and_not_dispatched(
     bench: Bench, needs_dispatch: bool
 ) -> None:
     run = await bench.running()
-    await bench.store.runs.cancel(run.run_id)
-    [cancel] = await bench.store.queue.errands(["n"])
-    await bench.store.queue.cancel_answered(cancel, known=True)
+    await bench.cancel(run.run_id, known=True)
     await register(bench, report(run, needs_dispatch=needs_dispatch))
     assert [errand.kind for errand in await bench.store.queue.errands(["n"])] == ["cancel"]
 

@@ -159,17 +159,13 @@ async def test_a_run_whose_cancel_came_before_its_dispatch_is_not_dispatched_any
     await bench.node()
     run = await bench.queued()
     await bench.claim()
-    await bench.store.runs.cancel(run.id)
-    [cancel] = await bench.store.queue.errands(["n"])
-    await bench.store.queue.cancel_answered(cancel, known=True)
+    await bench.cancel(run.id, known=True)
     assert await bench.store.queue.errands(["n"]) == []
 
 
 async def test_a_cancel_that_the_node_does_not_know_is_recorded_here(bench: Bench) -> None:
     run = await bench.running()
-    await bench.store.runs.cancel(run.run_id)
-    [errand] = await bench.store.queue.errands(["n"])
-    await bench.store.queue.cancel_answered(errand, known=False)
+    await bench.cancel(run.run_id, known=False)
     assert (await bench.run(run.run_id)).state == "cancelled"
 
 
@@ -209,9 +205,7 @@ async def test_a_session_whose_first_run_never_arrived_may_go_to_another_node(
     await bench.node("n")
     run = await bench.queued()
     await bench.claim("n")
-    await bench.store.runs.cancel(run.id)
-    [cancel] = await bench.store.queue.errands(["n"])
-    await bench.store.queue.cancel_answered(cancel, known=False)
+    await bench.cancel(run.id, known=False)
     await bench.queued(session_id=run.session_id)
     await bench.node("other")
     assert (await bench.claim("other")).session_id == run.session_id

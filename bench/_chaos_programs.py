@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import random
 import sys
 import time
@@ -28,7 +30,7 @@ from bench._programs import (
 )
 from bench._wall_clock import WallClock
 from tests.fakes.processes import LISTENING, REGISTERED, ROOT, plain_environ
-from tests.fakes.scripted_cli import install
+from tests.fakes.scripted_cli import MODEL, install
 from tests.fakes.wire import Wire, open_wire
 
 HEARTBEAT_S = 2.0
@@ -173,17 +175,31 @@ class ExecutorHost(Host):
         return REGISTERED in await asyncio.to_thread(self.log.read_text)
 
     def agents(self) -> list[tuple[psutil.Process, str]]:
-        """The agents' processes that it runs now, each with the id of its session."""
+        """The agents' processes that have a turn in progress, each with the id of its session."""
         if self.process is None:
             return []
         workspaces = self.home / "workspace"
         found = []
         with suppress(psutil.Error, OSError, ValueError):
+            taken = turns_in_progress()
             for child in psutil.Process(self.process.pid).children(recursive=True):
-                if self._cli in command_line(child):
-                    session_id = Path(child.cwd()).relative_to(workspaces).parts[0]
+                if self._cli in command_line(child) and turn_name(cwd := child.cwd()) in taken:
+                    session_id = Path(cwd).relative_to(workspaces).parts[0]
                     found.append((child, session_id))
         return found
+
+
+def turn_name(cwd: str) -> str:
+    """The name that a scripted agent holds as long as it has a turn in this folder."""
+    return f"@{MODEL} {hashlib.sha256(os.fsencode(cwd)).hexdigest()}"
+
+
+def turns_in_progress() -> set[str]:
+    """The names that scripted agents hold now; only Linux tells them. Blocks."""
+    sockets = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    return {
+        f"@{MODEL} {name}" for _, at, name in (s.partition(f"@{MODEL} ") for s in sockets) if at
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import psutil
 from scripts.manager_client import ManagerClient
 from tests.fakes.processes import LISTENING, ROOT, plain_environ
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
 

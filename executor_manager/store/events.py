@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from sqlalchemy import select
 
 from executor_manager.store.database import Database, StoreError
-from executor_manager.store.log import append_own, read_heads, write_heads
+from executor_manager.store.log import read_heads, write_heads
 from executor_manager.store.records import Committed, NewEvent, StoredEvent, Superseded
 from executor_manager.store.tables import events
 from executor_manager.store.verdicts import failed_data
@@ -77,15 +77,6 @@ class EventLog:
         done = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Append(node_id, run_id, attempt, new, done))
         return done
-
-    async def append_own(self, run_id: str, type_: str, data: Mapping[str, Any]) -> bool:
-        """Add an event of the control plane itself, a verdict included.
-
-        Returns:
-            ``False`` when the run is unknown or has a verdict: nothing was added.
-        """
-        async with self._database.write() as transaction:
-            return await append_own(transaction, run_id, type_, data)
 
     async def after(self, run_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
         """The events that follow *sequence* (0: from the beginning), at most *limit*."""

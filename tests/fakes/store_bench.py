@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from executor_manager.store import log
 from executor_manager.store.nodes import NodeHello
 from executor_manager.store.records import Committed, Errand, NewEvent, RunRecord, Superseded
 from executor_manager.store.store import Store
@@ -80,6 +81,12 @@ async def secrets_of(store: Store, run_id: str) -> dict[str, Any]:
     found = await store.runs.with_request(run_id)
     assert found is not None
     return found.secrets()
+
+
+async def append_own(store: Store, run_id: str, type_: str, data: dict[str, Any]) -> bool:
+    """Add an event of the control plane itself, as the store's parts do in their transactions."""
+    async with store.events._database.write() as transaction:
+        return await log.append_own(transaction, run_id, type_, data)
 
 
 def open_store(directory: Path, hub: Hub | None = None) -> Any:

@@ -16,17 +16,18 @@ from shared.protocol.local import LocalEvent
 from tests.fakes.executor_client import ExecutorClient
 from tests.fakes.manager import RunningManager, running_manager
 from tests.fakes.sse import Received, read_stream
+from tests.fakes.store_bench import append_own
 
 
 async def append(manager: RunningManager, task_id: str, *texts: str) -> None:
     for text in texts:
         data = {"message_id": "m", "content": text, "offset": 0}
-        assert await manager.store.events.append_own(task_id, "llm.stream", data)
+        assert await append_own(manager.store, task_id, "llm.stream", data)
 
 
 async def complete(manager: RunningManager, task_id: str) -> None:
     data: dict[str, Any] = {"result": "done", "workspace": None, "statistics": {}}
-    assert await manager.store.events.append_own(task_id, "lifecycle.completed", data)
+    assert await append_own(manager.store, task_id, "lifecycle.completed", data)
 
 
 async def read_all(

@@ -13,6 +13,7 @@ from executor_manager.store.records import NewEvent
 from shared.protocol.events import utc_timestamp
 from shared.protocol.execution import read_execution_request
 from tests.fakes.manager import RunningManager
+from tests.fakes.store_bench import append_own
 
 MARK = "Zq8-unmistakable-value"
 
@@ -172,7 +173,7 @@ async def test_a_finished_task_shows_its_verdict(manager: RunningManager) -> Non
 async def test_a_failed_task_shows_its_code_and_the_agents_words(manager: RunningManager) -> None:
     task_id = (await manager.create_task())["task_id"]
     data = {"error": "the clone hung", "error_code": "clone_failed"}
-    await manager.store.events.append_own(task_id, "lifecycle.failed", data)
+    await append_own(manager.store, task_id, "lifecycle.failed", data)
     task = await manager.get(f"/api/v1/tasks/{task_id}")
     assert (task["status"], task["error_code"]) == ("failed", "clone_failed")
     assert task["error"] == "the clone hung"
@@ -183,7 +184,7 @@ async def test_an_error_that_is_no_text_is_shown_as_text(
     manager: RunningManager, told: object
 ) -> None:
     task_id = (await manager.create_task())["task_id"]
-    await manager.store.events.append_own(task_id, "lifecycle.failed", {"error": told})
+    await append_own(manager.store, task_id, "lifecycle.failed", {"error": told})
     [task] = (await manager.get("/api/v1/tasks"))["tasks"]
     assert json.loads(task["error"]) == told
 

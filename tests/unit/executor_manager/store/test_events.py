@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from executor_manager.store.records import Committed, Superseded
 from executor_manager.store.tables import events
 from executor_manager.streams.hub import Hub
-from tests.fakes.store_bench import Bench, event, open_store
+from tests.fakes.store_bench import Bench, append_own, event, open_store
 
 
 async def test_a_repeat_is_acknowledged_and_not_stored_again(bench: Bench) -> None:
@@ -80,7 +80,7 @@ async def test_the_first_verdict_wins(bench: Bench) -> None:
     assert await bench.tell(run, result) == Committed(2)
     assert await bench.tell(run, result) == Committed(2)  # its ack was lost
     assert await bench.tell(run, event(3, "lifecycle.failed", error="late")) == Superseded()
-    assert not await bench.store.events.append_own(run.run_id, "lifecycle.cancelled", {})
+    assert not await append_own(bench.store, run.run_id, "lifecycle.cancelled", {})
     ended = await bench.run(run.run_id)
     assert (ended.state, ended.verdict) == ("completed", {"result": "ok"})
 
@@ -88,7 +88,7 @@ async def test_the_first_verdict_wins(bench: Bench) -> None:
 async def test_a_verdict_of_the_control_plane_takes_the_run_from_its_node(bench: Bench) -> None:
     run = await bench.running()
     failed = {"error": "gone", "error_code": "lost"}
-    assert await bench.store.events.append_own(run.run_id, "lifecycle.failed", failed)
+    assert await append_own(bench.store, run.run_id, "lifecycle.failed", failed)
     assert await bench.tell(run, event(2, "lifecycle.completed")) == Superseded()
     ended = await bench.run(run.run_id)
     assert (ended.state, ended.error_code, ended.node_id) == ("failed", "lost", "n")
@@ -96,7 +96,7 @@ async def test_a_verdict_of_the_control_plane_takes_the_run_from_its_node(bench:
 
 async def test_own_events_share_the_sequence_and_leave_the_seq_alone(bench: Bench) -> None:
     run = await bench.running()
-    await bench.store.events.append_own(run.run_id, "system.warning", {"message": "hm"})
+    await append_own(bench.store, run.run_id, "system.warning", {"message": "hm"})
     assert await bench.tell(run, event(2)) == Committed(2)
     assert [(s, q) for s, q, _ in await bench.log(run.run_id)] == [(1, 1), (2, None), (3, 2)]
 

@@ -12,7 +12,7 @@ from executor_manager.store.nodes import Farewell, NodeHello
 from executor_manager.store.records import Committed, Errand, Superseded
 from executor_manager.store.standings import ReportedRun, Standing
 from executor_manager.store.tables import nodes, runs
-from tests.fakes.store_bench import Bench, event, secrets_of
+from tests.fakes.store_bench import Bench, append_own, event, secrets_of
 
 LEASE = 30
 LOST_AFTER = 1000
@@ -178,7 +178,7 @@ async def test_a_finished_run_stands_where_it_was_committed(bench: Bench) -> Non
 
 async def test_a_run_with_another_verdict_is_superseded(bench: Bench) -> None:
     run = await bench.running()
-    await bench.store.events.append_own(run.run_id, "lifecycle.failed", {"error": "x"})
+    await append_own(bench.store, run.run_id, "lifecycle.failed", {"error": "x"})
     assert await register(bench, report(run)) == [Standing(superseded=True)]
 
 

@@ -64,8 +64,8 @@ _PERMISSION_MODES: Final = get_args(LocalPermissionMode)
 class ExecutorSettings(BaseSettings):
     """Settings of one executor process.
 
-    Built in :mod:`executor.cli` only, by :func:`load_settings`. Other modules take the values they
-    need as constructor arguments. Whoever builds it by hand names the variables, as in
+    Built in :mod:`executor.commands` only, by :func:`load_settings`. Other modules take the values
+    they need as constructor arguments. Whoever builds it by hand names the variables, as in
     ``ExecutorSettings(LOG_LEVEL="DEBUG")``: were field names accepted too, pydantic-settings would
     take ``HOME`` for :attr:`home`.
     """

@@ -19,5 +19,11 @@ def stop_at_once() -> None:
         signal.signal(number, _stop)
 
 
+def leave_to_python() -> None:
+    """Ctrl-C raises ``KeyboardInterrupt`` again, SIGTERM ends the process: for short commands."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
     os._exit(0)

@@ -253,7 +253,9 @@ def test_a_stop_that_does_not_end_is_broken_off(run: Run, signals: int, status: 
             except asyncio.CancelledError:
                 print("told", flush=True)
     """
-    limits = "import executor.cli as cli\ncli.LAST_STEPS_S = 0.1\ncli.STOP_WITHIN_S = 0.1\n"
+    limits = (
+        "import executor.commands.run as run\nrun.LAST_STEPS_S = 0.1\nrun.STOP_WITHIN_S = 0.1\n"
+    )
     done = run("-c", limits + program(work), LOCAL_SHUTDOWN_GRACE_SECONDS="0", **SETTINGS)
 
     assert (done.returncode, done.stdout) == (status, "told\n"), done.stderr

@@ -1,0 +1,37 @@
+"""Everything that may be typed: the parser, made of the commands."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from executor.commands import run
+from executor.commands.command import Command
+from shared.version import __version__
+
+PROGRAM: Final = "wegent-executor"
+
+COMMANDS: Final[tuple[Command, ...]] = (run.COMMAND,)
+"""In the order in which ``--help`` lists them."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; what it returns has ``command``, the :class:`Command` to carry out."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Run coding agents on this machine, for a backend that sends the tasks.",
+        epilog="Settings come from environment variables and from config.env in "
+        "~/.wegent-executor. At least WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN have to be set.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.set_defaults(command=run.COMMAND)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name, help=command.help, description=command.description, allow_abbrev=False
+        )
+        sub.set_defaults(command=command)
+        if command.add_arguments is not None:
+            command.add_arguments(sub)
+    return parser

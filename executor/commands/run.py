@@ -1,0 +1,138 @@
+"""``wegent-executor run``, and plain ``wegent-executor``: be an executor until told to stop."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from executor.commands.command import Command
+from executor.exit_status import ExitStatus, describe, exit_status, root_cause
+from shared.errors import WegentError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from executor.config import ExecutorSettings
+    from executor.signals import StopSignals
+    from shared.logging import Logs
+    from shared.redaction import Redactor
+
+STOP_WITHIN_S: Final = 30.0
+"""How long a stop may take beyond the time that runs have to finish: agents that ignore signals
+take 9 s, the last events 5 s."""
+
+LAST_STEPS_S: Final = 5.0
+"""After a second signal: how long ending the agents' processes may take."""
+
+
+def run(_arguments: argparse.Namespace) -> int:
+    """Run the executor until it is told to stop; returns the exit status."""
+    import asyncio
+    import gc
+
+    from executor.config import load_settings
+    from shared.logging import get_logger
+    from shared.redaction import Redactor
+
+    settings = load_settings()
+    redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
+    logs = _open_logs(settings, redactor)
+    try:
+        from executor.bootstrap import run_local  # heavy, so only now that the settings are right
+
+        # What is imported stays: a full collection that looked at it would stop everything for
+        # some 50 ms, again and again.
+        gc.freeze()
+        # Not closed, which would wait for threads; and its signal handlers stay to the end.
+        return asyncio.Runner().run(
+            _serve(
+                lambda stop: run_local(settings, stop, redactor),
+                stop_within_s=settings.shutdown_grace_s + STOP_WITHIN_S,
+            )
+        )
+    except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
+        cause = root_cause(exc)
+        expected = isinstance(cause, WegentError) and settings.log_level != "DEBUG"
+        get_logger("cli").error(describe(cause), exc_info=None if expected else exc)
+        return exit_status(cause)
+    finally:
+        logs.close()
+
+
+def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
+    """What an agent gets of the executor's own environment and nothing may show: logins."""
+    from shared.protocol.credentials import named_credentials
+
+    names = re.compile(r".*_PROXY|(ANTHROPIC|CLAUDE)_.*", re.IGNORECASE)
+    return named_credentials({name: environ[name] for name in environ if names.fullmatch(name)})
+
+
+def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
+    from executor.config import exposed_config_file
+    from shared.logging import LogFile, configure_logging, get_logger
+
+    logs = configure_logging(
+        file=LogFile(
+            settings.log_dir / settings.log_file,
+            max_bytes=settings.log_max_size_mb * 1_000_000,
+            backups=settings.log_backup_count,
+        ),
+        level=settings.log_level,
+        format=settings.log_format,
+        redactor=redactor,
+    )
+    if file := exposed_config_file(settings.home):
+        get_logger("cli").warning(
+            "others can read %s, which holds secrets: chmod 600 %s", file, file
+        )
+    return logs
+
+
+async def _serve(
+    work: Callable[[StopSignals], Coroutine[Any, Any, None]], *, stop_within_s: float
+) -> int:
+    """Carry out *work* until it ends, a second signal comes, or a stop takes too long."""
+    import asyncio
+
+    from executor.signals import StopSignals
+
+    stop = StopSignals()
+    stop.listen()
+    working = asyncio.create_task(work(stop), name="executor")
+    hurry = asyncio.create_task(_hurry(stop, stop_within_s), name="hurry")
+    await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        hurry.cancel()
+        working.result()
+        return ExitStatus.OK
+    working.cancel()
+    await asyncio.wait({working}, timeout=LAST_STEPS_S)
+    return hurry.result()
+
+
+async def _hurry(stop: StopSignals, stop_within_s: float) -> int:
+    """Wait until work must be broken off; the exit status for that."""
+    import asyncio
+
+    from shared.logging import get_logger
+
+    await stop.first.wait()
+    try:
+        async with asyncio.timeout(stop_within_s):
+            await stop.second.wait()
+    except TimeoutError:
+        get_logger("cli").error("the stop has taken %g s and is broken off", stop_within_s)
+        return ExitStatus.FAILURE
+    return ExitStatus.INTERRUPTED
+
+
+COMMAND: Final = Command(
+    name="run",
+    help="be an executor until told to stop (as without a command)",
+    description="Connect to the backend, take its tasks and carry them out. The first SIGINT or "
+    "SIGTERM lets running tasks finish for LOCAL_SHUTDOWN_GRACE_SECONDS, a second one ends at "
+    "once.",
+    run=run,
+)

@@ -7,18 +7,14 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from executor.delivery.state import StateStore
-from executor.modes.local.websocket_client import Link
 from shared.errors import LinkRejected
-from shared.protocol.events import NumberedEvent
-from shared.protocol.local import LocalEvent, RunAck
+from shared.protocol.local import LocalEvent
 from tests.fakes.backend import ALL_FEATURES, TOKEN, FakeBackend, open_backend
 from tests.fakes.local_mode import DISPATCH, Harness, result
-from tests.fakes.manager import running_manager
 from tests.fakes.run_handler import ScriptedRunHandler, completed, text, tool_call
 from tests.fakes.wire import open_wire
 
@@ -234,39 +230,6 @@ async def test_heartbeats_list_an_ended_run_until_its_verdict_is_acknowledged(
             backend.acks_flow.set()
             while beat["runs"]:
                 beat = await backend.expect(LocalEvent.HEARTBEAT)
-
-
-async def test_a_manager_waits_for_a_verdict_that_is_on_its_way(
-    store: StateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = asyncio.Event()
-    send_event = Link.send_event
-
-    async def held(self: Link, event: NumberedEvent) -> asyncio.Future[RunAck | None]:
-        await gate.wait()
-        return await send_event(self, event)
-
-    monkeypatch.setattr(Link, "send_event", held)  # there is much to be told before
-    async with (
-        asyncio.timeout(20),
-        running_manager(
-            tmp_path / "manager", heartbeat_interval=0.02, heartbeat_timeout=3600
-        ) as manager,
-    ):
-        harness = Harness(store, urlsplit(manager.url).port or 0, token=manager.executor_token)
-        async with harness.running():
-            run = await manager.submit(on_node_loss="fail")
-            await harness.agent.ended.get()
-            leases = set[float | None]()
-            while len(leases) < 3:
-                record = await manager.store.runs.get(run.id)
-                assert record is not None
-                leases.add(record.lease_expiry)
-            first = min(lease for lease in leases if lease is not None)
-            assert (await manager.store.leases.expire(now=first + 0.001)).lost == []
-            gate.set()
-            await manager.wait_for(run.id, "completed")
-            await harness.outbox.wait_empty()
 
 
 # --- Dispatches ---------------------------------------------------------------------------------

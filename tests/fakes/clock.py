@@ -1,10 +1,12 @@
-"""ManualClock: time that passes only when a test says so."""
+"""Time that passes when a test says so."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+
+import pytest
 
 _STEPS = 50
 """How often others get their turn after each moment; a few would do."""
@@ -36,6 +38,21 @@ class ManualClock:
                 woken.set_result(None)
                 await _let_others_run()
         self._now = end
+        await _let_others_run()
+
+
+class LoopTime:
+    """The running event loop's own time, which a test moves on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self._skipped = 0.0
+        time = loop.time
+        monkeypatch.setattr(loop, "time", lambda: time() + self._skipped)
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much time pass at once; what is due by then happens."""
+        self._skipped += seconds
         await _let_others_run()
 
 

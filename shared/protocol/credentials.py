@@ -17,6 +17,8 @@ _NAMES_A_SECRET: Final = re.compile(
 _COUNTS: Final = re.compile(r"tokens$", re.IGNORECASE)
 """Names of limits, which are numbers: ``MAX_OUTPUT_TOKENS``."""
 
+_HEADER: Final = re.compile(r"([\w-]+)\s*[:=]\s*(.+)")
+
 _SCHEME: Final = re.compile(r"(basic|bearer|token|digest|apikey)\s+(?P<rest>\S.*)", re.IGNORECASE)
 
 
@@ -28,6 +30,8 @@ def named_credentials(variables: Mapping[str, Any]) -> Iterator[str]:
         text = str(value)
         if _names_a_secret(name, text):
             yield from _in_header(text)
+        elif name.upper().endswith("HEADERS"):
+            yield from _in_headers(text)
         else:
             yield from url_credentials(text)
 
@@ -72,6 +76,14 @@ def _names_a_secret(name: str, value: str) -> bool:
     if _COUNTS.search(name) and value.isdecimal():
         return False
     return _NAMES_A_SECRET.search(name.replace("_", "-")) is not None
+
+
+def _in_headers(text: str) -> Iterator[str]:
+    """Of ``ANTHROPIC_CUSTOM_HEADERS`` and its like: ``Name: value`` lines, or ``name=value,…``."""
+    for part in text.replace(",", "\n").splitlines():
+        header = _HEADER.fullmatch(part.strip())
+        if header is not None and _names_a_secret(header[1], header[2]):
+            yield from _in_header(header[2])
 
 
 def _in_header(value: str) -> Iterator[str]:

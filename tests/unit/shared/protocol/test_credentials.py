@@ -60,6 +60,12 @@ def test_the_login_of_a_repositorys_address_is_a_token_when_no_other_is_given() 
     [
         ("X-Api-Key", "abc-def", {"abc-def"}),
         ("authorization", "token abc-def", {"token abc-def", "abc-def"}),
+        (
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "X-Team: a-team\nX-Api-Key: abc\r\nAuthorization: Bearer def",
+            {"abc", "Bearer def", "def"},
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "team=a-team,api-key=abc==", {"abc=="}),
         ("Cookie", "session=abc; csrf=def", {"session=abc; csrf=def", "abc", "def"}),
         ("DATABASE_URL", "postgres://me:p%40ss@host/db", {"p%40ss", "p@ss"}),
         ("GITHUB_PAT", "abc-def", {"abc-def"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -65,6 +64,8 @@ class Harness:
         self.stop = asyncio.Event()
         self.tried = asyncio.Event()
         """Set when the runner has asked for a pause: it knows that there is no connection."""
+        self.outages = 0
+        """How many outages it has asked pauses for, each with a new count."""
         self.memory = Memory(known)
         self.registered: list[frozenset[str]] = []
         self.outbox = Outbox(
@@ -116,7 +117,8 @@ class Harness:
         return harness
 
     def _delays(self) -> Iterator[float]:
-        for _ in itertools.count():
+        self.outages += 1
+        while True:
             self.tried.set()
             yield 0.001
 

@@ -607,18 +607,21 @@ async def test_programs_that_a_checkout_configures_are_not_run_by_the_next_fetch
     assert names_in(tmp_path / "trap") == []
 
 
-async def test_hooks_of_the_user_are_not_run(tmp_path: Path, root: Path, source: Path) -> None:
+async def test_hooks_and_monitors_of_the_user_are_not_run(
+    tmp_path: Path, root: Path, source: Path
+) -> None:
     hooks = tmp_path / "hooks"
     hooks.mkdir()
-    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
-    (hooks / "post-checkout").chmod(0o755)
+    for name in ("post-checkout", "monitor"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran-{name}\n")
+        (hooks / name).chmod(0o755)
     global_config = tmp_path / "gitconfig"
-    global_config.write_text(f"[core]\n\thooksPath = {hooks}\n")
+    global_config.write_text(f"[core]\n\thooksPath = {hooks}\n\tfsmonitor = {hooks}/monitor\n")
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": str(global_config)}
 
     await make_workspaces(tmp_path, root, environ=environ).prepare(of(source))
 
-    assert not (tmp_path / "ran").exists()
+    assert list(tmp_path.glob("ran-*")) == []
 
 
 async def test_a_git_directory_that_leads_elsewhere_is_not_used(

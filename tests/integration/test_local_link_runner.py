@@ -115,6 +115,17 @@ async def test_a_cut_leads_to_exactly_one_new_registration(store: StateStore) ->
     assert backend.most_connections <= 2  # the server may notice the cut after the new one
 
 
+async def test_every_outage_begins_with_the_shortest_pauses(store: StateStore) -> None:
+    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+        harness = Harness(store, wire.port)
+        async with harness.running():
+            for _ in range(2):
+                await backend.expect(LocalEvent.HEARTBEAT)
+                wire.cut()
+            await backend.expect(LocalEvent.HEARTBEAT)
+            assert harness.outages == 2
+
+
 async def test_what_was_told_during_an_outage_arrives_in_order_and_once(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([tool_call(0), gate, *map(tool_call, range(1, 200)), completed()])

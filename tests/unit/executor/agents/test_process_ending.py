@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from executor.agents import process_ending
-from executor.agents.process_tree import MARK_VARIABLE
+from executor.agents.process_tree import MARK_VARIABLE, marked
 from tests.fakes.shells import alive, shell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses a POSIX shell")
@@ -56,6 +56,16 @@ async def test_what_ignores_the_signal_to_end_is_killed_with_all_that_it_started
         await process_ending.end([parent], mark, grace_s=0.2)
         assert not alive(parent)
         assert not alive(started)
+
+
+async def test_what_the_signal_to_end_makes_a_process_start_is_ended(mark: str) -> None:
+    restarting = "trap 'setsid sleep 600 & exit' TERM; echo 1; while :; do sleep 600 & wait; done"
+    with shell(restarting, **{MARK_VARIABLE: mark}) as (parent, _):
+        try:
+            await process_ending.end([parent], mark, grace_s=2)
+            assert await asyncio.to_thread(marked, mark) == []
+        finally:
+            await asyncio.to_thread(process_ending.kill, [], mark)
 
 
 async def test_another_marks_processes_are_left_alone(mark: str) -> None:

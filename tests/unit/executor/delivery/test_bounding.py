@@ -12,6 +12,7 @@ from executor.delivery.bounding import Bounds
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
+from shared.protocol.local import RunStanding
 
 RUN, OTHER = RunRef(7, 9), RunRef(8, 10)
 
@@ -74,6 +75,22 @@ async def test_placeholders_that_meet_become_one(store: StateStore, teller: Tell
         assert contiguous(covered)
         assert covered[-1][1] == 40 * round_
         assert [first for first, last in covered if first != last] == [1]
+
+
+async def test_a_placeholder_is_widened_by_what_a_backend_has_forgotten_before_it(
+    store: StateStore, teller: Teller
+) -> None:
+    for _ in range(40):
+        teller.tell(EventType.REASONING, content="x" * KB)
+    store.delete_acknowledged({RUN.key: 5})
+    first, *others = shape(await shrunk(store, Bounds(max_bytes=20 * KB)))
+    assert first[0] == 6
+    outbox = await Outbox.open(store, on_superseded=lambda _: None)
+    known = RunStanding(subtask_id=RUN.subtask_id, attempt=RUN.attempt, seq=2)
+    outbox.register_standing([known])
+    events = [event for _, event in await store.events_after(0, 10_000)]
+    assert shape(events) == [(3, first[1]), *others]
+    await outbox.close()
 
 
 async def test_a_verdict_stays_whatever_its_size_and_age(store: StateStore, teller: Teller) -> None:

@@ -54,6 +54,14 @@ def test_without_acks_nothing_counts_as_delivered_before_its_time() -> None:
     assert sent.due_at is None
 
 
+def test_without_acks_what_is_sent_again_takes_nothing_back() -> None:
+    sent = SentWithoutAcks(60)
+    a = account("a")
+    for seq in (4, 5, 4):
+        sent.sent(a, seq, now=100.0)
+    assert list(sent.take_due(161.0)) == [(a, 5)]
+
+
 def test_a_million_events_in_an_hour_take_the_memory_of_a_minutes_stretches() -> None:
     sent = SentWithoutAcks(60)
     run, kept = account("a"), 0

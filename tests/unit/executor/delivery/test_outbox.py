@@ -360,3 +360,51 @@ async def test_what_was_being_read_of_a_dropped_run_is_not_taken_for_its_success
             answer.set_result(RunAck(success=True, acked=1))
             await outbox.wait_empty()
         assert link.sent.empty()
+
+
+async def test_a_repeat_of_what_still_waits_is_sent_once(outbox: Outbox) -> None:
+    link = Link()
+    async with pumping(outbox, link):
+        outbox.put(event(1))
+        assert await link.take(1) == [1]
+        for seq in (1, 2):
+            outbox.put(event(seq))
+        assert await link.take(1) == [2]
+
+
+async def test_an_unusable_event_counts_as_committed_though_the_answer_names_no_number(
+    outbox: Outbox,
+) -> None:
+    outbox.put(event(1))
+    link = Link()
+    async with pumping(outbox, link):
+        await link.ack(code="invalid")
+        await outbox.wait_empty()
+
+
+async def test_a_late_answer_does_not_count_for_the_next_run_of_its_key(outbox: Outbox) -> None:
+    outbox.put(event(1))
+    link = Link()
+    async with pumping(outbox, link):
+        _, late = await link.sent.get()
+        outbox.drop(RUN.key)
+        outbox.put(event(1))
+        assert await link.take(1) == [1]
+        late.set_result(RunAck(success=True, acked=1))
+        await asyncio.sleep(0)  # the answer is read
+        assert outbox.depth == 1
+
+
+async def test_a_number_that_is_used_again_is_not_deleted_with_what_had_it_before(
+    store: StateStore, superseded: list[RunKey]
+) -> None:
+    async with opened(store, superseded) as outbox:
+        outbox.put(event(1))
+        link = Link()
+        async with pumping(outbox, link):
+            await link.ack()
+            await outbox.wait_empty()
+            outbox.put(event(1))
+            assert await link.take(1) == [1]
+    async with opened(store, superseded) as outbox:
+        assert outbox.depth == 1

@@ -179,6 +179,21 @@ async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: 
     assert supervisor.submit(request()).duplicate
 
 
+async def test_a_run_is_forgotten_once_its_time_is_over_and_its_verdict_delivered(
+    make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT_S", -1.0)
+    handler = Handler()
+    supervisor = make(handler)
+    reports.undelivered.add(("10", 1))
+    for subtask in (10, 20, 30):
+        supervisor.submit(request(subtask, subtask))
+        (await handler.started.get()).gate.set()
+        await idle(supervisor)
+    assert reports.forgotten == [("20", 1), ("30", 1)]
+    assert supervisor.submit(request(10, 10)).duplicate
+
+
 async def test_a_dispatch_again_of_what_was_superseded_is_not_forgotten_with_it(
     make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from executor.memory import Memory, MemoryPressure, SystemMemory
 from executor.tasks.warm_sessions import WarmSessions
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
+from tests.fakes.clock import LoopTime
 from tests.fakes.memory import GIB, FakeLinux
 
 
@@ -103,6 +104,17 @@ async def test_beyond_the_limit_the_least_recently_used_is_ended() -> None:
     await asyncio.wait_for(sessions[0].closed.wait(), 5)
     assert await warm.take("1", "f") is sessions[1]
     assert await warm.take("2", "f") is sessions[2]
+
+
+async def test_the_idle_time_begins_anew_with_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = LoopTime(monkeypatch)
+    warm = WarmSessions(limit=1, idle_s=60)
+    session = Session()
+    for _ in range(2):
+        await warm.park("7", session, "f")
+        await time.advance(40)
+        assert await warm.take("7", "f") is session
+    await warm.close()
 
 
 async def test_an_idle_session_is_ended_after_its_time() -> None:

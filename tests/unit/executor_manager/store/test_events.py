@@ -127,6 +127,15 @@ async def test_the_agents_session_is_known_as_soon_as_it_is_told(bench: Bench) -
     assert session.sdk_session_id == "s-1"
 
 
+async def test_what_is_no_agents_session_is_not_kept_as_one(bench: Bench) -> None:
+    run = await bench.running()
+    for seq, told in ((2, "x" * 65), (3, 7), (4, None)):
+        await bench.tell(run, event(seq, "agent.session", sdk_session_id=told))
+    session = await bench.store.sessions.get(run.session_id)
+    assert session is not None
+    assert session.sdk_session_id is None
+
+
 async def test_many_runs_events_at_once_keep_the_order_of_each_run(bench: Bench) -> None:
     await bench.node()
     for _ in range(5):

@@ -182,6 +182,23 @@ async def test_a_run_with_another_verdict_is_superseded(bench: Bench) -> None:
     assert await register(bench, report(run)) == [Standing(superseded=True)]
 
 
+async def test_what_a_node_told_after_its_verdict_is_superseded(bench: Bench) -> None:
+    run = await bench.running()
+    await bench.tell(run, event(2, "lifecycle.completed"))
+    assert await register(bench, report(run, 3)) == [Standing(superseded=True)]
+
+
+async def test_a_run_that_a_node_had_at_its_goodbye_and_does_not_bring_back_is_lost(
+    bench: Bench,
+) -> None:
+    await bench.node()
+    await bench.queued()
+    run = await bench.claim()  # the answer to its dispatch does not come
+    await bench.store.nodes.unregister("n", {(run.run_id, run.attempt)})
+    await register(bench)
+    assert (await bench.run(run.run_id)).error_code == "lost"
+
+
 async def test_a_run_reported_after_a_lost_answer_counts_as_accepted(bench: Bench) -> None:
     await bench.node()
     await bench.queued()

@@ -97,6 +97,17 @@ async def test_a_refusal_as_draining_keeps_the_node_out_until_it_is_back(bench: 
     await bench.claim()
 
 
+async def test_a_busy_node_is_asked_again_as_soon_as_one_of_its_runs_has_ended(
+    bench: Bench,
+) -> None:
+    running = await bench.running()
+    refused = await bench.queued()
+    await bench.store.queue.refused(await bench.claim(), "busy", "no")
+    assert await bench.store.queue.claim(["n"]) is None
+    await bench.tell(running, event(2, "lifecycle.completed"))
+    assert (await bench.claim()).run_id == refused.id
+
+
 async def test_any_other_refusal_is_the_verdict(bench: Bench) -> None:
     await bench.node()
     errand = (await bench.queued(), await bench.claim())[1]

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from executor.home import HOME_VARIABLE, default_home, executor_home
 from executor.setting_types import (
     AbsolutePath,
     Directory,
@@ -20,14 +21,12 @@ from executor.setting_types import (
     Seconds,
     SecondsOrZero,
     Token,
-    absolute,
     one_of,
     url,
 )
 from shared.errors import ConfigError
 from shared.protocol.execution import PermissionMode
 
-HOME_VARIABLE: Final = "WEGENT_EXECUTOR_HOME"
 CONFIG_FILE: Final = "config.env"
 
 EXAMPLES: Final = {
@@ -36,13 +35,6 @@ EXAMPLES: Final = {
     "ANTHROPIC_BASE_URL": "https://api.anthropic.com",
 }
 """What a message suggests for variables that have no default."""
-
-
-def _default_home() -> Path:
-    try:
-        return Path.home() / ".wegent-executor"
-    except RuntimeError:
-        raise ValueError("is not set, and this user has no home directory") from None
 
 
 def _local_only(mode: object) -> object:
@@ -101,7 +93,7 @@ class ExecutorSettings(BaseSettings):
 
     # --- Where things lie ---
     home: Directory = Field(
-        default_factory=_default_home,
+        default_factory=default_home,
         validation_alias=HOME_VARIABLE,
         description="Main folder, with `config.env` in it; read from the environment only",
     )
@@ -312,7 +304,7 @@ def load_settings() -> ExecutorSettings:
     Raises:
         ConfigError: Lists every variable that is missing or wrong, with the reason and the fix.
     """
-    file = _config_file()
+    file = executor_home() / CONFIG_FILE
     try:
         settings = ExecutorSettings(_env_file=file)
     except ValidationError as exc:
@@ -338,17 +330,6 @@ def exposed_config_file(home: Path) -> Path | None:
     except OSError:
         return None
     return file if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) else None
-
-
-def _config_file() -> Path:
-    named = os.environ.get(HOME_VARIABLE)
-    try:
-        return (absolute(Path(named)) if named else _default_home()) / CONFIG_FILE
-    except ValueError as exc:
-        raise ConfigError(
-            f"{HOME_VARIABLE}: {exc}",
-            hint=f"name a folder of this user: export {HOME_VARIABLE}=<folder>",
-        ) from None
 
 
 def _explained(errors: list[ErrorDetails], file: Path) -> ConfigError:

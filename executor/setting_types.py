@@ -9,15 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from executor.home import absolute
 from executor.tasks.allowed_hosts import read_hosts
-
-
-def absolute(path: Path) -> Path:
-    """Expand a leading ``~``; a relative path begins in the working directory."""
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("names a user (~name) whom this machine does not know") from None
 
 
 def _directory(path: Path) -> Path:

@@ -43,7 +43,7 @@ AIM_STOP_MS = 500.0
 
 LIBRARIES = "import socketio, aiohttp, pydantic_settings"
 
-NOT_REQUIRED = ("rich", "greenlet", "cryptography")
+NOT_REQUIRED = ("greenlet", "cryptography")
 """What the executor's libraries import when they find it, but neither they nor it require: here it
 lies about for the tests, the scripts and the manager. An installation of the executor has none."""
 

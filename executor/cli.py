@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from executor import early_signals
 from executor.commands import run
+from executor.commands.output import OutputClosed
 from executor.commands.parser import PROGRAM, build_parser
 from executor.exit_status import ExitStatus, describe, exit_status
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.command.run(arguments))
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    except OutputClosed:
+        return ExitStatus.OK  # whoever read has what he wanted
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
         sys.stderr.write(f"{PROGRAM}: {describe(exc)}\n")
         return exit_status(exc)

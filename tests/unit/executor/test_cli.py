@@ -119,6 +119,17 @@ def test_local_mode_loads_neither_a_web_server_nor_the_agents_sdk(run: Run) -> N
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_the_executor_itself_runs_without_what_only_other_commands_show_with(run: Run) -> None:
+    work = """
+        import executor.modes.local.runner, executor.tasks.supervisor
+        import sys
+        print(sorted(name for name in sys.modules if name.startswith("rich.")))
+    """
+    done = run("-c", program(work), **SETTINGS)
+
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_missing_settings_end_with_2_and_one_message_without_a_trace(run: Run) -> None:
     done = run("-m", "executor.main")
 

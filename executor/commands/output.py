@@ -1,0 +1,150 @@
+"""What commands say: tables and colour on a terminal, plain aligned text elsewhere, or JSON.
+
+Text may come from anywhere (names of tasks, lines of a log): nothing in it can move the cursor or
+colour the terminal. ``NO_COLOR`` and ``TERM=dumb`` are respected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+Style = Literal["good", "warning", "bad", "dim", "strong"]
+"""What a text means; a terminal shows it as a colour."""
+
+
+class Styled(NamedTuple):
+    """A text and its meaning; the meaning is lost where there is no colour."""
+
+    text: str
+    style: Style
+
+
+Cell = str | Styled
+
+_LOOKS: Final[dict[Style, str]] = {
+    "good": "green",
+    "warning": "yellow",
+    "bad": "bold red",
+    "dim": "dim",
+    "strong": "bold",
+}
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class OutputClosed(Exception):
+    """Nobody reads what is written any more, as after ``wegent-executor logs | head``."""
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at the output as it comes."""
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def print_line(*cells: Cell) -> None:
+    """Print one line, made of *cells* as they stand, whatever its length."""
+    if on_terminal() and any(isinstance(cell, Styled) for cell in cells):
+        _print_rich(_rich_text(*cells), wrap=False)
+    else:
+        _write("".join(_text_of(cell) for cell in cells) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print a table: as wide as the terminal at most, or plain, one row a line.
+
+    Args:
+        columns: Headings; when all are empty, there is no heading.
+    """
+    if on_terminal():
+        _print_rich_table(columns, rows)
+        return
+    table = [[_text_of(cell).replace("\n", " ") for cell in row] for row in rows]
+    if any(columns):
+        table.insert(0, [heading.upper() for heading in columns])
+    _write("".join(f"{line}\n" for line in _aligned(table)))
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document; with ``--json`` nothing else goes to standard output."""
+    import json
+
+    _write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def warn(text: str) -> None:
+    """Say on standard error what the reader should know and what ends nothing."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"wegent-executor: warning: {_escape(text)}\n")
+
+
+def _print_rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
+    for heading in columns:
+        table.add_column(heading, header_style="bold", overflow="fold")
+    for row in rows:
+        table.add_row(*(_rich_text(cell) for cell in row))
+    _print_rich(table, wrap=True)
+
+
+def _rich_text(*cells: Cell) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    for cell in cells:
+        text.append(_text_of(cell), _LOOKS[cell.style] if isinstance(cell, Styled) else None)
+    return text
+
+
+def _print_rich(shown: Table | Text, *, wrap: bool) -> None:
+    console = _console()
+    with console.capture() as capture:  # written by ourselves: rich would end the process itself
+        console.print(shown, soft_wrap=not wrap)
+    _write(capture.get())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> Iterable[str]:
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (
+            text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _text_of(cell: Cell) -> str:
+    return _escape(cell.text if isinstance(cell, Styled) else cell)
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def _write(text: str) -> None:
+    if sys.stdout is None:
+        return
+    # A name that is not UTF-8, or a terminal that cannot show all, must not cost the line.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is text
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise OutputClosed from None

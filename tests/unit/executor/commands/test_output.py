@@ -1,0 +1,131 @@
+"""What commands print, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+
+import pytest
+
+from executor.commands.output import (
+    OutputClosed,
+    Styled,
+    print_json,
+    print_line,
+    print_table,
+    warn,
+)
+
+Show = Callable[[Callable[[], None]], str]
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Show:
+    """Does some work and returns what a terminal of 80 columns got of it."""
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    def show_(work: Callable[[], None]) -> str:
+        screen, line = os.openpty()
+        os.set_blocking(screen, False)
+        fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        with os.fdopen(line, "w", encoding="utf-8") as stream, redirect_stdout(stream):
+            work()
+            shown = os.read(screen, 65_536)
+        os.close(screen)
+        return shown.decode().replace("\r\n", "\n")
+
+    return show_
+
+
+def test_in_a_pipe_columns_are_aligned_and_nothing_is_coloured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table(["id", "state"], [["7", Styled("running", "good")], ["任务", "queued"]])
+
+    assert capsys.readouterr().out == "ID    STATE\n7     running\n任务  queued\n"
+
+
+def test_rows_stay_one_line_each_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["", ""], [["a", "one\ntwo"]])
+
+    assert capsys.readouterr().out == "a  one two\n"
+
+
+def test_a_table_without_rows_has_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["id", "state"], [])
+
+    assert capsys.readouterr().out == "ID  STATE\n"
+
+
+def test_a_terminal_gets_colour_and_no_line_longer_than_it_is_wide(show: Show) -> None:
+    shown = show(lambda: print_table(["id", "state"], [["7", Styled("running " * 20, "good")]]))
+
+    assert "\x1b[32mrunning" in shown
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert sum(line.count("running") for line in lines) == 20
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_line_on_a_terminal_is_not_broken(show: Show) -> None:
+    shown = show(lambda: print_line("w" * 100, Styled("end", "bad")))
+
+    assert shown == f"{'w' * 100}\x1b[1;31mend\x1b[0m\n"
+
+
+def test_no_color_is_respected(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    assert show(lambda: print_line(Styled("fine", "good"))) == "fine\n"
+
+
+def test_a_dumb_terminal_gets_plain_text(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    assert show(lambda: print_line(Styled("fine", "good"))) == "fine\n"
+    assert show(lambda: print_table(["id"], [[Styled("7", "bad")]])) == "ID\n7\n"
+
+
+def test_what_is_shown_cannot_control_the_terminal(show: Show) -> None:
+    assert show(lambda: print_line("a\x1b[2Jb[red]")) == "a\\x1b[2Jb[red]\n"
+    assert "\x1b[2J" not in show(lambda: print_table(["x"], [[Styled("a\x1b[2Jb", "dim")]]))
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "ü", "runs": []})
+
+    assert json.loads(capsys.readouterr().out) == {"name": "ü", "runs": []}
+
+
+def test_what_the_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    print_line("ü \udcff")
+
+    assert raw.getvalue() == b"\\xfc \\udcff\n"
+
+
+def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("mind the gap\x1b[2J")
+
+    assert capsys.readouterr() == ("", "wegent-executor: warning: mind the gap\\x1b[2J\n")
+
+
+def test_a_reader_that_is_gone_is_told_apart_from_other_errors() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w", encoding="utf-8")
+
+    with redirect_stdout(stream), pytest.raises(OutputClosed):
+        print_line("hello")
+    with suppress(BrokenPipeError):
+        stream.close()

@@ -33,7 +33,7 @@ from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.websocket_client import WebSocketClient
 from executor.tasks.questions import AnswerStanding
-from executor.tasks.run_handler import Run
+from executor.tasks.run_handler import Run, WaitsFor
 from executor.tasks.supervisor import Supervisor
 from executor_manager.config import ManagerSettings
 from executor_manager.main import serve
@@ -81,6 +81,8 @@ class DeltaHandler:
 
 
 class _DeltaRun:
+    waits_for: WaitsFor | None = None
+
     def __init__(self, handler: DeltaHandler) -> None:
         self._handler = handler
 

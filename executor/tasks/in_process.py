@@ -25,7 +25,7 @@ from executor.tasks.merging import merged
 from executor.tasks.pausing import Pause
 from executor.tasks.perseverance import persevering
 from executor.tasks.questions import AnswerStanding, Questions, UserInput
-from executor.tasks.run_handler import Run
+from executor.tasks.run_handler import Run, WaitsFor
 from executor.tasks.spending import Spent
 from executor.tasks.stall import StallClock
 from executor.tasks.turns import Turns
@@ -125,6 +125,8 @@ class _InProcessRun:
         self._deadline = self._clock.now() + limit_s
         self._spent = Spent(functools.partial(handler.state.save_spending, request.run.key))
         self._workspace: Workspace | None = None
+        self._refused = False
+        """Whether the model's API has refused the run, which waits to try again."""
         self._told: asyncio.Queue[AgentEvent] = asyncio.Queue()
         """What is told beside the steps of the run, on its way into its events."""
         self._questions = Questions(
@@ -146,6 +148,12 @@ class _InProcessRun:
     @property
     def session(self) -> str:
         return self._request.run.session
+
+    @property
+    def waits_for(self) -> WaitsFor | None:
+        if self._questions.waiting:
+            return "user"
+        return "api" if self._refused else None
 
     async def cancel(self, reason: str | None) -> None:
         self._cancellation.ask(reason)
@@ -275,9 +283,13 @@ class _InProcessRun:
         )
 
     async def _wait(self, seconds: float) -> None:
-        if seconds > PARKED_AFTER_S:
-            await self._handler.warm.close_session(self.session)
-        await self._cancellation.unless(asyncio.sleep(seconds))
+        self._refused = True
+        try:
+            if seconds > PARKED_AFTER_S:
+                await self._handler.warm.close_session(self.session)
+            await self._cancellation.unless(asyncio.sleep(seconds))
+        finally:
+            self._refused = False
 
     async def _with_room(self, step: Callable[[], Awaitable[T]]) -> T:
         return await self._cancellation.unless(

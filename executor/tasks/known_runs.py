@@ -9,7 +9,7 @@ from itertools import chain, takewhile
 from typing import Literal
 
 from executor.tasks.run_execution import RunExecution
-from shared.protocol.events import RunKey, RunRef
+from shared.protocol.events import RunKey, RunRef, utc_timestamp
 
 
 @dataclass(slots=True, eq=False)
@@ -17,10 +17,16 @@ class AcceptedRun:
     """One accepted run, from its dispatch until it is forgotten."""
 
     ref: RunRef
+    agent: str = ""
+    """The kind of agent that its request asks for; empty before it is dispatched again."""
+    since: str = field(default_factory=utc_timestamp)
+    """When it began to wait, or to be carried out."""
     execution: RunExecution | None = None
     """While it is carried out."""
     finished: bool = False
     """Whether its verdict has been told; its task may still have a last step to take."""
+    verdict: str | None = None
+    """``completed``, ``failed`` or ``cancelled``; ``None``: not yet, or before this process."""
     last_seq: int = 0
     """The number of its verdict, once that has been told."""
     ended_at: float = 0.0

@@ -96,6 +96,15 @@ class RunExecution:
         self._parked = not self._cancelled and self._failure is None
         self._task.cancel()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was cancelled, and has not ended yet."""
+        return self._cancelled
+
+    async def wait_ended(self) -> None:
+        """Wait until nothing of it goes on any more; ``ended`` has been called then."""
+        await asyncio.wait({self._task})
+
     async def _carry_out(self) -> None:
         with structlog.contextvars.bound_contextvars(**self._names):
             logger.info("run started")

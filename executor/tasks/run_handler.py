@@ -8,16 +8,25 @@ contract suite (``tests/contract/test_run_handlers.py``) runs over every impleme
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from executor.tasks.questions import AnswerStanding
 from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
 
+WaitsFor = Literal["user", "api"]
+"""For whom a run can wait: its user, who is asked something, or the model's API, which has refused
+it for now."""
+
 
 class Run(Protocol):
     """One run in progress."""
+
+    @property
+    def waits_for(self) -> WaitsFor | None:
+        """Why it does not get on right now; ``None``: it does."""
+        ...
 
     def events(self) -> AsyncGenerator[AgentEvent]:
         """Carry the run out, yielding what happens; to be iterated once.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
@@ -26,10 +25,12 @@ from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
 from executor.tasks.run_handler import RunHandler
 from executor.tasks.slots import Slots
+from executor.tasks.submission import Submission
 from executor.tasks.verdicts import cancelled, failed, internal
+from executor.tasks.whereabouts import Whereabouts, whereabouts
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
+from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef, utc_timestamp
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Cancel, Input, InputAck, RunReport
 from shared.status import ErrorCode
@@ -37,23 +38,6 @@ from shared.status import ErrorCode
 logger = get_logger("supervisor")
 
 CancelState = Literal["cancelling", "finished", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Answer to a request that will be accepted, as soon as :meth:`written` returns."""
-
-    duplicate: bool = False
-    """It was known already and started nothing."""
-    resumed: bool = False
-    """A run that a restart had interrupted goes on."""
-    acceptance: asyncio.Future[None] | None = None
-
-    async def written(self) -> None:
-        """Wait until the acceptance is safe on the disk."""
-        if self.acceptance is not None:
-            # Shielded: others may wait for the same one.
-            await asyncio.shield(self.acceptance)
 
 
 class Supervisor:
@@ -200,6 +184,27 @@ class Supervisor:
             if not entry.finished or not self._reporter.delivered(entry.key)
         ]
 
+    # --- What this machine's user asks ----------------------------------------------------------
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the disk takes no writes and all runs stand still; ``None``: it does."""
+        return self._disk.trouble
+
+    def whereabouts(self) -> list[Whereabouts]:
+        """Where every accepted run without a verdict stands, in the order in which they came."""
+        return list(whereabouts(self._known.unfinished, self._slots.running, self._disk.trouble))
+
+    async def verdict(self, key: RunKey) -> str | None:
+        """Wait for the end of a run: ``completed``, ``failed`` or ``cancelled``.
+
+        ``None`` for one that has none: it is not known, or is kept for the next start.
+        """
+        entry = self._known.get(key)
+        if entry is not None and entry.execution is not None:
+            await entry.execution.wait_ended()
+        return None if entry is None else entry.verdict
+
     # --- Restart --------------------------------------------------------------------------------
 
     def restore(self, records: Iterable[RunRecord]) -> None:
@@ -231,7 +236,7 @@ class Supervisor:
         self._refuse_while_draining()
         self._handler.check(request)
         resumed = entry.left == "interrupted"
-        entry.left = None
+        entry.left, entry.agent = None, request.requested_agent
         self._reporter.resume(request)
         self._slots.wait_for(entry, redispatch.continued(request, entry.sdk_session_id))
         self._start_next()
@@ -311,7 +316,8 @@ class Supervisor:
             raise Refusal(ErrorCode.DRAINING, "the executor is stopping")
 
     def _admit(self, request: ExecutionRequest) -> Submission:
-        entry = AcceptedRun(request.run, written=self._records.accept(request.run))
+        written = self._records.accept(request.run)
+        entry = AcceptedRun(request.run, request.requested_agent, written=written)
         self._known.add(entry)
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
@@ -335,6 +341,7 @@ class Supervisor:
             self._tell(entry, failed(internal(exc)))
             self._retire(entry)
             return
+        entry.since = utc_timestamp()
         entry.execution = RunExecution(
             run,
             names=entry.names,
@@ -352,7 +359,7 @@ class Supervisor:
         if entry in self._known:
             seq = self._reporter.report(entry.ref, event)
             if event.terminal:
-                entry.last_seq = seq
+                entry.verdict, entry.last_seq = event.action, seq
 
     def _ended(self, entry: AcceptedRun) -> None:
         """Nothing of a started run goes on any more."""

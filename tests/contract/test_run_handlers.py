@@ -293,12 +293,15 @@ async def test_a_question_comes_while_the_agent_waits_and_its_answer_lets_it_go_
 ) -> None:
     subject.ask_in_turn(ASKING)
     run = subject.handler.start(make_request())
+    assert run.waits_for is None
     events, asked = await until_asked(run)
+    assert run.waits_for == "user"
     assert (asked["kind"], asked["tool_name"]) == ("permission", "Bash")
     assert asked["tool_input"] == {"command": "ls"}
     with pytest.raises(ProtocolError):  # and it stays open
         await run.answer(reply(asked["request_id"], "answer", message="what?"))
     assert await run.answer(reply(asked["request_id"])) == "accepted"
+    assert run.waits_for is None
     assert await run.answer(reply(asked["request_id"])) == "accepted"
     assert of_question(await rest_of(events)) == [
         (EventType.INPUT_RESOLVED, "answered"),

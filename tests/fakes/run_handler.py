@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from executor.tasks.merging import merged
 from executor.tasks.questions import AnswerStanding, Questions, UserInput
-from executor.tasks.run_handler import Run
+from executor.tasks.run_handler import Run, WaitsFor
 from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
@@ -134,6 +134,10 @@ class _ScriptedRun:
                 yield step
                 if step.terminal:
                     return
+
+    @property
+    def waits_for(self) -> WaitsFor | None:
+        return "user" if self._questions.waiting else None
 
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason

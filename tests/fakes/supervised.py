@@ -8,6 +8,7 @@ from typing import Any
 
 from executor.delivery.state import RunRecord
 from executor.tasks.questions import AnswerStanding
+from executor.tasks.run_handler import WaitsFor
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal, RunError
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
@@ -38,6 +39,7 @@ class Run:
         self.paused = asyncio.Event()
         self.resumed = asyncio.Event()
         self._script = script
+        self.waits_for: WaitsFor | None = None
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         self.begun.set()

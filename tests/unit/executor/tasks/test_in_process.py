@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -313,3 +314,18 @@ async def test_an_agent_that_waits_for_its_user_does_not_stall(tmp_path: Path) -
     assert told[-1].type == EventType.COMPLETED
     (heard,) = [e.data["result"] for e in told if e.type == EventType.TOOL_RESULT]
     assert "has not answered in time" in heard  # it was not interrupted before
+
+
+async def test_a_run_that_the_api_has_refused_waits_for_it(runs: Runs) -> None:
+    retry_at = time.time() + 600
+    runs.agent.script = [
+        TurnEnd(error="slow down", error_code=ErrorCode.RATE_LIMITED, retry_at=retry_at)
+    ]
+    run, telling = runs.start(timeout_seconds=3600)
+    async with asyncio.timeout(10):
+        while run.waits_for is None:  # noqa: ASYNC110 - nothing tells when the wait begins
+            await asyncio.sleep(0)
+        assert run.waits_for == "api"
+        await run.cancel(None)
+        await telling
+    assert run.waits_for is None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from executor.tasks.run_execution import RunExecution
+from executor.tasks.run_handler import WaitsFor
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.local import Input
@@ -18,6 +19,8 @@ STOPPED = RunError(ErrorCode.EXECUTOR_RESTARTED, "the executor stopped")
 
 class Run:
     """Tells that it has started, waits at its gate, and completes; an interrupt does nothing."""
+
+    waits_for: WaitsFor | None = None
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from executor.home import HOME_VARIABLE, default_home, executor_home
+from executor.setting_problems import Problem, WrongSettings
 from executor.setting_types import (
     AbsolutePath,
     Directory,
@@ -50,6 +51,13 @@ LocalIsolation = Literal["auto", "none", "sandbox"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
 _DOCKER: Final = "docker_mode"
 _MISFIT: Final = "misfit"
+_TIMES: Final = (
+    "LOCAL_HEARTBEAT_INTERVAL",
+    "LOCAL_HEARTBEAT_TIMEOUT",
+    "LOCAL_RECONNECT_DELAY",
+    "LOCAL_RECONNECT_MAX_DELAY",
+)
+"""The variables that have to fit together."""
 _PERMISSION_MODES: Final = get_args(LocalPermissionMode)
 
 
@@ -298,15 +306,18 @@ class ExecutorSettings(BaseSettings):
         return [secret.get_secret_value() for secret in held if secret is not None]
 
 
-def load_settings() -> ExecutorSettings:
+def load_settings(instead: Mapping[str, Any] | None = None) -> ExecutorSettings:
     """Read the settings of this process.
+
+    Args:
+        instead: Values that count more than what is set, by the names of the variables.
 
     Raises:
         ConfigError: Lists every variable that is missing or wrong, with the reason and the fix.
     """
     file = executor_home() / CONFIG_FILE
     try:
-        settings = ExecutorSettings(_env_file=file)
+        settings = ExecutorSettings(_env_file=file, **(instead or {}))
     except ValidationError as exc:
         raise _explained(exc.errors(include_url=False, include_input=False), file) from None
     except (OSError, UnicodeDecodeError) as exc:
@@ -332,34 +343,34 @@ def exposed_config_file(home: Path) -> Path | None:
     return file if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) else None
 
 
-def _explained(errors: list[ErrorDetails], file: Path) -> ConfigError:
+def _explained(errors: list[ErrorDetails], file: Path) -> WrongSettings:
     """One error for all that is wrong: variables, reasons and fixes, never a value."""
     where = f"set them in the environment, or as KEY=value lines in {file}"
+    variables = frozenset(
+        name for error in errors for name in ([str(error["loc"][0])] if error["loc"] else _TIMES)
+    )
     if docker := next((error for error in errors if error["type"] == _DOCKER), None):
-        return ConfigError(f"EXECUTOR_MODE: {docker['msg']}", hint=where)
-    problems = [line for error in errors for line in _problems(error)]
+        return WrongSettings([Problem(f"EXECUTOR_MODE: {docker['msg']}")], variables, hint=where)
     if any(error["type"] == "missing" for error in errors):
         where += "; this version has local mode only, docker mode comes later"
-    if len(problems) == 1:
-        return ConfigError(problems[0], hint=where)
-    rows = "".join(f"\n  {problem}" for problem in problems)
-    return ConfigError(f"{len(problems)} settings are missing or wrong:{rows}", hint=where)
+    problems = [problem for error in errors for problem in _problems(error)]
+    return WrongSettings(problems, variables, hint=where)
 
 
-def _problems(error: ErrorDetails) -> Iterator[str]:
+def _problems(error: ErrorDetails) -> Iterator[Problem]:
     if error["type"] == _MISFIT:
-        yield from error["msg"].split("\n")
+        yield from map(Problem, error["msg"].split("\n"))
         return
     if error["type"] == "default_factory_not_called":
         return  # a consequence of another error
     variable = str(error["loc"][0])
+    value = _example(variable)
+    example = None if value is None else f"{variable}={value}"
     if error["type"] == "missing":
-        yield f"{variable} is not set: export {variable}={_example(variable)}"
+        yield Problem(f"{variable} is not set", example, missing=True)
         return
     reason = error["msg"].removeprefix("Value error, ")
-    example = _example(variable)
-    fix = f"; for example {variable}={example}" if example is not None else ""
-    yield f"{variable}: {reason[:1].lower()}{reason[1:]}{fix}"
+    yield Problem(f"{variable}: {reason[:1].lower()}{reason[1:]}", example)
 
 
 def _example(variable: str) -> str | None:

@@ -26,6 +26,8 @@ from executor.modes.local.progress_reporter import ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.websocket_client import WebSocketClient
+from executor.service.notify import ServiceManager
+from executor.service.timing import stop_limit_s
 from executor.shielding import in_thread
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import ExecutorApi, claude_state
@@ -59,6 +61,7 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
         ConfigError: The home cannot be used, or another executor is using it.
         LinkRejected: The backend refused this executor before it was ever registered.
     """
+    service = _service_manager(settings)
     lock = await in_thread(HomeLock.acquire, settings.home)
     try:
         adopting = await asyncio.to_thread(subreaper.adopt)
@@ -67,12 +70,13 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
         state = await StateStore.open(settings.home / "state.db")
         reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
         try:
-            await _run(settings, stop, redactor, state, executor_id, memory)
+            await _run(settings, stop, redactor, state, executor_id, memory, service)
         finally:
             if reaping is not None:
                 reaping.cancel()
             await state.close()
     finally:
+        service.close()
         lock.release()
 
 
@@ -83,6 +87,7 @@ async def _run(
     state: StateStore,
     executor_id: str,
     memory: BackendMemory,
+    service: ServiceManager,
 ) -> None:
     environ = dict(os.environ)
     isolation = await asyncio.to_thread(_isolation, settings, environ)
@@ -156,18 +161,31 @@ async def _run(
         supervisor,
         outbox,
         TaskHandler(supervisor, reporter),
-        HeartbeatService(executor_id, supervisor, outbox.unheard_verdicts),
+        HeartbeatService(
+            executor_id, supervisor, outbox.unheard_verdicts, on_heard=service.heartbeat_heard
+        ),
         delays=functools.partial(
             reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
         ),
         refused_delay_s=settings.reconnect_max_delay_s,
         drain_grace_s=settings.shutdown_grace_s,
         on_registered=registered,
+        observer=service,
     )
     try:
         await runner.run(stop.first)
     finally:
         await outbox.close()
+
+
+def _service_manager(settings: ExecutorSettings) -> ServiceManager:
+    return ServiceManager.of_this_process(
+        os.environ,
+        backend=str(BackendUrl.parse(settings.backend_url)),
+        heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        longest_pause_s=settings.reconnect_max_delay_s,
+        stop_within_s=stop_limit_s(settings.shutdown_grace_s),
+    )
 
 
 def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:

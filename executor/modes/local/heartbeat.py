@@ -82,6 +82,7 @@ class HeartbeatService:
         load: Load,
         unheard_verdicts: Callable[[], Iterable[RunRef]],
         *,
+        on_heard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time_with_sleep,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -92,12 +93,15 @@ class HeartbeatService:
             load: What there is to tell.
             unheard_verdicts: The runs that have ended without the backend knowing: for it they are
                 unfinished, and lost when no heartbeat lists them.
+            on_heard: Called when a beat is answered; where none is ever answered, when one is sent
+                on a connection that is not known to be gone. Must not wait.
             clock: Seconds, see :func:`time_with_sleep`.
             sleep: Waits so many seconds.
         """
         self._executor_id = executor_id
         self._load = load
         self._unheard_verdicts = unheard_verdicts
+        self._on_heard = on_heard
         self._clock = clock
         self._sleep = sleep
 
@@ -121,6 +125,7 @@ class HeartbeatService:
                 return
             answered_at = self._clock()
             answered += 1
+            self._on_heard()
             for run in ack.superseded:
                 self._load.supersede((str(run.subtask_id), run.attempt))
 
@@ -140,6 +145,8 @@ class HeartbeatService:
                     to_wire(self._beat()),
                     on_ack=None if rhythm.timeout_s is None else on_ack,
                 )
+                if rhythm.timeout_s is None:
+                    self._on_heard()
             wake_at = next_beat
             if rhythm.timeout_s is not None:
                 wake_at = min(wake_at, answered_at + rhythm.timeout_s)

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from executor.delivery.outbox import Outbox
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService
+from executor.modes.local.observer import LinkObserver
 from executor.modes.local.outage import Delays, OutageLog
 from executor.modes.local.registration import Registrar, Registration
 from executor.modes.local.websocket_client import Link, WebSocketClient
@@ -49,6 +50,7 @@ class LocalRunner:
         refused_delay_s: float,
         drain_grace_s: float,
         on_registered: Callable[[frozenset[str]], None] = lambda _features: None,
+        observer: LinkObserver | None = None,
     ) -> None:
         """Take the parts; nothing happens before :meth:`run`.
 
@@ -63,6 +65,7 @@ class LocalRunner:
             refused_delay_s: Pause after a refusal that comes once the executor has been registered.
             drain_grace_s: How long a stop lets runs go on.
             on_registered: Told the backend's features after every registration; must not wait.
+            observer: Is told how the connection stands.
         """
         self._client = client
         self._registrar = registrar
@@ -74,6 +77,7 @@ class LocalRunner:
         self._refused_delay_s = refused_delay_s
         self._drain_grace_s = drain_grace_s
         self._on_registered = on_registered
+        self._observer = observer or LinkObserver()
         self._link: Link | None = None
         """The connection on which this executor is registered, if it is."""
         self._registrations = 0
@@ -89,6 +93,7 @@ class LocalRunner:
             LinkRejected: The backend refused this executor before it was ever registered.
         """
         logger.info("Starting Local Executor Runner...")
+        self._observer.connecting()
         serving = asyncio.create_task(self._serve_forever(), name="link")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -107,6 +112,7 @@ class LocalRunner:
 
     async def _finish(self) -> None:
         """Stop in order: no new runs, the old ones end or are parked, the last word, goodbye."""
+        self._observer.stopping()
         logger.info("stopping; runs in progress: %d", len(self._supervisor.running_task_ids()))
         await self._supervisor.drain(self._drain_grace_s)
         if self._link is not None:
@@ -148,6 +154,8 @@ class LocalRunner:
                 # the outbox keeps what they tell.
                 delay = self._refused_delay_s if refused else next(delays)
                 (log.lost if was_registered else log.failed)(str(exc), delay)
+                observer = self._observer
+                (observer.lost if was_registered else observer.attempt_failed)(str(exc))
             await asyncio.sleep(delay)
 
     async def _serve_one_link(self) -> NoReturn:
@@ -162,6 +170,7 @@ class LocalRunner:
             self._registrations += 1
             self._handler.registered(base=registration.base)
             self._on_registered(registration.features)
+            self._observer.registered(registration.rhythm)
             self._supervisor.connected(redispatches=registration.redispatches)
             self._link = link
             try:

@@ -1,4 +1,4 @@
-"""Bodies of the HTTP API, in the shape of the seed's, with what the later storeys need beside it.
+"""Bodies of the HTTP API.
 
 Rules about a run's values (prompt, address, branch, limits) are those of
 :mod:`shared.protocol.execution` and are not repeated here.

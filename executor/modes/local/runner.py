@@ -113,7 +113,12 @@ class LocalRunner:
     async def _finish(self) -> None:
         """Stop in order: no new runs, the old ones end or are parked, the last word, goodbye."""
         self._observer.stopping()
-        logger.info("stopping; runs in progress: %d", len(self._supervisor.running_task_ids()))
+        if running := self._supervisor.running_task_ids():
+            logger.info(
+                "stopping: %d running tasks have %g s to finish (a second signal ends them now)",
+                len(running),
+                self._drain_grace_s,
+            )
         await self._supervisor.drain(self._drain_grace_s)
         if self._link is not None:
             await self._deliver(self._link)

@@ -278,8 +278,14 @@ class WebSocketClient:
                     wait_timeout=self._connect_timeout_s,
                 )
         except Exception as exc:  # noqa: BLE001  # garbage makes the library raise nearly anything
+            message = refusals[0].get("message") if refusals else "Invalid namespace"
+            # Said without an object, or by another library's server with this message.
+            if NAMESPACE in sio.failed_namespaces and message == "Invalid namespace":
+                raise LinkLost(
+                    f"{self.url} speaks Socket.IO, but has no {NAMESPACE}: is WEGENT_BACKEND_URL "
+                    "right?"
+                ) from None
             if refusals:
-                message = refusals[0].get("message")
                 raise LinkRejected(
                     f"{self.url} refused this executor: {str(message or 'no reason given')[:200]}",
                     hint="check WEGENT_AUTH_TOKEN",

@@ -51,6 +51,8 @@ LocalIsolation = Literal["auto", "none", "sandbox"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
 _DOCKER: Final = "docker_mode"
 _MISFIT: Final = "misfit"
+_CONSEQUENCE: Final = "default_factory_not_called"
+"""What pydantic says of a default that depends on others, when any is wrong."""
 _TIMES: Final = (
     "LOCAL_HEARTBEAT_INTERVAL",
     "LOCAL_HEARTBEAT_TIMEOUT",
@@ -321,16 +323,21 @@ def load_settings(instead: Mapping[str, Any] | None = None) -> ExecutorSettings:
     except ValidationError as exc:
         raise _explained(exc.errors(include_url=False, include_input=False), file) from None
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"{file} cannot be read: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}",
-            hint="every line is KEY=value",
-        ) from None
+        raise unreadable(file, exc) from None
     if settings.home != file.parent:
         raise ConfigError(
             f"{HOME_VARIABLE}: {file} names another folder than the one it is in",
             hint=f"remove it there and set it in the environment: export {HOME_VARIABLE}=<folder>",
         )
     return settings
+
+
+def unreadable(file: Path, exc: OSError | UnicodeDecodeError) -> ConfigError:
+    """The error to raise when ``config.env`` cannot be read."""
+    return ConfigError(
+        f"{file} cannot be read: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}",
+        hint="every line is KEY=value",
+    )
 
 
 def exposed_config_file(home: Path) -> Path | None:
@@ -345,6 +352,7 @@ def exposed_config_file(home: Path) -> Path | None:
 
 def _explained(errors: list[ErrorDetails], file: Path) -> WrongSettings:
     """One error for all that is wrong: variables, reasons and fixes, never a value."""
+    errors = [error for error in errors if error["type"] != _CONSEQUENCE]
     where = f"set them in the environment, or as KEY=value lines in {file}"
     variables = frozenset(
         name for error in errors for name in ([str(error["loc"][0])] if error["loc"] else _TIMES)
@@ -361,8 +369,6 @@ def _problems(error: ErrorDetails) -> Iterator[Problem]:
     if error["type"] == _MISFIT:
         yield from map(Problem, error["msg"].split("\n"))
         return
-    if error["type"] == "default_factory_not_called":
-        return  # a consequence of another error
     variable = str(error["loc"][0])
     value = _example(variable)
     example = None if value is None else f"{variable}={value}"

@@ -1,0 +1,107 @@
+"""Where each setting comes from, for commands that explain the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic_core import PydanticUndefined
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+
+from executor.config import (
+    CONFIG_FILE,
+    EXAMPLES,
+    ExecutorSettings,
+    load_settings,
+    unreadable,
+)
+from executor.home import HOME_VARIABLE, executor_home
+from executor.setting_problems import WrongSettings
+
+VARIABLES: Final[Mapping[str, str]] = {
+    str(field.validation_alias): name for name, field in ExecutorSettings.model_fields.items()
+}
+"""The names of all settings' variables, and of their attributes."""
+
+
+class Source(StrEnum):
+    """What has decided a setting."""
+
+    ENVIRONMENT = "environment"
+    CONFIG_FILE = "config.env"
+    DEFAULT = "default"
+
+
+class SettingSources:
+    """What is set, and where; made by :meth:`read`."""
+
+    def __init__(self, file: Path, in_environment: frozenset[str], in_file: frozenset[str]) -> None:
+        self.file = file
+        """``config.env``, which need not exist."""
+        self._in_environment = in_environment
+        self._in_file = in_file
+
+    @classmethod
+    def read(cls) -> Self:
+        """Look at this process's environment and its ``config.env``.
+
+        Raises:
+            ConfigError: The file cannot be read.
+        """
+        file = executor_home() / CONFIG_FILE
+        environment = EnvSettingsSource(ExecutorSettings).env_vars
+        try:
+            lines = DotEnvSettingsSource(ExecutorSettings, file, case_sensitive=True).env_vars
+        except (OSError, UnicodeDecodeError) as exc:
+            raise unreadable(file, exc) from None
+        return cls(file, frozenset(name.upper() for name in environment), frozenset(lines))
+
+    def of(self, variable: str) -> Source:
+        """What decides *variable*; an empty value does not."""
+        if variable in self._in_environment:
+            return Source.ENVIRONMENT
+        return Source.CONFIG_FILE if self._file_sets(variable) else Source.DEFAULT
+
+    def overridden(self, variable: str) -> bool:
+        """Whether ``config.env`` sets *variable* in vain, since the environment does too."""
+        return variable in self._in_environment and self._file_sets(variable)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What ``config.env`` sets and is no setting: it has no effect, unless a shell reads it."""
+        return sorted(name for name in self._in_file if name.upper() not in VARIABLES)
+
+    def _file_sets(self, variable: str) -> bool:
+        return any(name.upper() == variable for name in self._in_file)
+
+
+def load_right_settings() -> tuple[ExecutorSettings, WrongSettings | None]:
+    """The settings as if what is missing or wrong were not set, and what that is.
+
+    What is required and missing has the value of an example.
+
+    Raises:
+        ConfigError: Not even that can be read.
+    """
+    instead: dict[str, Any] = {}
+    wrong: WrongSettings | None = None
+    while True:
+        try:
+            return load_settings(instead), wrong
+        except WrongSettings as exc:
+            wrong = wrong or exc
+            if exc.variables <= instead.keys():
+                raise
+            instead |= {variable: _default(variable) for variable in exc.variables}
+
+
+def _default(variable: str) -> object:
+    if variable == HOME_VARIABLE:
+        return executor_home()
+    field = ExecutorSettings.model_fields[VARIABLES[variable]]
+    if field.is_required():
+        return EXAMPLES[variable]
+    default = field.get_default(call_default_factory=True, validated_data={"home": executor_home()})
+    return None if default is PydanticUndefined else default

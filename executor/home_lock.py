@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from executor.file_lock import lock
 from shared.errors import ConfigError
 from shared.private_files import PRIVATE_FILE, make_private_directory
 
 LOCK_FILE: Final = "lock"
-
-_LOCKED_AT: Final = 2**30
-"""The byte that is locked on Windows, beyond the pid: a locked byte cannot be read there."""
 
 
 class HomeLock:
@@ -38,7 +35,7 @@ class HomeLock:
         except OSError as exc:
             raise _unusable(home, exc) from exc
         try:
-            _lock(descriptor)
+            lock(descriptor)
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -65,21 +62,3 @@ def _unusable(home: Path, exc: OSError) -> ConfigError:
         f"WEGENT_EXECUTOR_HOME: {home} cannot be used: {exc.strerror}",
         hint="make it writable for this user, or name another folder, on a local disk",
     )
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, _LOCKED_AT, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError as exc:
-            raise BlockingIOError from exc
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

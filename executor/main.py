@@ -13,10 +13,13 @@ if not __package__:
 
 def main() -> NoReturn:
     """Carry out the command of this process, and end the process with its exit status."""
-    from executor import early_signals
+    from executor import early_signals, frozen
 
     early_signals.stop_at_once()  # before the imports that take their time
-    from executor import cli
+    frozen.restore_environment()
+    from executor import certificates, cli
+
+    certificates.trust_this_system()
 
     cli.leave(cli.main())
 

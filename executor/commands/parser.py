@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from executor.commands import run
+from executor.build_info import PROGRAM, version_line
+from executor.commands import config, run
 from executor.commands.command import Command
-from shared.version import __version__
 
-PROGRAM: Final = "wegent-executor"
-
-COMMANDS: Final[tuple[Command, ...]] = (run.COMMAND,)
+COMMANDS: Final[tuple[Command, ...]] = (run.COMMAND, config.COMMAND)
 """In the order in which ``--help`` lists them."""
 
 
@@ -24,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         "~/.wegent-executor. At least WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN have to be set.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("--version", action="version", version=version_line())
     parser.set_defaults(command=run.COMMAND)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:

@@ -1,15 +1,18 @@
-"""Where the backend is, how to get there, and what to tell a person when that fails."""
+"""Where the backend is, and what to tell a person when there is no way to it.
+
+:func:`problem_of` is for every command that talks to the backend; for other addresses there is
+:func:`executor.network.problem.diagnose`.
+"""
 
 from __future__ import annotations
 
-import ssl
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
-import aiohttp
-
+from executor.network.problem import ConnectionProblem, Obstacle, diagnose
+from executor.network.proxies import Proxies, Proxy
 from shared.protocol.local import SOCKETIO_PATH
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -60,48 +63,22 @@ class BackendUrl:
 
     def proxy(self) -> str | None:
         """The proxy that ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` give, if any."""
-        proxies = getproxies_environment()
-        if not proxies or proxy_bypass(self.host):
-            return None
-        return proxies.get("https" if self.secure else "http") or proxies.get("all") or None
+        proxy = Proxies(os.environ).lead_to(self.origin)
+        return str(proxy.url) if proxy is not None else None
 
 
-def explain(url: BackendUrl, error: BaseException, timeout_s: float) -> str:
-    """Why a connection could not be made, as one sentence with a next step where there is one.
-
-    The libraries wrap the cause once or twice: the innermost error that says something counts.
-    """
-    chain = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(inner)
-    for cause in reversed(chain):
-        match cause:
-            case aiohttp.ClientHttpProxyError():
-                return f"the proxy on the way to {url} answered HTTP {cause.status}"
-            case aiohttp.WSServerHandshakeError(status=200):
-                return f"{url} answers, but not as a backend: is WEGENT_BACKEND_URL right?"
-            case aiohttp.WSServerHandshakeError():
-                return f"{url} answered HTTP {cause.status}: is WEGENT_BACKEND_URL right?"
-            case ssl.SSLCertVerificationError():
-                return (
-                    f"the certificate of {url} is not trusted ({cause.verify_message}); a private "
-                    "authority is made known with SSL_CERT_FILE"
-                )
-            case aiohttp.ClientSSLError() | ssl.SSLError():
-                return f"{url} does not speak TLS: is it http:// instead of https://?"
-            case aiohttp.ClientProxyConnectionError():
-                return f"the proxy on the way to {url} cannot be reached: {_system_reason(cause)}"
-            case aiohttp.ClientConnectorError():
-                return f"{url} cannot be reached: {_system_reason(cause)}"
-            case aiohttp.ClientConnectionError():
-                return f"{url} closed the connection: {type(cause).__name__}"
-            case _:
-                continue
-    if any(isinstance(cause, TimeoutError) for cause in chain):
-        return f"{url} did not answer within {timeout_s:g} s"
-    return f"{url} does not speak Socket.IO 5 ({type(error).__name__})"
-
-
-def _system_reason(error: aiohttp.ClientConnectorError) -> str:
-    reason = error.os_error
-    return str(reason.strerror or reason)
+def problem_of(
+    url: BackendUrl, error: BaseException, *, proxy: Proxy | None = None, timeout_s: float
+) -> ConnectionProblem:
+    """Why no connection to a backend at *url* could be made; see :func:`diagnose`."""
+    problem = diagnose(error, where=str(url), proxy=proxy, timeout_s=timeout_s)
+    match problem.kind:
+        case Obstacle.ANSWER:
+            answers = f"{url} answers, but not as a backend"
+            message = answers if problem.status == 200 else problem.message
+            return replace(problem, message=message, hint="is WEGENT_BACKEND_URL right?")
+        case Obstacle.OTHER:
+            name = type(error).__name__
+            return replace(problem, message=f"{url} does not speak Socket.IO 5 ({name})")
+        case _:
+            return problem

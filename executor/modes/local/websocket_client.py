@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import socket
-import ssl
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeVar
@@ -22,7 +22,8 @@ import socketio
 from pydantic import SecretStr
 
 from executor.modes.local import dialect
-from executor.modes.local.backend_url import BackendUrl, explain
+from executor.modes.local.backend_url import BackendUrl, problem_of
+from executor.network.access import NetworkAccess
 from executor.shielding import finish
 from shared.errors import LinkLost, LinkRejected
 from shared.logging import get_logger
@@ -205,17 +206,24 @@ class WebSocketClient:
     """Opens connections to one backend, one after the other."""
 
     def __init__(
-        self, url: str, token: SecretStr, *, connect_timeout_s: float = CONNECT_TIMEOUT_S
+        self,
+        url: str,
+        token: SecretStr,
+        *,
+        network: NetworkAccess | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         """*url* is ``http(s)`` or ``ws(s)``, with an optional path prefix.
+
+        *network* ``None``: as this process's environment has it.
 
         Raises:
             ValueError: It is no such URL.
         """
         self.url = BackendUrl.parse(url)
         self._token = token
+        self._network = network or NetworkAccess(os.environ)
         self._connect_timeout_s = connect_timeout_s
-        self._ssl_context: ssl.SSLContext | None = None
 
     @contextlib.asynccontextmanager
     async def connect(self, receive: Receive) -> AsyncIterator[Link]:
@@ -227,15 +235,13 @@ class WebSocketClient:
         Raises:
             LinkRejected: The backend refused the token.
             LinkLost: It could not be reached, or is no such backend; trying again may succeed.
+            ConfigError: The proxy or the certificates that the environment names are unusable.
         """
         options = {
             "max_msg_size": MAX_MESSAGE_BYTES,
             "timeout": aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            # aiohttp looks proxies up by the scheme, which is ws or wss here.
-            "proxy": self.url.proxy(),
+            **await self._network.options(self.url.origin),
         }
-        if self.url.secure:
-            options["ssl"] = await self._trust()
         # Our own session: the library leaks its session with every failed attempt.
         async with aiohttp.ClientSession() as http:
             sio = _Client(
@@ -290,12 +296,13 @@ class WebSocketClient:
                     f"{self.url} refused this executor: {str(message or 'no reason given')[:200]}",
                     hint="check WEGENT_AUTH_TOKEN",
                 ) from None
-            raise LinkLost(explain(self.url, exc, self._connect_timeout_s)) from None
-
-    async def _trust(self) -> ssl.SSLContext:
-        if self._ssl_context is None:  # reads the system's certificates, or SSL_CERT_FILE
-            self._ssl_context = await asyncio.to_thread(ssl.create_default_context)
-        return self._ssl_context
+            problem = problem_of(
+                self.url,
+                exc,
+                proxy=self._network.proxies.lead_to(self.url.origin),
+                timeout_s=self._connect_timeout_s,
+            )
+            raise LinkLost(problem.message, hint=problem.hint) from None
 
 
 def _answering(receive: Receive) -> Callable[..., Awaitable[dict[str, Any]]]:

@@ -35,10 +35,21 @@ def test_missing_programs_are_named_with_the_command_that_installs_them(tmp_path
 
 def test_a_sandbox_that_the_system_forbids_is_none(tmp_path: Path) -> None:
     bwrap = "echo 'bwrap: No permissions to create new namespace' >&2; exit 1"
-    problem = probe_sandbox(programs(tmp_path / "bin", bwrap=bwrap, socat=""), platform="linux")
+    environ = programs(tmp_path / "bin", bwrap=bwrap, socat="")
+    problem = probe_sandbox(environ, platform="linux", kernel_settings=tmp_path)
     assert problem is not None
     assert "No permissions to create new namespace" in problem.reason
     assert "namespaces" in problem.remedy
+
+
+def test_what_the_kernel_forbids_is_allowed_by_the_command_that_is_named(tmp_path: Path) -> None:
+    setting = tmp_path / "sys" / "kernel" / "apparmor_restrict_unprivileged_userns"
+    setting.parent.mkdir(parents=True)
+    setting.write_text("1\n", encoding="ascii")
+    environ = programs(tmp_path / "bin", bwrap="exit 1", socat="")
+    problem = probe_sandbox(environ, platform="linux", kernel_settings=tmp_path / "sys")
+    assert problem is not None
+    assert problem.remedy == "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
 
 
 def test_a_sandbox_that_does_not_answer_is_none(

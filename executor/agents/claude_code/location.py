@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from executor.agents.claude_code.cli_version import Unusable, VersionMemory
+from executor.agents.claude_code.install_places import (
+    how_to_get,
+    on_search_path,
+    program_name,
+    usual_places,
+)
+from executor.agents.claude_code.unpacking import UnpackError, unpack
+from executor.carried_cli import carried_cli
 
 LOWEST_VERSION: Final = (2, 1, 248)
 """The first that takes prompts as they are. In older ones, ``@/path`` in a prompt reads that file
@@ -67,8 +77,13 @@ class ClaudeSearch:
         return f"Claude Code was not found: {found}" if found else "Claude Code was not found"
 
 
-def find_claude(named: Path | None, home: Path, environ: Mapping[str, str]) -> ClaudeSearch:
-    """Look for a CLI that can be used. Starts programs and may unpack one: not for the event loop.
+def find_claude(
+    named: Path | None, home: Path, environ: Mapping[str, str], *, program: Path | None = None
+) -> ClaudeSearch:
+    """Look for a CLI that can be used, and take the first.
+
+    Starts programs, for some milliseconds as a rule, and unpacks a carried CLI, for some seconds,
+    when that has not been done: not for the event loop.
 
     When the operator has named one, no other is looked at.
 
@@ -76,16 +91,25 @@ def find_claude(named: Path | None, home: Path, environ: Mapping[str, str]) -> C
         named: The value of ``WEGENT_CLAUDE_PATH``, or ``None``.
         home: The executor's home; the carried CLI is unpacked there, and versions are remembered.
         environ: The executor's own environment, for ``PATH`` and the user's folders.
+        program: The executable that may carry a CLI; ``None`` means this one.
     """
-    remedy = "curl -fsSL https://claude.ai/install.sh | bash"
-    if named is not None:
-        return ClaudeSearch(Claude(named, "", Origin.SETTING), (), remedy)
-    bundled = bundled_claude()
-    if bundled is not None:
-        return ClaudeSearch(Claude(bundled, "", Origin.SDK), (), remedy)
-    found = shutil.which("claude", path=environ.get("PATH"))
-    claude = Claude(Path(found), "", Origin.PATH) if found else None
-    return ClaudeSearch(claude, (), remedy)
+    memory = VersionMemory(home / "cache" / "claude-versions.json")
+    claude = None
+    skipped: list[Skipped] = []
+    for origin, path in _candidates(named, home, environ, program, skipped):
+        try:
+            version = memory.version_of(path, environ)
+        except Unusable as exc:
+            skipped.append(Skipped(path, origin, str(exc)))
+            continue
+        if _numbers(version) >= LOWEST_VERSION:
+            claude = Claude(path, version, origin)
+            break
+        lowest = ".".join(map(str, LOWEST_VERSION))
+        skipped.append(Skipped(path, origin, f"is {version}, and {lowest} or newer is needed"))
+    memory.save()
+    remedy = how_to_get() if named is None else f"correct {Origin.SETTING}, or remove it"
+    return ClaudeSearch(claude, tuple(skipped), remedy)
 
 
 def bundled_claude() -> Path | None:
@@ -93,6 +117,43 @@ def bundled_claude() -> Path | None:
     spec = importlib.util.find_spec("claude_agent_sdk")  # finds without importing
     if spec is None or spec.origin is None:
         return None
-    name = "claude.exe" if sys.platform == "win32" else "claude"
-    path = Path(spec.origin).parent / "_bundled" / name
+    path = Path(spec.origin).parent / "_bundled" / program_name()
     return path if path.is_file() else None
+
+
+def _candidates(
+    named: Path | None,
+    home: Path,
+    environ: Mapping[str, str],
+    program: Path | None,
+    skipped: list[Skipped],
+) -> Iterator[tuple[Origin, Path]]:
+    """What is there to be looked at, each once; adds to *skipped* a carried one that is unusable.
+
+    The carried one is unpacked when its turn comes.
+    """
+    if named is not None:
+        yield Origin.SETTING, named
+        return
+    try:
+        if (carried := carried_cli(program)) is not None:
+            yield Origin.CARRIED, unpack(carried, home)
+    except (OSError, UnpackError) as exc:
+        reason = f"cannot be read: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+        skipped.append(Skipped(program or Path(sys.executable), Origin.CARRIED, reason))
+    if (bundled := bundled_claude()) is not None:
+        yield Origin.SDK, bundled
+    seen = set()
+    installed = [
+        *((Origin.PATH, path) for path in on_search_path(environ)),
+        *((Origin.INSTALLED, path) for path in usual_places(environ)),
+    ]
+    for origin, path in installed:
+        real = os.path.realpath(path)
+        if os.path.lexists(path) and real not in seen:
+            seen.add(real)
+            yield origin, path
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))

@@ -319,6 +319,9 @@ def _wanted(content: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write("2.1.329 (Claude Code)\n")
+        sys.exit()
     try:
         _Program(sys.argv[1:]).run()
     except BrokenPipeError:

@@ -52,7 +52,10 @@ class ConnectionProblem:
     hint: str | None = None
     """What to do about it, where that can be told."""
     status: int | None = None
-    """The HTTP status of :attr:`Obstacle.ANSWER`."""
+    """The HTTP status, where one was the answer."""
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 def diagnose(
@@ -79,7 +82,7 @@ def diagnose(
             f"{where} did not answer{within}",
             "a firewall may stand between; ask for a proxy, and set HTTPS_PROXY to it",
         )
-    return ConnectionProblem(Obstacle.OTHER, f"{where} failed with {type(error).__name__}")
+    return ConnectionProblem(Obstacle.OTHER, f"no exchange with {where}: {type(error).__name__}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -12,13 +12,14 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 
+from executor.network.access import NetworkAccess
+from executor.network.problem import diagnose
 from executor.tasks.attachment_folder import open_folder
 from executor.tasks.attachment_names import safe_name
-from shared.errors import Refusal, RunError
+from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import Attachment, ExecutionRequest
 from shared.status import ErrorCode
 
@@ -54,7 +55,7 @@ class Attachments:
         backend_url: The backend this executor is connected to. A request's ``auth_token`` goes to
             its origin only, and only when the request names the same backend, or none. ``None``:
             to nobody.
-        environ: Where the proxy settings are read from.
+        environ: Where proxies and authorities are read from.
     """
 
     def __init__(
@@ -66,11 +67,7 @@ class Attachments:
         timeout_s: float = DOWNLOAD_TIMEOUT_S,
     ) -> None:
         self._backend_url = backend_url
-        self._proxies = {
-            name.lower().removesuffix("_proxy"): value
-            for name, value in sorted(environ.items())  # lower case last: it wins, as elsewhere
-            if name.lower().endswith("_proxy") and value
-        }
+        self._network = NetworkAccess(environ)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
 
@@ -114,9 +111,8 @@ class Attachments:
                     raise _failed(shown, str(exc)) from None
                 except TimeoutError:
                     raise _failed(shown, "the download took too long") from None
-                except aiohttp.ClientError as exc:
-                    # Its text may hold the address, and that a signature.
-                    raise _failed(shown, f"the download failed: {type(exc).__name__}") from None
+                except ConfigError as exc:
+                    raise _failed(shown, f"the download failed: {exc}") from None
                 except OSError as exc:
                     raise _failed(shown, exc.strerror or type(exc).__name__) from None
                 names.add(name.casefold())
@@ -145,25 +141,34 @@ class Attachments:
         self, http: aiohttp.ClientSession, request: ExecutionRequest, url: str
     ) -> AsyncGenerator[bytes]:
         for _ in range(_MAX_REDIRECTS + 1):
-            if origin(url) is None:
+            place = origin(url)
+            if place is None:
                 raise _Unusable("it leads to an address that is neither http nor https")
-            async with http.get(
-                url,
-                headers=self._headers(request, url),
-                proxy=self._proxy(url),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    sock_connect=_SILENCE_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S
-                ),
-            ) as response:
-                if response.status in _REDIRECTS and "Location" in response.headers:
-                    url = _joined(url, response.headers["Location"])
-                    continue
-                if response.status != 200:
-                    raise _Unusable(f"the server answered {response.status}")
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    yield chunk
-                return
+            try:
+                async with http.get(
+                    url,
+                    headers=self._headers(request, url),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        sock_connect=_SILENCE_TIMEOUT_S, sock_read=_SILENCE_TIMEOUT_S
+                    ),
+                    **await self._network.options(url),
+                ) as response:
+                    if response.status in _REDIRECTS and "Location" in response.headers:
+                        url = _joined(url, response.headers["Location"])
+                        continue
+                    if response.status == 407:
+                        response.raise_for_status()
+                    if response.status != 200:
+                        raise _Unusable(f"the server answered {response.status}")
+                    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                        yield chunk
+                    return
+            except aiohttp.ClientError as exc:
+                # Its text may hold the address, and that a signature.
+                proxy = self._network.proxies.lead_to(url)
+                problem = diagnose(exc, where=place, proxy=proxy)
+                raise _Unusable(f"the download failed: {problem}") from None
         raise _Unusable("it is redirected too often")
 
     def _headers(self, request: ExecutionRequest, url: str) -> dict[str, str]:
@@ -174,12 +179,6 @@ class Attachments:
         if ours is None or named != ours or origin(url) != ours:
             return {}
         return {"Authorization": f"Bearer {request.auth_token.get_secret_value()}"}
-
-    def _proxy(self, url: str) -> str | None:
-        parts = urlsplit(url)
-        if proxy_bypass_environment(parts.netloc.rpartition("@")[2], self._proxies):
-            return None
-        return self._proxies.get(parts.scheme) or self._proxies.get("all")
 
 
 def _joined(base: str, url: str) -> str:

@@ -31,3 +31,40 @@ class LinkObserver:
 
     def stopping(self) -> None:
         """The executor was told to stop; runs may still finish."""
+
+
+class Observers(LinkObserver):
+    """Several of them, told one after the other."""
+
+    def __init__(self, *observers: LinkObserver) -> None:
+        self._observers = observers
+
+    def connecting(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.connecting()
+
+    def registered(self, rhythm: Rhythm) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.registered(rhythm)
+
+    def heartbeat_heard(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.heartbeat_heard()
+
+    def lost(self, cause: str) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.lost(cause)
+
+    def attempt_failed(self, cause: str) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.attempt_failed(cause)
+
+    def stopping(self) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.stopping()

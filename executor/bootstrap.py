@@ -10,9 +10,13 @@ from pathlib import Path
 
 from executor.agents import subreaper
 from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.location import ClaudeSearch, Origin, find_claude
+from executor.agents.claude_code.unpacking import remove_other_versions
 from executor.agents.factory import AgentFactory
 from executor.agents.orphans import end_left_behind
 from executor.config import ExecutorSettings
+from executor.control.desk import Desk, Identity
+from executor.control.server import ControlServer
 from executor.delivery.outbox import Outbox
 from executor.delivery.state import StateStore
 from executor.home_lock import HomeLock
@@ -21,14 +25,16 @@ from executor.modes.local.backend_url import BackendUrl
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
 from executor.modes.local.identity import BackendMemory, describe_host, load_executor_id
+from executor.modes.local.observer import Observers
 from executor.modes.local.outage import reconnect_delays
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
+from executor.modes.local.standing import LinkStanding
 from executor.modes.local.websocket_client import WebSocketClient
 from executor.service.notify import ServiceManager
 from executor.service.timing import stop_limit_s
-from executor.shielding import in_thread
+from executor.shielding import finish, in_thread
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import ExecutorApi, claude_state
 from executor.tasks.agent_rules import AgentRules
@@ -90,11 +96,17 @@ async def _run(
     service: ServiceManager,
 ) -> None:
     environ = dict(os.environ)
-    isolation = await asyncio.to_thread(_isolation, settings, environ)
+    # Both start programs. Finding may unpack one, and registering waits for that: only then is it
+    # true that this executor can do what it offers.
+    isolation, search = await asyncio.gather(
+        asyncio.to_thread(_isolation, settings, environ),
+        asyncio.to_thread(_find_claude, settings, environ),
+    )
+    has_claude = search.claude is not None
     system_memory = SystemMemory()
     remembered = memory.features(str(BackendUrl.parse(settings.backend_url))) or frozenset()
     features = set(remembered)
-    claude = ClaudeCodeAgent(settings.claude_path, system_memory)
+    claude = ClaudeCodeAgent(search, system_memory)
     handler = InProcessRunHandler(
         agents=AgentFactory({CLAUDE_CODE: claude}),
         workspaces=Workspaces(
@@ -137,9 +149,6 @@ async def _run(
     )
     supervisor.restore(await state.runs())
     state.on_disk_trouble(supervisor.disk_trouble)
-    has_claude = await asyncio.to_thread(claude.available)
-    if not has_claude:
-        logger.warning("Claude Code was not found: tasks that need it will fail")
     loading: set[asyncio.Task[None]] = set()
 
     def registered(offered: frozenset[str]) -> None:
@@ -148,11 +157,14 @@ async def _run(
         if has_claude and not loading:
             loading.add(asyncio.create_task(claude.load(), name="load the SDK"))
 
+    standing = LinkStanding()
+    observers = Observers(service, standing)
+    hello = _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else [], isolation.available)
     runner = LocalRunner(
         WebSocketClient(settings.backend_url, settings.auth_token),
         Registrar(
             settings.backend_url,
-            _hello(settings, executor_id, [CLAUDE_CODE] if has_claude else [], isolation.available),
+            hello,
             supervisor,
             outbox,
             memory,
@@ -162,7 +174,7 @@ async def _run(
         outbox,
         TaskHandler(supervisor, reporter),
         HeartbeatService(
-            executor_id, supervisor, outbox.unheard_verdicts, on_heard=service.heartbeat_heard
+            executor_id, supervisor, outbox.unheard_verdicts, on_heard=observers.heartbeat_heard
         ),
         delays=functools.partial(
             reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
@@ -170,11 +182,27 @@ async def _run(
         refused_delay_s=settings.reconnect_max_delay_s,
         drain_grace_s=settings.shutdown_grace_s,
         on_registered=registered,
-        observer=service,
+        observer=observers,
     )
+    identity = Identity(
+        name=hello.name,
+        home=settings.home,
+        backend=str(BackendUrl.parse(settings.backend_url)),
+        max_concurrent_tasks=settings.max_concurrent_tasks,
+    )
+    desk = Desk(
+        identity,
+        supervisor,
+        standing,
+        outbox_depth=lambda: outbox.depth,
+        redact=redactor.redact,
+    )
+    control = ControlServer(settings.home, desk.answer)
     try:
+        await control.start()
         await runner.run(stop.first)
     finally:
+        await finish(control.close())
         await outbox.close()
 
 
@@ -209,6 +237,23 @@ def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:
 
 def _private_dir(settings: ExecutorSettings) -> Path:
     return settings.home / "private"
+
+
+def _find_claude(settings: ExecutorSettings, environ: dict[str, str]) -> ClaudeSearch:
+    """The CLI to run, if there is one; says which, and what is wrong with those before it."""
+    search = find_claude(settings.claude_path, settings.home, environ)
+    claude = search.claude
+    if claude is None:
+        logger.error(
+            "%s; tasks that need it will fail. To have it: %s", search.problem, search.remedy
+        )
+        return search
+    for other in search.skipped:
+        logger.warning("passed over: %s (%s) %s", other.path, other.origin, other.reason)
+    logger.info("Claude Code %s: %s (%s)", claude.version, claude.path, claude.origin)
+    if claude.origin is Origin.CARRIED:
+        remove_other_versions(claude.path)
+    return search
 
 
 def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> IsolationRules:

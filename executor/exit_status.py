@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntEnum
 
+from executor.control.errors import NotRunning
 from shared.errors import ConfigError, LinkRejected, WegentError
 
 
@@ -48,6 +49,8 @@ def exit_status(error: Exception) -> ExitStatus:
             return ExitStatus.USAGE
         case LinkRejected():
             return ExitStatus.REJECTED
+        case NotRunning():
+            return ExitStatus.NOT_RUNNING
         case _:
             return ExitStatus.FAILURE
 

@@ -1,0 +1,1 @@
+"""The door of a running executor for the user of its machine."""

@@ -1,0 +1,31 @@
+"""Asking the executor that is running on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from executor.control.protocol import Command, decode, encode, result_of
+
+if sys.platform == "win32":
+    from executor.control.named_pipe import exchange
+else:
+    from executor.control.unix_socket import exchange
+
+TIMEOUT_S: Final = 5.0
+
+
+def ask(
+    home: Path, command: Command, *, timeout_s: float = TIMEOUT_S, **arguments: str
+) -> dict[str, Any]:
+    """Ask the executor of *home*; blocks until it has answered. For any number of processes.
+
+    Returns:
+        The TypedDict of :mod:`executor.control.protocol` that belongs to the command.
+
+    Raises:
+        NotRunning: There is no such executor.
+        ControlError: It refuses, or does not answer within *timeout_s* seconds.
+    """
+    return result_of(decode(exchange(home, encode({"command": command, **arguments}), timeout_s)))

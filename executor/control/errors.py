@@ -1,0 +1,26 @@
+"""What can go wrong between a command and the executor that it asks."""
+
+from __future__ import annotations
+
+from shared.errors import WegentError
+
+
+class ControlError(WegentError):
+    """The executor cannot be asked, or will not.
+
+    Attributes:
+        reason: What the executor calls it: ``unknown_run``, ``ambiguous``, ``invalid_request`` …;
+            ``None`` when it is not the executor that says so.
+    """
+
+    code = "control_failed"
+
+    def __init__(self, message: str, *, reason: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class NotRunning(ControlError):
+    """No executor is running with this home."""
+
+    code = "not_running"

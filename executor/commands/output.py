@@ -9,13 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+from typing import Final, Literal, NamedTuple
 
 Style = Literal["good", "warning", "bad", "dim", "strong"]
 """What a text means; a terminal shows it as a colour."""
@@ -31,12 +27,13 @@ class Styled(NamedTuple):
 Cell = str | Styled
 
 _LOOKS: Final[dict[Style, str]] = {
-    "good": "green",
-    "warning": "yellow",
-    "bad": "bold red",
-    "dim": "dim",
-    "strong": "bold",
+    "good": "32",
+    "warning": "33",
+    "bad": "1;31",
+    "dim": "2",
+    "strong": "1",
 }
+"""What each style is in a terminal's own words (SGR)."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -52,10 +49,9 @@ def on_terminal() -> bool:
 
 def print_line(*cells: Cell) -> None:
     """Print one line, made of *cells* as they stand, whatever its length."""
-    if on_terminal() and any(isinstance(cell, Styled) for cell in cells):
-        _print_rich(_rich_text(*cells), wrap=False)
-    else:
-        _write("".join(_text_of(cell) for cell in cells) + "\n")
+    coloured = on_terminal() and not os.environ.get("NO_COLOR")
+    text = "".join(_coloured(cell) if coloured else _text_of(cell) for cell in cells)
+    _write(f"{text}\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
@@ -86,37 +82,37 @@ def warn(text: str) -> None:
         sys.stderr.write(f"wegent-executor: warning: {_escape(text)}\n")
 
 
+def wait_for_reader(seconds: float = 0.25) -> None:
+    """Pause before there may be more to print.
+
+    Raises:
+        OutputClosed: Nobody will read it.
+    """
+    import select
+
+    if not hasattr(select, "poll"):
+        time.sleep(seconds)
+        return
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # nothing but that the other end is closed
+    if reader.poll(seconds * 1000):
+        raise OutputClosed
+
+
 def _print_rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
     for heading in columns:
         table.add_column(heading, header_style="bold", overflow="fold")
     for row in rows:
-        table.add_row(*(_rich_text(cell) for cell in row))
-    _print_rich(table, wrap=True)
-
-
-def _rich_text(*cells: Cell) -> Text:
-    from rich.text import Text
-
-    text = Text()
-    for cell in cells:
-        text.append(_text_of(cell), _LOOKS[cell.style] if isinstance(cell, Styled) else None)
-    return text
-
-
-def _print_rich(shown: Table | Text, *, wrap: bool) -> None:
-    console = _console()
+        table.add_row(*(Text.from_ansi(_coloured(cell)) for cell in row))
+    console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as capture:  # written by ourselves: rich would end the process itself
-        console.print(shown, soft_wrap=not wrap)
+        console.print(table)
     _write(capture.get())
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -128,6 +124,11 @@ def _aligned(table: Sequence[Sequence[str]]) -> Iterable[str]:
             text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)
         )
         yield "  ".join(cells).rstrip()
+
+
+def _coloured(cell: Cell) -> str:
+    text = _text_of(cell)
+    return f"\x1b[{_LOOKS[cell.style]}m{text}\x1b[0m" if isinstance(cell, Styled) else text
 
 
 def _text_of(cell: Cell) -> str:

@@ -168,9 +168,9 @@ def _cpu_model() -> str:
 
 
 def _cli_version() -> str:
-    from executor.agents.claude_code.agent import ClaudeCodeAgent
+    from executor.agents.claude_code.location import bundled_claude
 
-    cli = ClaudeCodeAgent().find_cli()
+    cli = bundled_claude()
     if cli is None:
         return "not found"
     answer = subprocess.run([cli, "--version"], capture_output=True, text=True, check=True)

@@ -197,7 +197,8 @@ async def test_while_its_agent_starts(tmp_path: Path) -> None:
     working = install(tmp_path)
     # The first time it says where it is and then nothing more; after that it works.
     stuck.write_text(
-        f"#!/bin/sh\nif mkdir {tmp_path / 'once'} 2>/dev/null; then echo $$ >{here};"
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {working} --version\n'
+        f"if mkdir {tmp_path / 'once'} 2>/dev/null; then echo $$ >{here};"
         f' exec sleep {LONG_S}; fi\nexec {working} "$@"\n'
     )
     stuck.chmod(0o755)

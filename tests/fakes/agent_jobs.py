@@ -17,6 +17,7 @@ from executor.tasks.isolation import Walls
 from executor.tasks.permissions import limits_for, policy_for
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
+from tests.fakes.claude import claude_agent
 
 
 def make_request(prompt: Any = "HELLO", **fields: Any) -> ExecutionRequest:
@@ -93,7 +94,7 @@ async def opened(
     job: AgentJob, agent: ClaudeCodeAgent | None = None
 ) -> AsyncIterator[AgentSession]:
     """A session that is closed at the end."""
-    session = await (agent or ClaudeCodeAgent()).open(job)
+    session = await (agent or claude_agent()).open(job)
     try:
         yield session
     finally:

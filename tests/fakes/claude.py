@@ -1,4 +1,4 @@
-"""Claude Code for tests that only look for it: scripts that answer a question for the version."""
+"""Claude Code for tests: the real one, and scripts that only answer a question for the version."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ import lzma
 import struct
 from pathlib import Path
 
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.location import Claude, ClaudeSearch, Origin, bundled_claude
 from executor.carried_cli import ENTRY, CarriedCli
+from executor.memory import SystemMemory
+
+REAL = bundled_claude()
+"""The CLI of the SDK's wheel; looked for here, since tests on the event loop may not."""
 
 NEW = "2.1.400"
 """A version that is recent enough."""
+
+
+def claude_agent(cli: Path | None = None, memory: SystemMemory | None = None) -> ClaudeCodeAgent:
+    """An agent that runs *cli*, whatever that is; ``None``: the real one, of the SDK's wheel."""
+    path = cli or REAL
+    assert path is not None
+    return ClaudeCodeAgent(ClaudeSearch(Claude(path, NEW, Origin.SETTING), (), ""), memory)
 
 
 def says(version: str, path: Path, *, then: str = "") -> Path:

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.protocol import AgentSession
 from executor.memory import SystemMemory
 from executor.tasks.warm_sessions import WarmSessions
 from shared.errors import RunError
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, Turn, opened, take_turn
+from tests.fakes.claude import claude_agent
 from tests.fakes.memory import FakeLinux
 from tests.fakes.scripted_cli import install, script
 
@@ -56,7 +56,7 @@ async def test_a_cli_that_dies_idle_is_forgotten_without_a_trace_or_a_complaint(
     caplog.set_level(logging.INFO)
     warm = WarmSessions(limit=1, idle_s=60, check_interval_s=0.01)
     job = jobs.job()
-    session = await ClaudeCodeAgent(install(tmp_path)).open(job)
+    session = await claude_agent(install(tmp_path)).open(job)
     await take_turn(session)
     await warm.park("1", session, job.fingerprint)
     pid = session.pid
@@ -75,7 +75,7 @@ async def test_a_cli_that_dies_idle_is_forgotten_without_a_trace_or_a_complaint(
 async def test_a_cli_that_the_kernel_killed_for_want_of_memory_is_called_that(
     tmp_path: Path, jobs: JobMaker, linux: FakeLinux
 ) -> None:
-    agent = ClaudeCodeAgent(install(tmp_path), SystemMemory(linux.root))
+    agent = claude_agent(install(tmp_path), SystemMemory(linux.root))
     async with opened(jobs.job(), agent) as session:
         turn = await killed_in_a_turn(session, lambda: linux.group("/", oom_kills=4))
     assert turn.end.error_code == ErrorCode.OUT_OF_MEMORY
@@ -85,7 +85,7 @@ async def test_a_cli_that_the_kernel_killed_for_want_of_memory_is_called_that(
 async def test_a_killed_cli_is_a_crash_when_the_kernel_has_killed_nothing_meanwhile(
     tmp_path: Path, jobs: JobMaker, linux: FakeLinux
 ) -> None:
-    agent = ClaudeCodeAgent(install(tmp_path), SystemMemory(linux.root))
+    agent = claude_agent(install(tmp_path), SystemMemory(linux.root))
     async with opened(jobs.job(), agent) as session:
         await asyncio.to_thread(lambda: linux.group("/", oom_kills=5))  # between start and turn
         turn = await killed_in_a_turn(session, lambda: None)
@@ -105,5 +105,5 @@ async def test_a_cli_that_the_kernel_kills_at_its_start_is_called_that(
     cli.write_text(f"#!/bin/sh\necho oom_kill 4 > {events}\n{last_words}\n", encoding="utf-8")
     cli.chmod(0o755)
     with pytest.raises(RunError) as failed:
-        await ClaudeCodeAgent(cli, SystemMemory(linux.root)).open(jobs.job())
+        await claude_agent(cli, SystemMemory(linux.root)).open(jobs.job())
     assert failed.value.error_code == code

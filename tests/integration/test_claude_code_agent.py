@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.location import find_claude
 from executor.agents.protocol import AgentSession
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_record import fingerprint
@@ -21,6 +22,7 @@ from shared.errors import RunError
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, opened, take_turn
+from tests.fakes.claude import claude_agent
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
 
 
@@ -200,8 +202,8 @@ async def test_without_any_login_the_error_says_how_to_log_in(tmp_path: Path) ->
 
 
 async def test_a_missing_cli_is_a_clear_verdict(tmp_path: Path) -> None:
-    agent = ClaudeCodeAgent(tmp_path / "claude")
-    assert not await asyncio.to_thread(agent.available)
+    missing = tmp_path / "claude"
+    agent = ClaudeCodeAgent(await asyncio.to_thread(find_claude, missing, tmp_path, os.environ))
     with pytest.raises(RunError, match="WEGENT_CLAUDE_PATH") as caught:
         await agent.open(JobMaker(tmp_path, "http://127.0.0.1:1").job())
     assert caught.value.error_code == ErrorCode.AGENT_ERROR
@@ -213,7 +215,7 @@ async def test_a_cli_that_ends_at_once_says_how_and_leaves_nothing(tmp_path: Pat
     broken.chmod(0o755)
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
     with pytest.raises(RunError, match="exit status 0: no such library") as caught:
-        await ClaudeCodeAgent(broken).open(maker.job())
+        await claude_agent(broken).open(maker.job())
     assert caught.value.error_code == ErrorCode.AGENT_CRASHED
     assert list((tmp_path / "home" / "private").iterdir()) == []
 

@@ -14,7 +14,6 @@ import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ProcessError
 
 from executor.agents import process_tree
-from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.session import ClaudeSession
 from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.protocol import AgentSession, TurnEnd
@@ -23,6 +22,7 @@ from shared.errors import RunError
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, Turn, make_request, nobody, opened, take_turn
+from tests.fakes.claude import claude_agent
 from tests.fakes.model import scenario, step, text_step, tool_step
 from tests.fakes.shells import shell
 
@@ -118,7 +118,7 @@ async def test_an_interrupt_before_the_first_message_still_ends_the_turn(tmp_pat
 async def test_a_killed_cli_is_a_crash_and_takes_its_commands_along(tmp_path: Path) -> None:
     async with ScriptedModel([scenario(SLEEPER, text_step("never"))]) as model:
         maker = JobMaker(tmp_path, model.url)
-        session = await ClaudeCodeAgent().open(maker.job())
+        session = await claude_agent().open(maker.job())
         running, processes = await busy_with_bash(session)
         assert session.pid is not None
         psutil.Process(session.pid).kill()
@@ -135,7 +135,7 @@ async def test_a_killed_cli_is_a_crash_and_takes_its_commands_along(tmp_path: Pa
 async def test_closing_leaves_no_process_even_when_cancelled_twice(tmp_path: Path) -> None:
     async with ScriptedModel([scenario(SLEEPER, text_step("never"))]) as model:
         maker = JobMaker(tmp_path, model.url)
-        session = await ClaudeCodeAgent().open(maker.job())
+        session = await claude_agent().open(maker.job())
         running, processes = await busy_with_bash(session)
         assert len(processes) >= 3
         closing = asyncio.create_task(session.close())
@@ -158,7 +158,7 @@ async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     deaf.write_text("#!/bin/sh\ntouch started\nexec sleep 613\n", encoding="utf-8")
     deaf.chmod(0o755)
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
-    opening = asyncio.create_task(ClaudeCodeAgent(deaf).open(maker.job()))
+    opening = asyncio.create_task(claude_agent(deaf).open(maker.job()))
     started = maker.cwd / "started"
     while not await asyncio.to_thread(started.exists):  # noqa: ASYNC110 - another process's doing
         await asyncio.sleep(0.02)
@@ -191,7 +191,7 @@ async def test_a_start_that_is_cancelled_while_it_writes_its_files_leaves_none(
     headers = Gated()
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
     job = maker.job(bot={"mcp_servers": {"s": {"type": "http", "headers": headers}}})
-    opening = asyncio.create_task(ClaudeCodeAgent(Path("/bin/true")).open(job))
+    opening = asyncio.create_task(claude_agent(Path("/bin/true")).open(job))
     await headers.begun.wait()
     opening.cancel()
     await asyncio.sleep(0)
@@ -210,7 +210,7 @@ async def test_a_start_that_cannot_write_its_files_leaves_none(
     bot = {"mcp_servers": {"s": {"headers": {"a": object()}}}}
     job = await asyncio.to_thread(lambda: maker.job(system_prompt="x", bot=bot))
     with pytest.raises(TypeError):
-        await ClaudeCodeAgent(Path("/bin/true")).open(job)
+        await claude_agent(Path("/bin/true")).open(job)
     assert list(job.private_dir.iterdir()) == []
     assert job.sandbox is None or list(job.sandbox.temporary.iterdir()) == []
 
@@ -218,14 +218,9 @@ async def test_a_start_that_cannot_write_its_files_leaves_none(
 async def test_a_model_that_no_command_line_can_carry_is_a_failed_start(tmp_path: Path) -> None:
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
     with pytest.raises(RunError) as failed:
-        await ClaudeCodeAgent().open(maker.job(model="claude\0"))
+        await claude_agent().open(maker.job(model="claude\0"))
     assert failed.value.error_code == ErrorCode.AGENT_ERROR
     assert list((tmp_path / "home" / "private").iterdir()) == []
-
-
-async def test_a_folder_is_not_taken_for_the_cli(tmp_path: Path) -> None:
-    agent = ClaudeCodeAgent(tmp_path)
-    assert not await asyncio.to_thread(agent.available)
 
 
 async def test_a_stubborn_cli_is_ended_at_once_when_there_is_no_time_left(tmp_path: Path) -> None:

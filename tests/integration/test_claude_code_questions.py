@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run, RunHandler
 from scripts.scripted_model import ScriptedModel
@@ -20,6 +19,7 @@ from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.local import Input
 from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request
+from tests.fakes.claude import claude_agent
 from tests.fakes.model import reaching, scenario, step, text_step
 
 LIMIT_S = 30.0
@@ -108,7 +108,7 @@ async def playing(
     asking = UserInput(timeout_s=timeout_s, run_timeout_s=600)
     async with (
         ScriptedModel(scenarios or [scenario(*steps)]) as model,
-        in_process(ClaudeCodeAgent(), home, environ=os.environ, user_input=asking) as handler,
+        in_process(claude_agent(), home, environ=os.environ, user_input=asking) as handler,
     ):
         yield Cli(handler, model)
 

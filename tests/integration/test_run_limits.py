@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 
-from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.past_cost import past_cost_usd
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.redispatch import continued
@@ -25,6 +24,7 @@ from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.execution import ExecutionRequest
 from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request
+from tests.fakes.claude import claude_agent
 from tests.fakes.model import error_step, reaching, scenario, step, text_step, tool_step
 
 SILENT = step({"text": "I begin."}, {"hang": True})
@@ -82,7 +82,7 @@ class Runs:
 async def running(place: Path, *scenarios: Scenario) -> AsyncIterator[Runs]:
     async with (
         ScriptedModel(scenarios) as model,
-        in_process(ClaudeCodeAgent(), place, environ=dict(os.environ)) as handler,
+        in_process(claude_agent(), place, environ=dict(os.environ)) as handler,
     ):
         yield Runs(handler, model)
 

@@ -17,6 +17,7 @@ from executor.agents.protocol import TurnEnd
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker, make_request, nobody, opened, take_turn
+from tests.fakes.claude import claude_agent
 from tests.fakes.scripted_cli import ANSWER, install, script
 
 
@@ -27,7 +28,7 @@ def jobs(tmp_path: Path) -> JobMaker:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> ClaudeCodeAgent:
-    return ClaudeCodeAgent(install(tmp_path))
+    return claude_agent(install(tmp_path))
 
 
 async def test_a_turn_is_streamed_as_the_prompt_says(

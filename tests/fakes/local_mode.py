@@ -13,6 +13,7 @@ from executor.delivery.outbox import Outbox
 from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.heartbeat import HeartbeatService, Rhythm
+from executor.modes.local.observer import LinkObserver
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
@@ -58,8 +59,10 @@ class Harness:
         outstanding: Outstanding | None = None,
         max_concurrent: int = 2,
         handler: RunHandler | None = None,
+        observer: LinkObserver | None = None,
     ) -> None:
-        """*handler* carries runs out instead of *agent*."""
+        """*handler* carries runs out instead of *agent*; *observer* is told of the connection."""
+        observer = observer or LinkObserver()
         self.agent = agent or ScriptedRunHandler()
         self.stop = asyncio.Event()
         self.tried = asyncio.Event()
@@ -100,11 +103,17 @@ class Harness:
             self.supervisor,
             self.outbox,
             TaskHandler(self.supervisor, reporter),
-            HeartbeatService("e-1", self.supervisor, self.outbox.unheard_verdicts),
+            HeartbeatService(
+                "e-1",
+                self.supervisor,
+                self.outbox.unheard_verdicts,
+                on_heard=observer.heartbeat_heard,
+            ),
             delays=self._delays,
             refused_delay_s=0.01,
             drain_grace_s=drain_grace_s,
             on_registered=self.registered.append,
+            observer=observer,
         )
 
     @classmethod

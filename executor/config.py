@@ -265,7 +265,8 @@ class ExecutorSettings(BaseSettings):
     claude_path: AbsolutePath | None = Field(
         default=None,
         validation_alias="WEGENT_CLAUDE_PATH",
-        description="The `claude` program; the one that comes with the executor when not set",
+        description="The `claude` program; when not set, the one that comes with the executor, or "
+        "one on `PATH` or in the usual places",
     )
     claude_session_idle_s: SecondsOrZero = Field(
         default=300,

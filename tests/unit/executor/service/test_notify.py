@@ -66,7 +66,7 @@ async def test_no_process_of_ours_inherits_the_service_managers_socket(tmp_path:
 
 
 def test_an_agent_gets_none_of_it_even_from_an_environment_that_has_it(tmp_path: Path) -> None:
-    environ = {name: "1" for name in VARIABLES} | {"PATH": "/bin"}
+    environ = dict.fromkeys(VARIABLES, "1") | {"PATH": "/bin"}
     request = read_execution_request({"task_id": 1, "subtask_id": 2, "prompt": "go"})
     agent = agent_environment(request, environ=environ, executor=ExecutorApi(), home=tmp_path)
     assert agent.env["PATH"] == "/bin"

@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-if not __package__:
+if not __package__ and not hasattr(sys, "frozen"):
     from pathlib import Path
 
     # Started as a script: this folder comes first on the path, and its config.py, signals.py and

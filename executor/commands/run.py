@@ -36,11 +36,13 @@ def run(_arguments: argparse.Namespace) -> int:
     # structlog imports rich when it finds it: 30 ms and 4 MB for what only other commands use.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes its import fail
 
-    from executor.config import load_settings
+    from executor.config import CONFIG_FILE, load_settings
+    from executor.network.variables import adopt
     from shared.logging import get_logger
     from shared.redaction import Redactor
 
     settings = load_settings()
+    adopt(settings.home / CONFIG_FILE, os.environ)
     redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
     logs = _open_logs(settings, redactor)
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from executor.network.children import children_environment
 from executor.tasks.allowed_hosts import API_URL
 from executor.tasks.search_path import with_absolute_path
 from shared.errors import RunError
@@ -44,7 +45,7 @@ INHERITED: Final = frozenset(
         "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
         "http_proxy", "https_proxy", "all_proxy", "no_proxy",
         "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT",
+        "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "PIP_CERT",
         "SSH_AUTH_SOCK", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME",
         "GIT_COMMITTER_EMAIL", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM",
         "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR",
@@ -183,7 +184,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
         names = names | INHERITED_ON_WINDOWS
     return {
         name: value
-        for name, value in with_absolute_path(environ).items()
+        for name, value in children_environment(with_absolute_path(environ)).items()
         if name in names
         or name.startswith("LC_")
         or (sys.platform == "win32" and name.upper() in names)

@@ -34,8 +34,16 @@ _HINTS: Final = (
     ),
     (r"not found", f"check the address; for a private repository {_LOGIN_HINT}"),
     (
+        r"(HTTP code|error:|response) 407",
+        "put the proxy's user and password into HTTPS_PROXY: http://user:password@host:port",
+    ),
+    (
+        r"from proxy|CONNECT",
+        "ask whoever runs the proxy to allow this host, or put it into NO_PROXY",
+    ),
+    (
         r"certificate",
-        "set http.sslCAInfo in this machine's git configuration to your certificates",
+        "set SSL_CERT_FILE for the executor to a file with the certificates of your authorities",
     ),
     (
         r"Could not resolve|Failed to connect|Connection (refused|timed out)|Couldn't connect",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from executor.agents import process_tree
+from executor.network.children import children_environment
 from executor.shielding import finish
 from executor.tasks.search_path import with_absolute_path
 from shared.errors import WegentError
@@ -107,7 +108,7 @@ class Git:
         self._environment = {
             **{
                 name: value
-                for name, value in with_absolute_path(environ).items()
+                for name, value in children_environment(with_absolute_path(environ)).items()
                 if name.upper() in _INHERITED
             },
             **_FIXED,

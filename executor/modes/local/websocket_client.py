@@ -64,6 +64,15 @@ class _Packet(socketio.packet.Packet):  # type: ignore[misc]  # the library has 
 
 
 class _Client(socketio.AsyncClient):  # type: ignore[misc]  # the library has no types
+    def _engineio_client_class(self) -> type:
+        class Engine(super()._engineio_client_class()):  # type: ignore[misc]  # no types either
+            def _get_engineio_url(self, *arguments: str) -> str:
+                # Without TLS a proxy is told the whole address, and knows no scheme "ws".
+                url: str = super()._get_engineio_url(*arguments)
+                return url.replace("ws", "http", 1)
+
+        return Engine
+
     async def _handle_eio_message(self, data: object) -> None:
         # The library runs this in a task of its own whose exception nobody would ever see.
         try:

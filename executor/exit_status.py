@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from executor.control.errors import NotRunning
+from executor.updating.errors import TasksRunning
 from shared.errors import ConfigError, LinkRejected, WegentError
 
 
@@ -51,6 +52,8 @@ def exit_status(error: Exception) -> ExitStatus:
             return ExitStatus.REJECTED
         case NotRunning():
             return ExitStatus.NOT_RUNNING
+        case TasksRunning():
+            return ExitStatus.BUSY
         case _:
             return ExitStatus.FAILURE
 

@@ -17,6 +17,7 @@ class FileServer:
     Attributes:
         cut: Those of which only the first half is sent, before the connection ends.
         redirects: Where else to look: path → address.
+        headers: What every answer has beside the usual.
         requested: The paths that were asked for, in order.
     """
 
@@ -24,6 +25,7 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     requested: list[str] = field(default_factory=list)
 
     def url(self, name: str) -> str:
@@ -49,6 +51,8 @@ def file_server() -> Iterator[FileServer]:
                 return
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
+            for header, value in served.headers.items():
+                self.send_header(header, value)
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if name in served.cut else body)
 

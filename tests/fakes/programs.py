@@ -10,19 +10,22 @@ from pathlib import Path
 NAME = "wegent-executor"
 
 
-def program(version: str = "9.9.9", *, status: int = 3, doctor: int = 0, run: str = "") -> bytes:
+def program(
+    version: str = "9.9.9", *, status: int = 3, doctor: int = 0, says: str = "", run: str = ""
+) -> bytes:
     """A program of *version* whose commands exit as told.
 
     Args:
         status: Exit status of ``status``; 3: no executor is running.
         doctor: Exit status of ``doctor``.
+        says: What ``doctor`` prints.
         run: Shell commands for everything else.
     """
     return f"""#!/bin/sh
 case "${{1:-}}" in
   --version) echo "{NAME} {version}" ;;
   status) exit {status} ;;
-  doctor) exit {doctor} ;;
+  doctor) echo "{says}"; exit {doctor} ;;
   *) :; {run} ;;
 esac
 """.encode()

@@ -1,0 +1,144 @@
+"""``wegent-executor update``: put another version of this program into its place, or go back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from executor.commands.command import Command
+from executor.exit_status import ExitStatus
+from executor.home import executor_home
+from shared.errors import ConfigError, WegentError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from executor.service.definition import ServiceKeeper
+    from executor.updating.source import Progress
+    from executor.updating.updater import Updater
+
+_MEGABYTE: Final = 1_000_000
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Update this program, or go back to the version before."""
+    import os
+    import signal
+
+    from executor.frozen import is_frozen
+    from executor.network.access import NetworkAccess
+    from executor.updating.errors import UpdateError
+    from executor.updating.source import Source
+
+    if arguments.sha256 is not None and arguments.source is None:
+        raise ConfigError("--sha256 belongs to --from")
+    if not is_frozen():
+        raise UpdateError(
+            "this program runs from its source, which it cannot exchange",
+            hint="type: git pull && uv sync",
+        )
+    # An update that loses its terminal, or is told to end, has to put things right first.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    home = executor_home()
+    updater = _updater(home)
+    if arguments.rollback:
+        updater.roll_back(now=arguments.now)
+        return ExitStatus.OK
+    source = Source(arguments.source, sha256=arguments.sha256, network=NetworkAccess(os.environ))
+    with _progress() as progress:
+        updater.update(source, now=arguments.now, progress=progress)
+    return ExitStatus.OK
+
+
+def _updater(home: Path) -> Updater:
+    from executor.commands.output import print_line
+    from executor.service.steps import perform, run_program
+    from executor.updating.handover import Handover
+    from executor.updating.program import InstalledProgram
+    from executor.updating.updater import Updater
+
+    program = InstalledProgram.of(Path(sys.executable).resolve())
+    handover = Handover(
+        program, home, _keeper(), perform=partial(perform, run=run_program), say=print_line
+    )
+    return Updater(program, home, handover, say=print_line)
+
+
+def _keeper() -> ServiceKeeper | None:
+    from executor.service.keeper import keeper_here
+
+    try:
+        return keeper_here()
+    except WegentError:  # nothing looks after services here
+        return None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A line that tells how much has come, for whoever looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    shown = False
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal shown
+        of = f" of {total / _MEGABYTE:.1f}" if total is not None else ""
+        sys.stderr.write(f"\r{done / _MEGABYTE:.1f}{of} MB ")
+        sys.stderr.flush()
+        shown = True
+        if done == total:
+            end()
+
+    def end() -> None:
+        nonlocal shown
+        if shown:
+            sys.stderr.write("\n")
+        shown = False
+
+    try:
+        yield show
+    finally:
+        end()
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE_OR_URL",
+        help="the new version: a file or an http(s) address; the .tar.gz of a folder where the "
+        "program is one",
+    )
+    what.add_argument(
+        "--rollback", action="store_true", help="go back to the version before the last update"
+    )
+    parser.add_argument(
+        "--sha256",
+        metavar="HEX",
+        help="its checksum; otherwise it is read from FILE_OR_URL.sha256",
+    )
+    parser.add_argument(
+        "--now",
+        action="store_true",
+        help="stop the executor although tasks are running, or although it is not a service",
+    )
+
+
+COMMAND: Final = Command(
+    name="update",
+    help="put another version of this program into its place, or go back",
+    description="Fetch another version, verify its checksum, try it out and put it into this "
+    "program's place; the version before stays beside it, as <name>.previous. An executor that "
+    "runs as a service is stopped, started again and watched until it has registered; when it "
+    "does not, the version before comes back. The program never updates by itself.",
+    run=run,
+    add_arguments=_add_arguments,
+)

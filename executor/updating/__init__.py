@@ -1,0 +1,1 @@
+"""Exchanging this program for another version of it, on its operator's word and on no other."""

@@ -1,0 +1,228 @@
+"""From the version that runs to the one that takes its place, and back when that does not work."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from executor.control.client import ask
+from executor.control.errors import ControlError, NotRunning
+from executor.updating import processes, trial
+from executor.updating.errors import TasksRunning, UpdateError
+from executor.updating.program import InstalledProgram
+from shared.errors import WegentError
+
+if TYPE_CHECKING:
+    from executor.control.protocol import Status
+    from executor.service.definition import ServiceKeeper
+    from executor.service.steps import Step
+
+STOPPED_WITHIN_S: Final = 300.0
+"""An executor lets its runs finish first, for LOCAL_SHUTDOWN_GRACE_SECONDS, and stops itself."""
+
+HEALTHY_WITHIN_S: Final = 60.0
+"""A start takes a second or two, and as much again for each attempt to connect that fails."""
+
+LOOK_EVERY_S: Final = 0.25
+
+WITHOUT_AGENT: Final = frozenset({"queued", "interrupted"})
+"""States of runs that lose nothing by a stop: they are on disk, and wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The executor that runs with a home.
+
+    Attributes:
+        keeper: What looks after it as a service; ``None``: the operator does.
+    """
+
+    status: Status
+    keeper: ServiceKeeper | None
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks a stop would disturb."""
+        counts = cast("dict[str, int]", self.status["runs"])
+        return sum(count for state, count in counts.items() if state not in WITHOUT_AGENT)
+
+
+class Handover:
+    """Exchanges the program under the executor of one home."""
+
+    def __init__(
+        self,
+        program: InstalledProgram,
+        home: Path,
+        keeper: ServiceKeeper | None,
+        *,
+        perform: Callable[[list[Step]], None],
+        say: Callable[[str], None],
+        healthy_within_s: float = HEALTHY_WITHIN_S,
+    ) -> None:
+        """Take what is there; nothing is asked or done yet.
+
+        Args:
+            keeper: What looks after services; ``None`` where nothing does.
+            perform: Carries out what *keeper* says is to be done.
+            say: Tells the operator what happens.
+            healthy_within_s: How long an executor may take to report healthy.
+        """
+        self._program = program
+        self._home = home
+        self._keeper = keeper
+        self._perform = perform
+        self._say = say
+        self._healthy_within_s = healthy_within_s
+
+    def find_running(self, *, now: bool) -> Running | None:
+        """Ask whether an executor runs here, and refuse if it must not be disturbed.
+
+        Args:
+            now: Whether it may be stopped although tasks are running, or although nobody but the
+                operator can start it again.
+
+        Raises:
+            TasksRunning: It has tasks.
+            UpdateError: It must not be stopped from here, or another home's executor runs from the
+                same file.
+            ControlError: One is there and does not answer.
+        """
+        running = self._ask()
+        ours = processes.family_of(running.status["pid"]) if running else set()
+        if others := processes.executors_from(self._program.entry.resolve()) - ours:
+            raise UpdateError(
+                "executors of other homes run from this program, as the processes "
+                + ", ".join(map(str, sorted(others))),
+                hint="stop them first",
+            )
+        if running is None:
+            return None
+        pid = running.status["pid"]
+        if processes.is_ancestor(pid):
+            raise UpdateError("a task of the executor cannot update the executor")
+        if running.tasks and not now:
+            raise TasksRunning(
+                f"{running.tasks} tasks are running" if running.tasks > 1 else "a task is running",
+                hint="wait for it, or add --now: the executor lets runs finish for a while, and "
+                "goes on with the rest after the update",
+            )
+        if running.keeper is None and not now:
+            raise UpdateError(
+                f"an executor runs as process {pid}, and not as a service",
+                hint="stop it first, or add --now to have it stopped; you start it again",
+            )
+        return running
+
+    def take_over(self, prepared: Path, running: Running | None, *, can_go_back: bool) -> None:
+        """Stop what runs, put *prepared* into the program's place, and start the service again.
+
+        Args:
+            running: What :meth:`find_running` has returned.
+            can_go_back: Whether the program is put back when the other one does not report healthy,
+                or when this is interrupted.
+
+        Raises:
+            UpdateError: It is not healthy; the message says whether the version before is back.
+        """
+        keeper = running.keeper if running is not None else None
+        exchanged = False
+        try:
+            if running is not None:
+                self._stop(running)
+            with _uninterrupted():
+                self._program.exchange(prepared)
+                exchanged = True
+            trial.version_of(self._program.entry)
+            if running is not None and keeper is not None:
+                self._say("Starting the service.")
+                self._perform(keeper.start())
+                self._wait_until_healthy(running)
+        except BaseException as exc:
+            goes_back = exchanged and can_go_back
+            with _uninterrupted():
+                self._recover(keeper, goes_back=goes_back)
+            if goes_back and isinstance(exc, WegentError):
+                message = f"{exc.message}; the version before is back"
+                raise UpdateError(message, hint=exc.hint) from exc
+            raise
+        if running is not None and keeper is None:
+            self._say("The executor was stopped: start it again.")
+
+    def _recover(self, keeper: ServiceKeeper | None, *, goes_back: bool) -> None:
+        if goes_back:
+            self._say("Going back to the version before.")
+            if keeper is not None:
+                self._attempt(keeper.stop)
+            self._program.put_back()
+        if keeper is not None:
+            self._attempt(keeper.start)
+
+    def _attempt(self, order: Callable[[], list[Step]]) -> None:
+        try:
+            self._perform(order())
+        except WegentError as exc:  # what led here is what has to be told in the end
+            self._say(str(exc))
+
+    def _ask(self) -> Running | None:
+        try:
+            status = cast("Status", ask(self._home, "status"))
+        except NotRunning:
+            return None
+        except ControlError as exc:
+            raise ControlError(exc.message, hint="stop it first, then update") from exc
+        kept = self._keeper.status().pid if self._keeper is not None else None
+        by_service = kept is not None and kept in processes.family_of(status["pid"])
+        return Running(status, self._keeper if by_service else None)
+
+    def _stop(self, running: Running) -> None:
+        pid = running.status["pid"]
+        self._say(f"Stopping the executor (process {pid}); runs may finish first.")
+        try:
+            if running.keeper is not None:
+                self._perform(running.keeper.stop())
+                processes.wait_for_end(pid, within_s=STOPPED_WITHIN_S)
+            else:
+                processes.stop(pid, within_s=STOPPED_WITHIN_S)
+        except TimeoutError:
+            raise UpdateError(f"the executor (process {pid}) does not stop") from None
+
+    def _wait_until_healthy(self, before: Running) -> None:
+        """Wait until the new executor has registered, if the one before had."""
+        ends_at = time.monotonic() + self._healthy_within_s
+        trouble = "it did not start"
+        while time.monotonic() < ends_at:
+            try:
+                status = cast("Status", ask(self._home, "status"))
+            except ControlError as exc:
+                trouble = exc.message
+            else:
+                if status["state"] == "registered" or before.status["state"] != "registered":
+                    self._say(f"The executor runs again, as process {status['pid']}.")
+                    return
+                trouble = status["last_error"] or "it does not register at the backend"
+            time.sleep(LOOK_EVERY_S)
+        raise UpdateError(
+            f"it does not report healthy within {self._healthy_within_s:g} s: {trouble}",
+            hint="its log says more: wegent-executor logs",
+        )
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let the signals that ask for an end wait for nothing: what is begun here must be finished."""
+    numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    # A function, not SIG_IGN, which the programs that are started here would inherit.
+    before = [(number, signal.signal(number, lambda *_: None)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

@@ -1,0 +1,178 @@
+"""A program in its place, another one that takes it, and the way back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from executor.updating.errors import UpdateError
+from executor.updating.program import ID_LENGTH, InstalledProgram
+from tests.fakes.programs import NAME, archive, program, put, sha256
+
+
+def single_file(home: Path) -> InstalledProgram:
+    executable = put(home / "bin" / NAME, program("1"), checksum=False)
+    executable.chmod(0o700)
+    return InstalledProgram.of(executable)
+
+
+def folder(home: Path) -> InstalledProgram:
+    """As scripts/install.sh makes it."""
+    packed = archive(program("1"))
+    version = home / "versions" / sha256(packed)[:ID_LENGTH]
+    executable = put(version / NAME, program("1"), checksum=False)
+    executable.chmod(0o700)
+    (version / "_internal").mkdir()
+    (home / "bin").mkdir()
+    (home / "bin" / NAME).symlink_to(Path("..") / "versions" / version.name / NAME)
+    return InstalledProgram.of(executable.resolve())
+
+
+def put_in_place(installed: InstalledProgram, content: bytes) -> None:
+    fetched = put(installed.temporary(), content, checksum=False)
+    installed.exchange(installed.prepare(fetched, sha256(content)))
+
+
+def version_of(path: Path) -> str:
+    return subprocess.check_output([path, "--version"], text=True).split()[1]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", [single_file, folder])
+def test_another_version_takes_the_place_and_the_one_before_stays(
+    tmp_path: Path, kind: object
+) -> None:
+    installed = single_file(tmp_path) if kind is single_file else folder(tmp_path)
+    wrap = bytes if kind is single_file else archive
+
+    put_in_place(installed, wrap(program("2")))
+    assert version_of(tmp_path / "bin" / NAME) == "2"
+    assert version_of(installed.previous) == "1"
+
+    put_in_place(installed, wrap(program("3")))
+    installed.tidy()
+    assert version_of(tmp_path / "bin" / NAME) == "3"
+    assert version_of(installed.previous) == "2"
+    assert names(tmp_path / "bin") == [NAME, f"{NAME}.previous"]
+    if installed.versions is not None:
+        assert len(names(installed.versions)) == 2
+
+
+@pytest.mark.parametrize("kind", [single_file, folder])
+def test_what_was_exchanged_can_be_put_back(tmp_path: Path, kind: object) -> None:
+    installed = single_file(tmp_path) if kind is single_file else folder(tmp_path)
+    put_in_place(installed, program("2") if kind is single_file else archive(program("2")))
+
+    installed.put_back()
+    installed.tidy()
+
+    assert version_of(installed.entry) == "1"
+    assert names(tmp_path / "bin") == [NAME]
+
+
+@pytest.mark.parametrize("kind", [single_file, folder])
+def test_going_back_twice_leads_to_the_newer_one_again(tmp_path: Path, kind: object) -> None:
+    installed = single_file(tmp_path) if kind is single_file else folder(tmp_path)
+    put_in_place(installed, program("2") if kind is single_file else archive(program("2")))
+
+    installed.exchange(installed.prepare_previous())
+    assert (version_of(installed.entry), version_of(installed.previous)) == ("1", "2")
+
+    installed.exchange(installed.prepare_previous())
+    assert (version_of(installed.entry), version_of(installed.previous)) == ("2", "1")
+
+
+def test_there_is_no_way_back_before_the_first_update(tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="no version before"):
+        single_file(tmp_path).prepare_previous()
+
+
+def test_a_running_folder_keeps_its_files(tmp_path: Path) -> None:
+    installed = folder(tmp_path)
+    running = installed.entry.resolve()
+
+    put_in_place(installed, archive(program("2")))
+    installed.tidy()
+
+    assert version_of(running) == "1"
+
+
+def test_the_version_that_is_there_is_known_by_its_checksum(tmp_path: Path) -> None:
+    file, packed = single_file(tmp_path / "file"), folder(tmp_path / "folder")
+
+    assert file.is_version(sha256(program("1")))
+    assert not file.is_version(sha256(program("2")))
+    assert packed.is_version(sha256(archive(program("1"))))
+    assert not packed.is_version(sha256(archive(program("2"))))
+
+
+def test_a_folder_that_was_put_there_by_hand_is_refused(tmp_path: Path) -> None:
+    executable = put(tmp_path / "opt" / NAME, program(), checksum=False)
+    (tmp_path / "opt" / "_internal").mkdir()
+
+    with pytest.raises(UpdateError, match="has not installed"):
+        InstalledProgram.of(executable)
+
+
+def test_a_file_cannot_become_a_folder_or_the_reverse(tmp_path: Path) -> None:
+    file, packed = single_file(tmp_path / "file"), folder(tmp_path / "folder")
+
+    with pytest.raises(UpdateError, match="this is an archive"):
+        put_in_place(file, archive(program("2")))
+    with pytest.raises(UpdateError, match="only its"):
+        put_in_place(packed, program("2"))
+    assert version_of(file.entry) == version_of(packed.entry) == "1"
+
+
+@pytest.mark.parametrize(
+    ("packed", "reason"),
+    [
+        (archive(program("2"), name="other"), "does not hold"),
+        (archive(program("2"))[:100], "cannot be unpacked"),
+        (archive(program("2"), name="../../escaped"), "cannot be unpacked"),
+    ],
+)
+def test_a_bad_archive_leaves_nothing(tmp_path: Path, packed: bytes, reason: str) -> None:
+    installed = folder(tmp_path)
+    before = names(tmp_path / "versions")
+
+    with pytest.raises(UpdateError, match=reason):
+        put_in_place(installed, packed)
+    installed.tidy()
+
+    assert names(tmp_path / "bin") == [NAME]
+    assert names(tmp_path / "versions") == before
+
+
+def test_without_hard_links_the_version_before_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    installed = single_file(tmp_path)
+
+    put_in_place(installed, program("2"))
+
+    assert version_of(installed.previous) == "1"
+
+
+def test_where_nothing_that_runs_can_be_replaced_it_is_renamed(tmp_path: Path) -> None:
+    installed = single_file(tmp_path)
+    put_in_place(installed, program("2"))
+    prepared = put(installed.temporary(), program("3"), checksum=False)
+    prepared.chmod(0o700)
+
+    installed._exchange_by_renames(prepared)
+
+    assert (version_of(installed.entry), version_of(installed.previous)) == ("3", "2")
+    with pytest.raises(FileNotFoundError):
+        installed._exchange_by_renames(tmp_path / "missing")
+    assert version_of(installed.entry) == "3"

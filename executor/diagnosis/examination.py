@@ -1,0 +1,93 @@
+"""All checks at once, each bounded in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, ParamSpec
+
+from executor.config import ExecutorSettings
+from executor.diagnosis.backend import look_at_backend
+from executor.diagnosis.disk import look_at_disks
+from executor.diagnosis.finding import Finding, failed
+from executor.diagnosis.home import look_at_folders
+from executor.diagnosis.model_api import look_at_api
+from executor.diagnosis.programs import (
+    look_at_claude,
+    look_at_docker,
+    look_at_git,
+    look_at_sandbox,
+)
+from executor.diagnosis.running import look_at_running
+from executor.diagnosis.settings import SettingsRead
+
+LIMIT_S: Final = 9.5
+"""For every check. They bound their own steps, so this is met only when the system hangs."""
+
+Check = Callable[[], Awaitable[Sequence[Finding]]]
+P = ParamSpec("P")
+
+
+async def examine(read: SettingsRead, environ: Mapping[str, str]) -> list[Finding]:
+    """Everything that can be looked at with the settings as they are; never raises."""
+    checks = _checks_of_machine(environ)
+    if read.settings is not None:
+        checks = _checks_of_settings(read.settings, read.wrong, environ) | checks
+    return [*read.findings, *await carry_out(checks)]
+
+
+async def carry_out(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Finding]:
+    """What *checks* find, in their order; never raises.
+
+    They run at the same time. One that takes longer than *limit_s* seconds or breaks is a finding
+    under its name, and costs none of the others'.
+    """
+    found = await asyncio.gather(*(_one(name, check, limit_s) for name, check in checks.items()))
+    return [finding for findings in found for finding in findings]
+
+
+def _checks_of_settings(
+    settings: ExecutorSettings, wrong: frozenset[str], environ: Mapping[str, str]
+) -> dict[str, Check]:
+    folders: tuple[Path, ...] = (settings.home, settings.workspace_root, settings.log_dir)
+    token = None if "WEGENT_AUTH_TOKEN" in wrong else settings.auth_token
+    checks: dict[str, Check] = {
+        "home": _in_thread(look_at_folders, settings),
+        "executor": _in_thread(look_at_running, settings.home),
+        "disk": _in_thread(look_at_disks, folders),
+        "backend": lambda: look_at_backend(settings.backend_url, token, environ),
+        "Claude Code": _in_thread(look_at_claude, settings.claude_path, settings.home, environ),
+        "Claude API": lambda: look_at_api(settings, environ),
+        "sandbox": _in_thread(look_at_sandbox, settings.isolation, environ),
+    }
+    if "WEGENT_BACKEND_URL" in wrong:
+        del checks["backend"]
+    return checks
+
+
+def _checks_of_machine(environ: Mapping[str, str]) -> dict[str, Check]:
+    return {
+        "git": _in_thread(look_at_git, environ),
+        "Docker": _in_thread(look_at_docker, environ),
+    }
+
+
+def _in_thread(
+    look: Callable[P, Finding | list[Finding]], *args: P.args, **kwargs: P.kwargs
+) -> Check:
+    async def check() -> Sequence[Finding]:
+        found = await asyncio.to_thread(look, *args, **kwargs)
+        return [found] if isinstance(found, Finding) else found
+
+    return check
+
+
+async def _one(name: str, check: Check, limit_s: float) -> Sequence[Finding]:
+    try:
+        async with asyncio.timeout(limit_s):
+            return await check()
+    except TimeoutError:
+        return [failed(name, f"could not be looked at within {limit_s:g} s", None)]
+    except Exception as exc:  # noqa: BLE001  whatever it is must not cost the other findings
+        return [failed(name, f"could not be looked at: {type(exc).__name__}: {exc}", None)]

@@ -1,0 +1,196 @@
+"""What may be in the way to a server, in one sentence each, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from executor.diagnosis import remedies
+from executor.modes.local.backend_url import BackendUrl
+from executor.network.proxies import Proxy
+from executor.network.trust import FILE_VARIABLE
+from shared.errors import ConfigError
+
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL})
+
+# Numbers of OpenSSL's X509_V_ERR_…
+_OUT_OF_DATE: Final = frozenset({9, 10})
+_OTHER_HOST: Final = frozenset({62, 64})
+
+_PROXY_EXAMPLE: Final = "http://host:port"
+
+
+class Step(StrEnum):
+    """A part of the way, in the order in which they are taken."""
+
+    NAME = "name"
+    CONNECTION = "connection"
+    PROXY = "proxy"
+    TLS = "TLS"
+    HTTP = "HTTP"
+
+
+class Blocked(Exception):
+    """The way ends at *step*.
+
+    Attributes:
+        what: What is in the way.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, step: Step, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.step = step
+        self.what = what
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to, and the variable that says so."""
+
+    url: BackendUrl
+    setting: str
+
+    def correct(self, example: str = "https://host[:port]") -> str:
+        """The command that names another address."""
+        return remedies.set_variable(self.setting, example)
+
+
+def unusable_setting(step: Step, error: ConfigError) -> Blocked:
+    """A variable that is needed for *step* names nothing usable."""
+    return Blocked(step, error.message, error.hint or "correct it")
+
+
+def unknown_name(
+    target: Target, proxy: Proxy | None, host: str, error: socket.gaierror | UnicodeError
+) -> Blocked:
+    """*host* has no address."""
+    if not isinstance(error, socket.gaierror):
+        return Blocked(Step.NAME, f"{host!r} is no name of a host", target.correct())
+    what = f"{host} cannot be looked up: {error.strerror}"
+    if error.errno == socket.EAI_AGAIN:
+        remedy = "connect this machine to its network, or mend its name server"
+    elif proxy:
+        remedy = _correct(target, proxy)
+    else:
+        by_proxy = remedies.set_variable("HTTPS_PROXY", _PROXY_EXAMPLE)
+        remedy = f"correct it: {target.correct()}; if only a proxy knows it: {by_proxy}"
+    return Blocked(Step.NAME, what, remedy)
+
+
+def unreachable(
+    target: Target, proxy: Proxy | None, tried: Sequence[tuple[str, OSError]]
+) -> Blocked:
+    """None of the addresses can be connected to; *tried* says why, for each ``host:port``."""
+    if all("[" in address and error.errno in _NO_ROUTE for address, error in tried):
+        return Blocked(
+            Step.CONNECTION,
+            f"{tried[0][0]} is an IPv6 address, there is none of IPv4, and this machine has no "
+            "way to IPv6",
+            "name a host that has an IPv4 address: " + _correct(target, proxy),
+        )
+    who = name_of(proxy) if proxy else str(target.url)
+    reasons = ", ".join(f"{address}: {reason_of(error)}" for address, error in tried)
+    refused = any(error.errno == errno.ECONNREFUSED for _, error in tried)
+    remedy = "start it there" if refused else "check the network and its firewall"
+    return Blocked(
+        Step.CONNECTION,
+        f"{who} cannot be reached ({reasons})",
+        f"{remedy}, or name another address: {_correct(target, proxy)}",
+    )
+
+
+def untrusted(
+    target: Target, name: str, step: Step, error: ssl.SSLCertVerificationError
+) -> Blocked:
+    """The certificate of *name* is not accepted."""
+    what = f"the certificate of {name} is not trusted: {error.verify_message}"
+    if error.verify_code in _OUT_OF_DATE:
+        remedy = f"have it renewed, or if this clock is wrong: {remedies.set_the_clock()}"
+    elif error.verify_code in _OTHER_HOST:
+        remedy = f"name the host as the certificate does: {target.correct()}"
+    else:
+        remedy = remedies.set_variable(FILE_VARIABLE, "/path/to/the-authority.pem")
+    return Blocked(step, what, remedy)
+
+
+def no_tls(target: Target, name: str, step: Step, error: Exception) -> Blocked:
+    """*name* answers, but not in TLS."""
+    return Blocked(
+        step,
+        f"{name} does not speak TLS ({reason_of(error)})",
+        f"if it has none: {target.correct('http://host[:port]')}",
+    )
+
+
+def no_http(target: Target, error: Exception) -> Blocked:
+    """The server answers, but not in HTTP."""
+    example = "https://host[:port]"
+    return Blocked(
+        Step.HTTP,
+        f"{target.url} does not answer in HTTP ({reason_of(error)})",
+        target.correct(example) if target.url.secure else f"if it has TLS: {target.correct()}",
+    )
+
+
+def no_proxy(proxy: Proxy, error: Exception) -> Blocked:
+    """What is named as a proxy is none."""
+    return Blocked(
+        Step.PROXY,
+        f"{name_of(proxy)} does not answer as a proxy ({reason_of(error)})",
+        remedies.set_variable(proxy.variable, _PROXY_EXAMPLE),
+    )
+
+
+def refused_by_proxy(proxy: Proxy, host: str, status: int) -> Blocked:
+    """The proxy answers a request for *host* with *status*, which is not 200."""
+    around = f"or if it can be reached without: {remedies.add_to_no_proxy(host)}"
+    match status:
+        case 407:
+            what = "does not accept the login given" if proxy.url.raw_user else "wants a login"
+            example = f"{proxy.url.scheme}://USER:PASSWORD@{proxy}"
+            remedy = remedies.set_variable(proxy.variable, example)
+        case 403:
+            what, remedy = f"forbids {host}", f"have it allowed there, {around}"
+        case 502 | 503 | 504:
+            what, remedy = f"cannot reach {host}", f"check the address, {around}"
+        case _:
+            what = f"does not lead to {host}"
+            remedy = remedies.set_variable(proxy.variable, _PROXY_EXAMPLE)
+    return Blocked(Step.PROXY, f"{name_of(proxy)} {what} (HTTP {status})", remedy)
+
+
+def no_answer(target: Target, proxy: Proxy | None, step: Step, limit_s: float) -> Blocked:
+    """*step* takes too long."""
+    remedy = "check the network and its firewall"
+    if proxy is None:
+        example = remedies.set_variable("HTTPS_PROXY", _PROXY_EXAMPLE)
+        remedy += f", or set the proxy that leads out of it: {example}"
+    return Blocked(step, f"no answer from {target.url} within {limit_s:g} s", remedy)
+
+
+def name_of(proxy: Proxy) -> str:
+    """How sentences call it."""
+    return f"the proxy {proxy} ({proxy.variable})"
+
+
+def reason_of(error: Exception) -> str:
+    """What the system or a library says of *error*, without the numbers."""
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or error).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, EOFError):
+        return "it closed the connection"
+    return str(error) or type(error).__name__
+
+
+def _correct(target: Target, proxy: Proxy | None) -> str:
+    return remedies.set_variable(proxy.variable, _PROXY_EXAMPLE) if proxy else target.correct()

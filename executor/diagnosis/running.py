@@ -1,0 +1,30 @@
+"""Is an executor running with this home? It is asked, and goes on as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, cast
+
+from executor.control.client import ask
+from executor.control.errors import ControlError, NotRunning
+from executor.control.protocol import Status
+from executor.diagnosis.finding import Finding, ok, warning
+
+CHECK: Final = "executor"
+
+ANSWER_WITHIN_S: Final = 3.0
+
+
+def look_at_running(home: Path) -> Finding:
+    """What the executor says of itself, if there is one. Blocks: not for the event loop."""
+    try:
+        status = cast(Status, ask(home, "status", timeout_s=ANSWER_WITHIN_S))
+    except NotRunning:
+        return ok(CHECK, "none is running with this home")
+    except ControlError as exc:
+        return warning(CHECK, f"one is running, and cannot be asked: {exc.message}", exc.hint)
+    who = f"running (pid {status['pid']})"
+    if status["state"] == "registered":
+        return ok(CHECK, f"{who}, registered since {status['since']}")
+    why = f": {status['last_error']}" if status["last_error"] else ""
+    return warning(CHECK, f"{who}, not registered since {status['since']}{why}", None)

@@ -1,0 +1,58 @@
+"""What is wrong with the settings is one finding each, and keeps nothing else from being seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from executor.diagnosis.finding import State
+from executor.diagnosis.settings import read_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_each_wrong_variable_is_a_failure_with_its_own_remedy(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_AUTH_TOKEN", "a-token-for-tests")
+    monkeypatch.setenv("LOG_LEVEL", "SHOUT")
+
+    read = read_settings()
+
+    assert {finding.state for finding in read.findings} == {State.FAILED}
+    assert [(finding.what.split()[0], finding.remedy) for finding in read.findings] == [
+        ("WEGENT_BACKEND_URL", "export WEGENT_BACKEND_URL=http://localhost:8001"),
+        ("LOG_LEVEL:", "export LOG_LEVEL=INFO"),
+    ]
+    assert "SHOUT" not in str(read.findings)
+    assert read.settings is not None
+    assert read.settings.home == home
+    assert read.wrong == {"WEGENT_BACKEND_URL", "LOG_LEVEL"}
+
+
+def test_complete_settings_are_one_finding_that_names_the_file(home: Path) -> None:
+    file = home / "config.env"
+    file.write_text("WEGENT_BACKEND_URL=http://localhost:1\nWEGENT_AUTH_TOKEN=a-token-for-tests\n")
+
+    read = read_settings()
+
+    (finding,) = read.findings
+    assert finding.state is State.OK
+    assert str(file) in finding.what
+    assert read.wrong == frozenset()
+
+
+def test_a_file_that_cannot_be_read_is_a_failure(home: Path) -> None:
+    (home / "config.env").write_bytes(b"\xff\xfe")
+
+    read = read_settings()
+
+    (finding,) = read.findings
+    assert finding.state is State.FAILED
+    assert "config.env cannot be read" in finding.what
+    assert read.settings is None

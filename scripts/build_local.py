@@ -120,7 +120,7 @@ def build(order: Build) -> Path:
     _remove(order.product)
     if subprocess.run(order.command(), cwd=ROOT, check=False).returncode:
         raise BuildError("PyInstaller has failed; the reason is above")
-    _write_checksums(order)
+    write_checksums(order)
     title = _version(order.executable)
     parts = parts_of_archive(order.executable, sys.stdlib_module_names)
     if order.onedir:
@@ -151,7 +151,7 @@ def _version(executable: Path) -> str:
     return said.stdout.strip()
 
 
-def _write_checksums(order: Build) -> None:
+def write_checksums(order: Build) -> None:
     """In the format of `sha256sum --check`, with names from where the list is."""
     files = sorted(order.product.rglob("*")) if order.onedir else [order.executable]
     lines = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.claude_code.server_walls import can_wall_servers, is_command
+from executor.agents.claude_code.unpacking import cli_cache
 from executor.agents.protocol import Sandbox
 from shared.errors import Refusal
 from shared.protocol.execution import ExecutionRequest, Isolation
@@ -129,6 +130,8 @@ class Walls:
         hidden = [self.home, *self.others, *_credential_files(user, self.environ)]
         claude = {user / ".claude", Path(self.environ.get("CLAUDE_CONFIG_DIR") or user / ".claude")}
         parts = [folder / part for folder in claude for part in CLAUDE_PARTS]
+        # The CLI is its own search program, too: its shell functions start it anew by its path.
+        parts.append(cli_cache(self.home))
         return Sandbox(
             writable=(session_dir.resolve(),),
             hidden=tuple(dict.fromkeys(_with_targets(hidden))),

@@ -13,7 +13,6 @@ from executor.agents.claude_code.location import (
     Claude,
     ClaudeSearch,
     Origin,
-    bundled_claude,
     find_claude,
 )
 from tests.fakes.claude import NEW, executable_with, program, says
@@ -168,11 +167,3 @@ def test_the_lowest_version_is_not_below_what_the_sdk_needs() -> None:
         )
     ]
     assert max(needed) == LOWEST_VERSION
-
-
-def test_the_cli_of_the_sdks_wheel_is_used_from_source(tmp_path: Path) -> None:
-    search = find_claude(None, tmp_path, os.environ)
-    assert search.claude is not None
-    assert search.claude.origin is Origin.SDK
-    assert search.claude.path == bundled_claude()
-    assert search.claude.version >= "2.1.329"

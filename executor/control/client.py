@@ -1,4 +1,4 @@
-"""Asking the executor that is running on this machine."""
+"""Asking the executor that is running on this machine. For commands: blocks, and imports little."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 from executor.control.protocol import Command, decode, encode, result_of
 
 if sys.platform == "win32":
-    from executor.control.named_pipe import exchange
+    from executor.control.pipe_client import exchange
 else:
-    from executor.control.unix_socket import exchange
+    from executor.control.unix_client import exchange
 
 TIMEOUT_S: Final = 5.0
 
@@ -19,7 +19,7 @@ TIMEOUT_S: Final = 5.0
 def ask(
     home: Path, command: Command, *, timeout_s: float = TIMEOUT_S, **arguments: str
 ) -> dict[str, Any]:
-    """Ask the executor of *home*; blocks until it has answered. For any number of processes.
+    """Ask the executor of *home*, and wait for its answer.
 
     Returns:
         The TypedDict of :mod:`executor.control.protocol` that belongs to the command.

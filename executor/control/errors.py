@@ -24,3 +24,15 @@ class NotRunning(ControlError):
     """No executor is running with this home."""
 
     code = "not_running"
+
+
+def hung_up() -> ControlError:
+    """The executor has ended, or has turned the client away."""
+    return ControlError("the executor has hung up", hint="try again")
+
+
+def not_answering(timeout_s: float) -> ControlError:
+    """The executor is there and says nothing for *timeout_s* seconds."""
+    return ControlError(
+        f"the executor does not answer within {timeout_s:g} s", hint="its log may say why"
+    )

@@ -18,9 +18,9 @@ from executor.control.errors import ControlError
 from shared.logging import get_logger
 
 if sys.platform == "win32":
-    from executor.control.named_pipe import Listener, is_trusted, listen
+    from executor.control.pipe_listener import Listener, is_trusted, listen
 else:
-    from executor.control.unix_socket import Listener, is_trusted, listen
+    from executor.control.unix_listener import Listener, is_trusted, listen
 
 logger = get_logger("control")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,9 @@ from executor.config import (
     unreadable,
 )
 from executor.home import HOME_VARIABLE, executor_home
+from executor.network.variables import NETWORK_VARIABLES, adopt
 from executor.setting_problems import WrongSettings
+from shared.protocol.credentials import named_credentials
 
 VARIABLES: Final[Mapping[str, str]] = {
     str(field.validation_alias): name for name, field in ExecutorSettings.model_fields.items()
@@ -37,7 +40,9 @@ class Source(StrEnum):
 class SettingSources:
     """What is set, and where; made by :meth:`read`."""
 
-    def __init__(self, file: Path, in_environment: frozenset[str], in_file: frozenset[str]) -> None:
+    def __init__(
+        self, file: Path, in_environment: frozenset[str], in_file: Mapping[str, str | None]
+    ) -> None:
         self.file = file
         """``config.env``, which need not exist."""
         self._in_environment = in_environment
@@ -56,7 +61,7 @@ class SettingSources:
             lines = DotEnvSettingsSource(ExecutorSettings, file, case_sensitive=True).env_vars
         except (OSError, UnicodeDecodeError) as exc:
             raise unreadable(file, exc) from None
-        return cls(file, frozenset(name.upper() for name in environment), frozenset(lines))
+        return cls(file, frozenset(name.upper() for name in environment), lines)
 
     def of(self, variable: str) -> Source:
         """What decides *variable*; an empty value does not."""
@@ -71,7 +76,27 @@ class SettingSources:
     @property
     def unknown(self) -> list[str]:
         """What ``config.env`` sets and is no setting: it has no effect, unless a shell reads it."""
-        return sorted(name for name in self._in_file if name.upper() not in VARIABLES)
+        return sorted(
+            name
+            for name in self._in_file
+            if name.upper() not in VARIABLES and name.upper() not in NETWORK_VARIABLES
+        )
+
+    @property
+    def network(self) -> dict[str, tuple[str, Source]]:
+        """The variables of the network that are set, with logins in them, and where."""
+        environ = dict(os.environ)
+        adopt(self.file, environ)
+        return {
+            name: (value, Source.ENVIRONMENT if os.environ.get(name) else Source.CONFIG_FILE)
+            for name, value in sorted(environ.items())
+            if value and name.upper() in NETWORK_VARIABLES
+        }
+
+    @property
+    def credentials(self) -> list[str]:
+        """What tells by its name or form that it is one, of this process and in ``config.env``."""
+        return [*named_credentials(os.environ), *named_credentials(self._in_file)]
 
     def _file_sets(self, variable: str) -> bool:
         return any(name.upper() == variable for name in self._in_file)
@@ -91,10 +116,16 @@ def load_right_settings() -> tuple[ExecutorSettings, WrongSettings | None]:
         try:
             return load_settings(instead), wrong
         except WrongSettings as exc:
-            wrong = wrong or exc
             if exc.variables <= instead.keys():
                 raise
+            wrong = _joined(wrong, exc) if wrong else exc
             instead |= {variable: _default(variable) for variable in exc.variables}
+
+
+def _joined(first: WrongSettings, then: WrongSettings) -> WrongSettings:
+    return WrongSettings(
+        [*first.problems, *then.problems], first.variables | then.variables, hint=first.hint or ""
+    )
 
 
 def _default(variable: str) -> object:

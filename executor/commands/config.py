@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from executor.config import ExecutorSettings
     from executor.setting_problems import WrongSettings
     from executor.setting_sources import SettingSources
+    from shared.redaction import Redactor
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,17 +42,22 @@ def describe(
     from executor.setting_sources import VARIABLES
 
     wrong_ones = _wrong_variables(wrong, sources)
+    redactor = _redactor(settings, sources)
     return {
         "config_file": str(sources.file),
         "settings": {
             variable: {
                 "value": None
                 if variable in wrong_ones
-                else _shown(getattr(settings, attribute), settings),
+                else _shown(getattr(settings, attribute), redactor),
                 "source": sources.of(variable).value,
                 "overrides_config_file": sources.overridden(variable),
             }
             for variable, attribute in VARIABLES.items()
+        },
+        "network": {
+            name: {"value": redactor.redact(value), "source": source.value}
+            for name, (value, source) in sources.network.items()
         },
         "unknown": sources.unknown,
         "problems": [str(problem) for problem in wrong.problems] if wrong else [],
@@ -64,18 +70,23 @@ def _print(
     from executor.setting_sources import VARIABLES, Source
 
     wrong_ones = _wrong_variables(wrong, sources)
+    redactor = _redactor(settings, sources)
     exists = "" if sources.file.exists() else " (there is none)"
     print_line(Styled(f"config.env: {sources.file}{exists}", "dim"))
     rows: list[tuple[Cell, Cell, Cell]] = []
     for variable, attribute in VARIABLES.items():
         source = sources.of(variable)
-        value: Cell = _as_text(_shown(getattr(settings, attribute), settings))
+        value: Cell = _as_text(_shown(getattr(settings, attribute), redactor))
         if variable in wrong_ones:
             value = Styled("missing" if source is Source.DEFAULT else "wrong", "bad")
         origin: Cell = Styled(source, "dim") if source is Source.DEFAULT else source.value
         if sources.overridden(variable):
             origin = Styled(f"{source}, not config.env", "warning")
         rows.append((variable, value, origin))
+    rows += [
+        (name, redactor.redact(value), source.value)
+        for name, (value, source) in sources.network.items()
+    ]
     print_table(["setting", "value", "from"], rows)
 
 
@@ -92,11 +103,19 @@ def _wrong_variables(wrong: WrongSettings | None, sources: SettingSources) -> Co
     }
 
 
-def _shown(value: object, settings: ExecutorSettings) -> object:
+def _redactor(settings: ExecutorSettings, sources: SettingSources) -> Redactor:
+    from shared.protocol.credentials import named_credentials
+    from shared.redaction import Redactor
+
+    logins = named_credentials({name: value for name, (value, _) in sources.network.items()})
+    return Redactor([*settings.secrets, *logins])
+
+
+def _shown(value: object, redactor: Redactor) -> object:
     """*value* as JSON can have it; a secret shows only that it is set."""
     from pydantic import SecretStr
 
-    from shared.redaction import MASK, Redactor
+    from shared.redaction import MASK
 
     match value:
         case None | bool() | int() | float():
@@ -104,7 +123,7 @@ def _shown(value: object, settings: ExecutorSettings) -> object:
         case SecretStr():
             return MASK
         case _:
-            return Redactor(settings.secrets).redact(str(value))
+            return redactor.redact(str(value))
 
 
 def _as_text(value: object) -> str:
@@ -136,8 +155,9 @@ COMMAND = Command(
     name="config",
     help="show the settings and where each comes from",
     description="Show every setting as the executor would have it if it were started from here: "
-    "from the environment, from config.env, or the default. Tokens and keys are masked. Names in "
-    "config.env that are no settings are warned of. What is missing or wrong ends with status 2.",
+    "from the environment, from config.env, or the default; of proxies and authorities, those that "
+    "are set. Tokens, keys and logins are masked. Names in config.env that are no settings are "
+    "warned of. What is missing or wrong ends with status 2.",
     run=run,
     add_arguments=_add_arguments,
 )

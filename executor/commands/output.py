@@ -6,6 +6,7 @@ colour the terminal. ``NO_COLOR`` and ``TERM=dumb`` are respected.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -142,8 +143,9 @@ def _escape(text: str) -> str:
 def _write(text: str) -> None:
     if sys.stdout is None:
         return
-    # A name that is not UTF-8, or a terminal that cannot show all, must not cost the line.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is not UTF-8, or a terminal that cannot show all, must not cost the line.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

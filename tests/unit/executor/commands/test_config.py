@@ -11,6 +11,7 @@ import pytest
 from executor.cli import main
 from executor.config import ExecutorSettings
 from executor.exit_status import ExitStatus
+from executor.network.variables import NETWORK_VARIABLES
 
 KEY = "sk-ant-the-key-of-this-operator"
 
@@ -19,6 +20,9 @@ KEY = "sk-ant-the-key-of-this-operator"
 def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The ``config.env`` of a home with all that has to be set."""
     monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    for name in NETWORK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     file = tmp_path / "config.env"
     file.write_text(
         "export WEGENT_BACKEND_URL=http://localhost:8001\n"
@@ -150,7 +154,31 @@ def test_times_that_do_not_fit_are_told_after_a_wrong_one_is_put_right(
 
     assert main(["config"]) == ExitStatus.USAGE
 
-    assert row(capsys.readouterr().out, "LOCAL_HEARTBEAT_INTERVAL")[1:] == ["30", "default"]
+    said = capsys.readouterr()
+    assert row(said.out, "LOCAL_HEARTBEAT_INTERVAL")[1:] == ["30", "default"]
+    assert row(said.out, "LOCAL_HEARTBEAT_TIMEOUT")[1:] == ["wrong", "config.env"]
+    assert "  LOCAL_QUEUE_LIMIT" in said.err
+    assert "  LOCAL_HEARTBEAT_TIMEOUT" in said.err
+
+
+def test_proxies_are_shown_when_they_are_set_without_their_logins(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with config_file.open("a") as file:
+        file.write("HTTPS_PROXY=http://me:pass-of-proxy@localhost:1\nNO_PROXY=localhost\n")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    assert main(["config"]) == ExitStatus.OK
+
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert row(said.out, "HTTPS_PROXY")[2] == "config.env"
+    assert row(said.out, "no_proxy")[1:] == ["127.0.0.1", "environment"]
+    assert "HTTP_PROXY" not in said.out
+    assert "pass-of-proxy" not in said.out
+
+    main(["config", "--json"])
+    assert list(shown_json(capsys)["network"]) == ["HTTPS_PROXY", "no_proxy"]
 
 
 def test_a_file_that_is_not_text_is_a_usage_error(

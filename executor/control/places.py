@@ -55,7 +55,8 @@ def _runtime_folder() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    assert sys.platform != "win32"  # noqa: S101 - for whoever checks the types
+    if sys.platform == "win32":
+        return False  # there are no sockets
     found = folder.lstat()
     return found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
 

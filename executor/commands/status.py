@@ -1,0 +1,162 @@
+"""``wegent-executor status``: how the running executor of this home stands."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from executor.commands.ages import age, clock_time
+from executor.commands.command import Command
+from executor.commands.output import (
+    Cell,
+    Styled,
+    on_terminal,
+    print_json,
+    print_line,
+    print_table,
+    wait_for_reader,
+)
+from executor.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+EVERY_S: Final = 1.0
+"""How often ``--watch`` looks."""
+
+_RUN_STATES: Final = {
+    "running": "running",
+    "waiting_for_input": "waiting for input",
+    "paused": "paused",
+    "cancelling": "being cancelled",
+    "queued": "queued",
+    "interrupted": "interrupted",
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask and print, once or again and again."""
+    from executor.control.client import ask
+    from executor.home import executor_home
+
+    home = executor_home()
+    if not arguments.watch:
+        _print(ask(home, "status"), json=arguments.json)
+        return ExitStatus.OK
+    last: dict[str, Any] | None = None
+    with suppress(KeyboardInterrupt):  # the only way to end it
+        if on_terminal() and not arguments.json:
+            last = _watch_on_screen(home)
+        else:
+            _watch_changes(home, json=arguments.json)
+    if last is not None:
+        _print(last, json=False)
+    return ExitStatus.OK
+
+
+def _watch_on_screen(home: Path) -> dict[str, Any] | None:
+    """Show every second how it stands; on Ctrl-C, the last that was shown."""
+    from executor.commands.screen import whole_screen
+
+    status = None
+    with suppress(KeyboardInterrupt), whole_screen() as clear:
+        while True:
+            status = _look(home)
+            clear()
+            _print(status, json=False)
+            time.sleep(EVERY_S)
+    return status
+
+
+def _watch_changes(home: Path, *, json: bool) -> None:
+    """Print how it stands whenever that changes."""
+    known = None
+    while True:
+        status = _look(home)
+        # That heartbeats go on is no change.
+        changing = {key: value for key, value in status.items() if key != "last_heartbeat"}
+        if changing != known:
+            known = changing
+            _print(status, json=json)
+        wait_for_reader(EVERY_S)
+
+
+def _look(home: Path) -> dict[str, Any]:
+    """The status; also when there is nobody to ask, since it may come back."""
+    from executor.control.client import ask
+    from executor.control.errors import ControlError, NotRunning
+
+    try:
+        return ask(home, "status")
+    except NotRunning:
+        return {"state": "not_running", "home": str(home)}
+    except ControlError as exc:
+        return {"state": "not_answering", "home": str(home), "last_error": str(exc)}
+
+
+def _print(status: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(status)
+    elif status["state"] == "not_running":
+        print_line(Styled("not running", "warning"), f" with the home {status['home']}")
+    elif status["state"] == "not_answering":
+        print_line(Styled("not answering", "bad"), f": {status['last_error']}")
+    else:
+        print_table(("", ""), _rows(status))
+
+
+def _rows(status: dict[str, Any]) -> list[tuple[Cell, Cell]]:
+    since, registered = status["since"], status["state"] == "registered"
+    rows: list[tuple[str, Cell]] = [
+        ("state", Styled(status["state"], "good" if registered else "warning")),
+        ("backend", status["backend"]),
+        ("connected" if registered else "trying", f"since {clock_time(since)} ({age(since)})"),
+    ]
+    if status["last_error"] is not None:
+        rows.append(("last error", Styled(status["last_error"], "bad")))
+    heartbeat = status["last_heartbeat"]
+    rows.append(
+        ("heartbeat", "none acknowledged" if heartbeat is None else f"{age(heartbeat)} ago")
+    )
+    if status["draining"]:
+        rows.append(("stopping", Styled("ends when its runs have ended or time is up", "warning")))
+    waiting = status["outbox"]
+    trouble = status["disk"]
+    rows += [
+        ("runs", _counts(status["runs"], status["max_concurrent_tasks"])),
+        ("outbox", f"{waiting} events to deliver" if waiting else "empty"),
+        ("disk", Styled("ok", "good") if trouble is None else Styled(trouble, "bad")),
+        ("name", status["name"]),
+        ("process", f"{status['pid']}, version {status['version']}"),
+        ("started", f"{clock_time(status['started'])} ({age(status['started'])} ago)"),
+        ("home", status["home"]),
+    ]
+    return [(Styled(name, "strong"), value) for name, value in rows]
+
+
+def _counts(runs: dict[str, int], places: int) -> str:
+    counts = [f"{runs[key]} {words}" for key, words in _RUN_STATES.items() if runs[key]]
+    return ", ".join(counts) or f"none (up to {places} at a time)"
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="look every second until Ctrl-C; in a pipe, print whenever something has changed",
+    )
+
+
+COMMAND: Final = Command(
+    name="status",
+    help="show how the running executor stands",
+    description="Ask the executor that is running with this home (WEGENT_EXECUTOR_HOME) whether "
+    "it is connected and since when, when the backend last acknowledged a heartbeat, how many runs "
+    "are in which state, how many events are still to be delivered, and whether the disk takes "
+    "writes. When no executor is running, it ends with status 3.",
+    run=run,
+    add_arguments=_add_arguments,
+)

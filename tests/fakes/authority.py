@@ -5,11 +5,16 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.fakes.wire import open_wire
 
 DAY = datetime.timedelta(days=1)
 
@@ -61,6 +66,15 @@ class Authority:
         context.load_cert_chain(file)
         return context
 
+    def directory(self) -> Path:
+        """A folder with its certificate under the name by which OpenSSL looks for it."""
+        folder = self._folder / "directory"
+        folder.mkdir()
+        command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(self.file)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True)
+        (folder / f"{said.stdout.strip()}.0").write_bytes(self.file.read_bytes())
+        return folder
+
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, expired: bool
     ) -> x509.CertificateBuilder:
@@ -86,3 +100,10 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+@asynccontextmanager
+async def behind_tls(port: int, authority: Authority, host: str) -> AsyncIterator[str]:
+    """The server on *port* as ``https://{host}:…``."""
+    async with open_wire(port, authority.server(host)) as wire:
+        yield f"https://{host}:{wire.port}"

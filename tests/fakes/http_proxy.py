@@ -7,6 +7,11 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
+
+LOGIN: Final = "DOMAIN\\ada:pä:ß/@w"
+"""A login that an address cannot hold as it is, and that Latin-1 would send as other bytes."""
+ENCODED: Final = "DOMAIN%5Cada:p%C3%A4:%C3%9F%2F%40w"
 
 
 @dataclass

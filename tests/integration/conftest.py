@@ -1,4 +1,4 @@
-"""A real manager."""
+"""A real manager; a company's network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.authority import Authority
+from tests.fakes.http_proxy import LOGIN, HttpProxy, open_proxy
 from tests.fakes.manager import RunningManager, running_manager
 
 
@@ -15,4 +17,17 @@ from tests.fakes.manager import RunningManager, running_manager
 async def manager(tmp_path: Path) -> AsyncIterator[RunningManager]:
     """It never polls: what has to happen must be woken."""
     async with asyncio.timeout(30), running_manager(tmp_path / "home", poll_s=3600) as running:
+        yield running
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """One that nobody trusts yet."""
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[HttpProxy]:
+    """One that wants a login."""
+    async with open_proxy(HttpProxy(login=LOGIN)) as running:
         yield running

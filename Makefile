@@ -3,9 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUILD := build/venv
+BUILD_STAMP := $(BUILD)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench requirements clean
+.PHONY: help demo test quick check format bench binary requirements clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -44,10 +46,16 @@ format: $(STAMP)  ## Put the code into its format
 bench: $(STAMP)  ## Measure; the results are described in docs/benchmarks.md
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
+binary: $(BUILD_STAMP)  ## Build the executor as one file into dist (OPTIONS="--onedir --with-claude")
+	@$(BUILD)/bin/python scripts/build_local.py $(OPTIONS)
+
 requirements: $(STAMP)  ## Lock the versions of all dependencies anew
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
 	  --python-version 3.11 --extra manager --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
+	  --python-version 3.11 --group build --constraint requirements/dev.txt pyproject.toml \
+	  -o requirements/build.txt
 
 clean:  ## Remove what the other commands have made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .demo dist build
@@ -59,4 +67,12 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	@echo "Installing the locked requirements into $(VENV)"
 	@$(PIP) --quiet install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the binary is built with, and nothing else: what is installed there can get into it.
+$(BUILD_STAMP): requirements/build.txt
+	@python=$$(scripts/setup_machine.sh) && "$$python" -m venv --clear $(BUILD)
+	@echo "Installing the locked requirements of the binary into $(BUILD)"
+	@$(BUILD)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements/build.txt
 	@touch $@

@@ -112,6 +112,9 @@ def build(order: Build) -> Path:
     """
     if importlib.util.find_spec("PyInstaller") is None:
         raise BuildError("PyInstaller is missing: type `uv sync --group build`, or `make binary`")
+    missing = [tool for tool in _tools() if shutil.which(tool) is None]
+    if missing:
+        raise BuildError(f"{' and '.join(missing)} are missing: install binutils")
     order.work.mkdir(parents=True, exist_ok=True)
     Stamp.of(ROOT).write(order.work / "stamp")
     make_lean(_installed("mcp"), order.work / "lean")
@@ -127,6 +130,11 @@ def build(order: Build) -> Path:
         parts += parts_of_folder(order.product / "_internal")
     (order.output / f"{NAME}.contents.txt").write_text(listing(title, parts), encoding="utf-8")
     return order.executable
+
+
+def _tools() -> tuple[str, ...]:
+    """What PyInstaller starts, and how it ends without is hard to understand."""
+    return ("objcopy", "objdump", "strip") if sys.platform == "linux" else ()
 
 
 def _installed(package: str) -> Path:

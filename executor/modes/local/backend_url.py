@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import urlsplit
 
 from executor.network.problem import ConnectionProblem, Obstacle, diagnose
-from executor.network.proxies import Proxies, Proxy
+from executor.network.proxies import Proxy
 from shared.protocol.local import SOCKETIO_PATH
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -60,11 +59,6 @@ class BackendUrl:
     def socketio_path(self) -> str:
         """Where Socket.IO answers."""
         return f"{self.prefix}/{SOCKETIO_PATH}" if self.prefix else SOCKETIO_PATH
-
-    def proxy(self) -> str | None:
-        """The proxy that ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` give, if any."""
-        proxy = Proxies(os.environ).lead_to(self.origin)
-        return str(proxy.url) if proxy is not None else None
 
 
 def problem_of(

@@ -1,4 +1,4 @@
-"""Where the backend is, and which proxy leads there."""
+"""Where the backend is."""
 
 from __future__ import annotations
 
@@ -31,28 +31,3 @@ def test_what_is_no_backend_url_is_refused_without_repeating_it(url: str) -> Non
     with pytest.raises(ValueError, match="must be http") as caught:
         BackendUrl.parse(url)
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("variables", "url", "proxy"),
-    [
-        ({}, "https://h", None),
-        ({"HTTPS_PROXY": "http://p:1"}, "https://h", "http://p:1"),
-        ({"HTTPS_PROXY": "http://p:1"}, "wss://h", "http://p:1"),
-        ({"HTTPS_PROXY": "http://p:1"}, "http://h", None),
-        ({"HTTP_PROXY": "http://p:2"}, "ws://h", "http://p:2"),
-        ({"https_proxy": "http://p:3"}, "wss://h", "http://p:3"),
-        ({"ALL_PROXY": "http://p:4"}, "wss://h", "http://p:4"),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h"}, "wss://h", None),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".example.org"}, "wss://a.example.org", None),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h:8443"}, "wss://h:8443", None),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "h:8443"}, "wss://h", "http://p:1"),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, "wss://h", None),
-    ],
-)
-def test_the_proxy_follows_the_environment(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert BackendUrl.parse(url).proxy() == proxy

@@ -46,6 +46,7 @@ from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
+from executor.unpacked import remove_own_leftovers
 from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.private_files import empty_directory, make_private_directory
@@ -149,13 +150,16 @@ async def _run(
     )
     supervisor.restore(await state.runs())
     state.on_disk_trouble(supervisor.disk_trouble)
-    loading: set[asyncio.Task[None]] = set()
+    later: list[asyncio.Task[None]] = []
 
     def registered(offered: frozenset[str]) -> None:
         features.clear()
         features.update(offered)
-        if has_claude and not loading:
-            loading.add(asyncio.create_task(claude.load(), name="load the SDK"))
+        if later:
+            return
+        later.append(asyncio.create_task(_clear_leftovers(), name="clear leftovers"))
+        if has_claude:
+            later.append(asyncio.create_task(claude.load(), name="load the SDK"))
 
     standing = LinkStanding()
     observers = Observers(service, standing)
@@ -214,6 +218,12 @@ def _service_manager(settings: ExecutorSettings) -> ServiceManager:
         longest_pause_s=settings.reconnect_max_delay_s,
         stop_within_s=stop_limit_s(settings.shutdown_grace_s),
     )
+
+
+async def _clear_leftovers() -> None:
+    """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
+    if left := await asyncio.to_thread(remove_own_leftovers):
+        logger.info("removed the unpacked files of %d killed executors", len(left))
 
 
 def _prepare_home(settings: ExecutorSettings) -> tuple[str, BackendMemory]:

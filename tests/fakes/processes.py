@@ -121,11 +121,13 @@ async def gone(processes: Sequence[psutil.Process]) -> bool:
 
 
 @asynccontextmanager
-async def running(*arguments: str, env: dict[str, str], cwd: Path = ROOT) -> AsyncIterator[Program]:
-    """Start Python with *arguments*; the program is stopped at the end."""
+async def running(
+    *arguments: str, env: dict[str, str], cwd: Path = ROOT, executable: str = sys.executable
+) -> AsyncIterator[Program]:
+    """Start Python, or another program, with *arguments*; it is stopped at the end."""
     program = Program(
         await asyncio.create_subprocess_exec(
-            sys.executable,
+            executable,
             *arguments,
             cwd=cwd,
             env=env,

@@ -6,10 +6,19 @@ import argparse
 from typing import Final
 
 from executor.build_info import PROGRAM, version_line
-from executor.commands import config, run
+from executor.commands import cancel, config, doctor, logs, run, service, status, tasks
 from executor.commands.command import Command
 
-COMMANDS: Final[tuple[Command, ...]] = (run.COMMAND, config.COMMAND)
+COMMANDS: Final[tuple[Command, ...]] = (
+    run.COMMAND,
+    status.COMMAND,
+    tasks.COMMAND,
+    cancel.COMMAND,
+    doctor.COMMAND,
+    config.COMMAND,
+    logs.COMMAND,
+    service.COMMAND,
+)
 """In the order in which ``--help`` lists them."""
 
 

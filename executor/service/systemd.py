@@ -36,6 +36,9 @@ START_LIMIT_S: Final = 120
 LINGERING: Final = Path("/var/lib/systemd/linger")
 """Has a file for every user whose services run without a login."""
 
+BOOTED: Final = Path("/run/systemd/system")
+"""Is there when systemd has started the machine, says sd_booted(3)."""
+
 OWN_CHANGES: Final = f"changes belong into `systemctl --user edit {NAME}`"
 
 _STATES: Final[
@@ -186,7 +189,7 @@ class SystemdKeeper:
 
 def runs_here() -> bool:
     """Whether this machine was started by systemd."""
-    return os.path.isdir("/run/systemd/system")  # noqa: PTH112  # as sd_booted(3) does
+    return BOOTED.is_dir()
 
 
 def _systemctl(*arguments: str) -> RunProgram:

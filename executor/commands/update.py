@@ -27,7 +27,6 @@ _MEGABYTE: Final = 1_000_000
 def run(arguments: argparse.Namespace) -> int:
     """Update this program, or go back to the version before."""
     import os
-    import signal
 
     from executor.frozen import is_frozen
     from executor.network.access import NetworkAccess
@@ -41,10 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
             "this program runs from its source, which it cannot exchange",
             hint="type: git pull && uv sync",
         )
-    # An update that loses its terminal, or is told to end, has to put things right first.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     home = executor_home()
     updater = _updater(home)
     if arguments.rollback:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -14,6 +12,7 @@ from executor.control.client import ask
 from executor.control.errors import ControlError, NotRunning
 from executor.updating import processes, trial
 from executor.updating.errors import TasksRunning, UpdateError
+from executor.updating.interruption import uninterrupted
 from executor.updating.program import InstalledProgram
 from shared.errors import WegentError
 
@@ -135,7 +134,7 @@ class Handover:
         try:
             if running is not None:
                 self._stop(running)
-            with _uninterrupted():
+            with uninterrupted():
                 self._program.exchange(prepared)
                 exchanged = True
             trial.version_of(self._program.entry)
@@ -145,7 +144,7 @@ class Handover:
                 self._wait_until_healthy(running)
         except BaseException as exc:
             goes_back = exchanged and can_go_back
-            with _uninterrupted():
+            with uninterrupted():
                 self._recover(keeper, goes_back=goes_back)
             if goes_back and isinstance(exc, WegentError):
                 message = f"{exc.message}; the version before is back"
@@ -211,18 +210,3 @@ class Handover:
             f"it does not report healthy within {self._healthy_within_s:g} s: {trouble}",
             hint="its log says more: wegent-executor logs",
         )
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let the signals that ask for an end wait for nothing: what is begun here must be finished."""
-    numbers = [
-        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-    ]
-    # A function, not SIG_IGN, which the programs that are started here would inherit.
-    before = [(number, signal.signal(number, lambda *_: None)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)

@@ -13,6 +13,7 @@ from executor.file_lock import lock
 from executor.updating import trial
 from executor.updating.errors import UpdateError
 from executor.updating.handover import Handover
+from executor.updating.interruption import interruptible
 from executor.updating.program import InstalledProgram
 from executor.updating.source import Progress, Source
 from shared.private_files import PRIVATE_FILE, make_private_directory
@@ -102,7 +103,8 @@ class Updater:
             except BlockingIOError:
                 raise UpdateError("another update is going on with this home") from None
             try:
-                yield
+                with interruptible():
+                    yield
             finally:
                 self._program.tidy()
         finally:

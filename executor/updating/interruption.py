@@ -1,0 +1,41 @@
+"""Signals during an update: they end it in good order, or wait where they must not end it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Ctrl-C, a request to end, and the loss of the terminal; Windows does not have all of them."""
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let each of the signals raise ``KeyboardInterrupt``, so that things are put right first."""
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let none of the signals end what has to be finished; they are forgotten."""
+    # A function, not SIG_IGN, which the programs that are started here would inherit.
+    with _handled_by(lambda _number, _frame: None):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Handler) -> Iterator[None]:
+    before = [(number, signal.signal(number, handler)) for number in _SIGNALS]
+    try:
+        yield
+    finally:
+        for number, replaced in before:
+            signal.signal(number, replaced)

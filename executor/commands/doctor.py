@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from executor.commands.command import Command
-from executor.commands.output import Style, Styled, print_json, print_line
+from executor.commands.output import Style, Styled, on_terminal, print_json, print_line
 from executor.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.diagnosis.finding import Finding
+
+_STATES: Final = len("warning") + 2
+_NARROWEST: Final = 30
+"""Below this many columns lines get longer than the terminal is wide."""
 
 _STYLES: Final[dict[str, Style]] = {"ok": "good", "warning": "warning", "failed": "bad"}
 
@@ -30,8 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     read = read_settings()
     if read.settings is not None:
         adopt(read.settings.home / CONFIG_FILE, os.environ)
-    # Not closed, which would wait for threads: a name lookup may take half a minute.
-    findings = asyncio.Runner().run(examine(read, os.environ))
+    loop = asyncio.new_event_loop()
+    try:
+        findings = loop.run_until_complete(examine(read, os.environ))
+    finally:
+        loop.close()  # as asyncio.run() does not: without waiting for threads that look up names
     findings = _masked(findings, read.settings.secrets if read.settings else [])
     if arguments.json:
         print_json(describe(findings))
@@ -55,15 +62,30 @@ def describe(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    width = max(len(one.check) for one in findings)
+    names = max(len(one.check) for one in findings)
+    indent = " " * (_STATES + names + 2)
     for one in findings:
-        state = Styled(f"{one.state:<8}", _STYLES[one.state])
-        print_line(state, Styled(f"{one.check:<{width}}  ", "strong"), one.what)
-        if one.remedy and one.state != "ok":
-            print_line(" " * 10, "→ ", one.remedy)
+        first, *others = _wrapped(one.what, len(indent))
+        state = Styled(f"{one.state:<{_STATES}}", _STYLES[one.state])
+        print_line(state, Styled(f"{one.check:<{names}}  ", "strong"), first)
+        for line in others:
+            print_line(indent, line)
+        if one.remedy:  # never wrapped: it is there to be pasted
+            print_line(" " * _STATES, Styled("fix: ", "dim"), one.remedy)
     counts = [f"{_count(findings, state)} {state}" for state in ("failed", "warning", "ok")]
     print_line("")
     print_line(Styled(", ".join(counts), _STYLES[_worst(findings)]))
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """*text* as lines of a terminal that begin after *indent* columns; elsewhere one line."""
+    import shutil
+    import textwrap
+
+    if not on_terminal():
+        return [text]
+    width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _count(findings: Sequence[Finding], state: str) -> int:
@@ -76,13 +98,13 @@ def _worst(findings: Sequence[Finding]) -> str:
 
 
 def _masked(findings: Sequence[Finding], secrets: Sequence[str]) -> list[Finding]:
-    """*findings* without secrets: some of what was found is in others' words."""
+    """*findings* without secrets, in one line each: some of it is in others' words."""
     from dataclasses import replace
 
     from shared.redaction import Redactor
 
     redact = Redactor(secrets).redact
-    return [replace(one, what=redact(one.what)) for one in findings]
+    return [replace(one, what=" ".join(redact(one.what).split())) for one in findings]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ def look_at_claude(named: Path | None, home: Path, environ: Mapping[str, str]) -
     if search.claude is None:
         return failed("Claude Code", str(search.problem), search.remedy)
     found = search.claude
-    return ok("Claude Code", f"{found.version} ({found.path}, {found.origin})")
+    return ok("Claude Code", f"{found.version}, {found.origin}: {found.path}")
 
 
 def look_at_git(environ: Mapping[str, str]) -> Finding:

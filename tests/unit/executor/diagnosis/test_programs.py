@@ -97,7 +97,7 @@ def test_claude_code_is_shown_with_its_version_and_where_it_is_from(tmp_path: Pa
     finding = look_at_claude(cli, tmp_path / "home", {})
 
     assert finding.state is State.OK
-    assert finding.what == f"{NEW} ({cli}, WEGENT_CLAUDE_PATH)"
+    assert finding.what == f"{NEW}, WEGENT_CLAUDE_PATH: {cli}"
 
 
 def test_a_claude_code_that_cannot_be_used_is_a_failure_with_the_reason(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""``wegent-executor doctor`` as it is typed, beside an executor that is running or without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.cli import main
+from executor.exit_status import ExitStatus
+from shared.protocol.local import LocalEvent
+from tests.fakes.backend import TOKEN, open_backend
+from tests.fakes.claude import NEW, says
+from tests.fakes.processes import MODULE, executor_process, plain_environ, running
+from tests.fakes.wire import open_wire
+
+
+async def doctor(home: Path, **variables: str) -> tuple[int, dict[str, Any]]:
+    """The exit status, and what ``--json`` prints, to which nothing is added on standard error."""
+    environ = plain_environ(home.parent / "user", WEGENT_EXECUTOR_HOME=str(home), **variables)
+    async with asyncio.timeout(30), running(*MODULE, "doctor", "--json", env=environ) as program:
+        status = await program.ended()
+    return status, json.loads(program.output)
+
+
+def by_check(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {finding["check"]: finding for finding in document["checks"]}
+
+
+async def test_an_executor_that_is_running_keeps_its_connection(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with (
+        asyncio.timeout(60),
+        open_backend() as backend,
+        executor_process(home, backend.url, TOKEN) as executor,
+    ):
+        await executor.registered()
+        (connection,) = backend.connections
+
+        _, document = await doctor(home, WEGENT_BACKEND_URL=backend.url, WEGENT_AUTH_TOKEN=TOKEN)
+
+        assert backend.connections == [connection]
+        assert backend.most_connections == 2
+        assert len(backend.payloads(LocalEvent.REGISTER)) == 1
+    found = by_check(document)
+    assert f"running (pid {executor.program.pid}), registered" in found["executor"]["what"]
+    assert found["backend token"]["state"] == "ok"
+
+
+async def test_all_is_well_with_status_0_and_leaves_no_trace(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with open_backend() as backend:
+        status, document = await doctor(
+            home,
+            WEGENT_BACKEND_URL=backend.url,
+            WEGENT_AUTH_TOKEN=TOKEN,
+            ANTHROPIC_API_KEY="a-key-for-tests",
+            ANTHROPIC_BASE_URL=backend.url,
+            WEGENT_CLAUDE_PATH=str(says(NEW, tmp_path / "claude")),
+        )
+
+        assert backend.payloads(LocalEvent.REGISTER) == []
+    failures = [finding for finding in document["checks"] if finding["state"] == "failed"]
+    assert (status, failures) == (ExitStatus.OK, [])
+    assert set(by_check(document)) == {
+        *("settings", "home", "workspace", "logs", "executor", "disk"),
+        *("backend connection", "backend namespace", "backend token", "clock"),
+        *("Claude Code", "key or login", "Claude API", "sandbox", "git", "Docker"),
+    }
+    assert not home.exists()
+
+
+async def test_a_failure_is_status_1_and_has_a_remedy(tmp_path: Path) -> None:
+    async with open_wire(0) as nobody:
+        await nobody.refuse()
+        status, document = await doctor(
+            tmp_path / "home",
+            WEGENT_BACKEND_URL=f"http://127.0.0.1:{nobody.port}",
+            WEGENT_AUTH_TOKEN=TOKEN,
+            ANTHROPIC_BASE_URL=f"http://127.0.0.1:{nobody.port}",
+        )
+
+    assert (status, document["state"]) == (ExitStatus.FAILURE, "failed")
+    assert by_check(document)["backend connection"]["remedy"]
+
+
+async def test_wrong_settings_keep_nothing_else_from_being_looked_at(tmp_path: Path) -> None:
+    status, document = await doctor(
+        tmp_path / "home", ANTHROPIC_BASE_URL="http://127.0.0.1:1", LOG_LEVEL="SHOUT"
+    )
+
+    assert status == ExitStatus.FAILURE
+    problems = [one["what"] for one in document["checks"] if one["check"] == "settings"]
+    assert len(problems) == 3
+    found = by_check(document)
+    assert found["git"]["state"] == "ok"
+    assert "home" in found
+    assert not any(check.startswith("backend") for check in found)
+
+
+async def test_proxies_are_also_read_from_the_config_file(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    async with open_wire(0) as nobody:
+        await nobody.refuse()
+        (home / "config.env").write_text(
+            f"HTTPS_PROXY=http://127.0.0.1:{nobody.port}\n"
+            "WEGENT_BACKEND_URL=https://backend.example\n"
+            f"WEGENT_AUTH_TOKEN={TOKEN}\n"
+        )
+        _, document = await doctor(home)
+
+    assert f"the proxy 127.0.0.1:{nobody.port}" in by_check(document)["backend connection"]["what"]
+
+
+def test_what_a_person_reads_has_a_line_for_each_finding_and_its_remedy_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WEGENT_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+
+    assert main(["doctor"]) == ExitStatus.FAILURE
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=2) == ["failed", "settings", "WEGENT_BACKEND_URL is not set"]
+    assert lines[1].strip() == "fix: export WEGENT_BACKEND_URL=http://localhost:8001"
+    assert lines[-1].startswith("2 failed, ") or lines[-1].startswith("1 failed, ")
+    assert TOKEN not in "".join(lines)

@@ -86,10 +86,10 @@ class Place:
         return f"--from={put(self.folder / f'offered-{self._count}', content)}"
 
     def start_update(self, *arguments: str, service: bool = True) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.fakes.updating", self.executable, self.home]
-        keeper = ["--service", self.folder] if service else []
+        command = [sys.executable, "-m", "tests.fakes.updating", str(self.executable)]
+        keeper = ["--service", str(self.folder)] if service else []
         return subprocess.Popen(
-            [*command, *keeper, *arguments],
+            [*command, str(self.home), *keeper, *arguments],
             cwd=Path(__file__).parents[2],
             env={"PATH": os.environ["PATH"], "WEGENT_EXECUTOR_HOME": str(self.home)},
             stdout=subprocess.PIPE,

@@ -232,12 +232,13 @@ async def executor_process(
     token: str,
     *,
     command: Sequence[str] = MODULE,
+    executable: str = sys.executable,
     **variables: str,
 ) -> AsyncIterator[ExecutorProcess]:
     """Start an executor; it is not waited for: see :meth:`ExecutorProcess.registered`."""
     home.mkdir(parents=True, exist_ok=True)
     env = executor_environ(home, backend_url, token, **variables)
-    async with running(*command, env=env) as program:
+    async with running(*command, env=env, executable=executable) as program:
         yield ExecutorProcess(home, program)
 
 

@@ -1,0 +1,255 @@
+"""The built program, on a machine that has nothing of ours: an empty home and a minimal PATH.
+
+It is built once, in about a minute. `EXECUTOR_BINARY=dist/wegent-executor` takes one that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts.scripted_model import ScriptedModel
+from scripts.scripted_scenario import Scenario
+from shared.version import __version__
+from tests.fakes.model import reaching, scenario, step, text_step, tool_step
+from tests.fakes.processes import (
+    ROOT,
+    ExecutorProcess,
+    ManagerProcess,
+    executor_process,
+    family,
+    gone,
+    manager_process,
+)
+
+BUILT = "EXECUTOR_BINARY"
+MINIMAL_PATH = "/usr/bin:/bin"
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
+    pytest.mark.skipif(
+        BUILT not in os.environ and importlib.util.find_spec("PyInstaller") is None,
+        reason="NOTHING WAS TESTED: there is no PyInstaller",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, in a folder with nothing but what the build puts beside it."""
+    if there := os.environ.get(BUILT):
+        return Path(there).resolve()
+    place = tmp_path_factory.mktemp("build")
+    output = place / "dist"
+    subprocess.run(
+        [
+            *(sys.executable, "scripts/build_local.py"),
+            *("--output", str(output), "--work", str(place / "work")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(place / "cache")},
+        check=True,
+    )
+    return output / "wegent-executor"
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where the program is unpacked; short, since sockets have short names."""
+    with tempfile.TemporaryDirectory(prefix="we-") as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A manager, and what is needed to start the built executor against it."""
+
+    manager: ManagerProcess
+    binary: Path
+    home: Path
+    temporary: Path
+
+    def executor(self, **variables: str) -> AbstractAsyncContextManager[ExecutorProcess]:
+        """The built program; one after the other, with the same home."""
+        return executor_process(
+            self.home,
+            self.manager.url,
+            self.manager.executor_token,
+            command=(),
+            executable=str(self.binary),
+            PATH=MINIMAL_PATH,
+            TMPDIR=str(self.temporary),
+            WEGENT_CLAUDE_PATH=str(claude()),
+            **variables,
+        )
+
+    def unpacked(self) -> list[Path]:
+        return sorted(self.temporary.glob("_MEI*"))
+
+
+@pytest.fixture
+async def machine(tmp_path: Path, binary: Path, temporary: Path) -> AsyncIterator[Machine]:
+    async with manager_process(tmp_path / "manager") as manager:
+        yield Machine(manager, binary, tmp_path / "executor", temporary)
+
+
+def claude() -> Path:
+    """A CLI that is installed on the machine."""
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "_bundled" / "claude"
+
+
+def ask(binary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([binary, *arguments], env={}, capture_output=True, text=True, check=False)
+
+
+def conversation() -> list[Scenario]:
+    """A turn that stops in the middle of a message, what follows it, and one that remembers it."""
+    half = {"file_path": "{cwd}/half.txt", "content": "half\n"}
+    return [
+        scenario(text_step("I remember"), prompt="And now?", history="Do it"),
+        scenario(text_step("the rest"), prompt=["was cut off", "Do it"], name="continued"),
+        scenario(
+            tool_step("Write", half, text="I begin. "),
+            step({"text": "This is "}, {"gate": "half"}, {"text": "all"}),
+            prompt="Do it",
+        ),
+    ]
+
+
+def test_beside_it_are_its_digest_and_what_is_inside(binary: Path) -> None:
+    digest, name = binary.with_name("wegent-executor.sha256").read_text().split()
+    assert name == "wegent-executor"
+    assert digest == hashlib.sha256(binary.read_bytes()).hexdigest()
+    listed = binary.with_name("wegent-executor.contents.txt").read_text()
+    assert "pydantic_core" in listed
+    # What makes such programs large: a second agent framework, servers, the store, debug symbols.
+    for unwanted in (
+        "agno",
+        "sqlalchemy",
+        "uvicorn",
+        "starlette",
+        "cryptography",
+        "executor_manager",
+    ):
+        assert unwanted not in listed
+    assert binary.stat().st_size < 30_000_000
+
+
+def test_it_answers_without_any_environment(binary: Path) -> None:
+    version = ask(binary, "--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    stamp = (
+        rf"wegent-executor {re.escape(__version__)} \((unknown|\w{{10}}(\+changes)?), [\w-]+\)\n"
+    )
+    assert re.fullmatch(stamp, version.stdout)
+    assert ask(binary, "--help").returncode == 0
+    wrong = ask(binary, "--verison")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+async def test_a_task_its_follow_up_and_a_cancel(machine: Machine) -> None:
+    async with ScriptedModel(conversation()) as model, machine.executor() as executor:
+        await executor.registered()
+        config = reaching(model.url)
+        async with machine.manager.following("Do it", config) as live:
+            await live.reaches(model.gate("half"))
+            processes = family(executor.program.pid)
+            environments = [p.environ() for p in processes if "claude" in p.name()]
+            assert environments != []
+            for environ in environments:
+                assert not [name for name in environ if name.startswith(("_PYI", "_MEI", "LD_"))]
+                assert not [name for name in environ if "_MEI" in environ[name]]
+            model.gate("half").release()
+            first = await live.finished()
+        assert first.answer == "This is all"
+        assert (first.cwd / "half.txt").read_text() == "half\n"
+        second = await machine.manager.run("And now?", config, live.session_id)
+        assert second.answer == "I remember"
+
+    async with ScriptedModel(conversation()) as model, machine.executor() as executor:
+        await executor.registered()
+        async with machine.manager.following("Do it", reaching(model.url)) as live:
+            await live.reaches(model.gate("half"))
+            [program] = psutil.Process(executor.program.pid).children()
+            agents = program.children(recursive=True)
+            await machine.manager.client.cancel(live.task_id, "enough")
+            assert (await live.finished()).verdict == ("cancelled", None)
+            assert await gone(agents)
+
+
+async def test_a_stop_lets_its_run_finish_and_leaves_nothing(machine: Machine) -> None:
+    async with ScriptedModel(conversation()) as model, machine.executor() as executor:
+        await executor.registered()
+        async with machine.manager.following("Do it", reaching(model.url)) as live:
+            await live.reaches(model.gate("half"))
+            processes = family(executor.program.pid)
+            [program] = psutil.Process(executor.program.pid).children()
+            # As a terminal does it: both processes hear a Ctrl-C, which is one all the same.
+            program.send_signal(signal.SIGINT)
+            executor.program.signal(signal.SIGINT)
+            await executor.program.says("stopping")
+            model.gate("half").release()
+            assert (await live.finished()).answer == "This is all"
+        assert await executor.program.ended() == 0
+        assert await gone(processes)
+    assert machine.unpacked() == []
+
+
+async def test_sigterm_ends_it_clean(machine: Machine) -> None:
+    async with machine.executor() as executor:
+        await executor.registered()
+        assert len(machine.unpacked()) == 1
+        executor.program.signal(signal.SIGTERM)
+        assert await executor.program.ended() == 0
+    assert machine.unpacked() == []
+
+
+async def test_a_killed_one_takes_its_program_along_and_its_run_goes_on_after_the_next_start(
+    machine: Machine,
+) -> None:
+    async with ScriptedModel(conversation()) as model, machine.executor() as first:
+        await first.registered()
+        async with machine.manager.following("Do it", reaching(model.url)) as live:
+            await live.reaches(model.gate("half"))
+            await live.until("llm.tool_result")
+            [program] = psutil.Process(first.program.pid).children()
+            first.program.signal(signal.SIGKILL)
+            assert await first.program.ended() == -signal.SIGKILL
+            assert await gone([program])
+            [leftover] = machine.unpacked()
+            async with machine.executor() as second:
+                await second.program.says("removed the unpacked files")
+                assert not leftover.exists()
+                assert len(machine.unpacked()) == 1
+                assert (await live.finished()).answer == "the rest"
+                assert not await asyncio.to_thread(_left, machine, second)
+    assert machine.unpacked() == []
+
+
+def _left(machine: Machine, executor: ExecutorProcess) -> list[psutil.Process]:
+    """Agents that are not below the running executor."""
+    below = {process.pid for process in family(executor.program.pid)}
+    return [
+        process
+        for process in psutil.process_iter(["cwd"])
+        if str(process.info["cwd"] or "").startswith(str(machine.home / "workspace"))
+        and process.pid not in below
+    ]

@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from executor.build_info import PROGRAM, version_line
-from executor.commands import cancel, config, doctor, logs, run, service, status, tasks
+from executor.commands import bundle, cancel, config, doctor, logs, run, service, status, tasks
 from executor.commands.command import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -17,6 +17,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     doctor.COMMAND,
     config.COMMAND,
     logs.COMMAND,
+    bundle.COMMAND,
     service.COMMAND,
 )
 """In the order in which ``--help`` lists them."""

@@ -78,6 +78,8 @@ def _watch_changes(home: Path, *, json: bool) -> None:
         # That heartbeats go on is no change.
         changing = {key: value for key, value in status.items() if key != "last_heartbeat"}
         if changing != known:
+            if known is not None and not json:
+                print_line()
             known = changing
             _print(status, json=json)
         wait_for_reader(EVERY_S)

@@ -41,7 +41,7 @@ def run(_arguments: argparse.Namespace) -> int:
     if _arguments.json:
         print_json(told)
         return ExitStatus.OK
-    columns = ("task", "subtask", "state", "since", "agent", "waits for")
+    columns = ("task", "subtask", "state", "for", "agent", "waits for")
     print_table(columns, [_row(task) for task in told["tasks"]])
     if (left_out := told["total"] - len(told["tasks"])) > 0:
         warn(f"{left_out} more are not shown")

@@ -6,7 +6,18 @@ import argparse
 from typing import Final
 
 from executor.build_info import PROGRAM, version_line
-from executor.commands import bundle, cancel, config, doctor, logs, run, service, status, tasks
+from executor.commands import (
+    bundle,
+    cancel,
+    config,
+    doctor,
+    logs,
+    run,
+    service,
+    status,
+    tasks,
+    update,
+)
 from executor.commands.command import Command
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -19,6 +30,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     logs.COMMAND,
     bundle.COMMAND,
     service.COMMAND,
+    update.COMMAND,
 )
 """In the order in which ``--help`` lists them."""
 

@@ -92,9 +92,9 @@ def unreachable(
     if all("[" in address and error.errno in _NO_ROUTE for address, error in tried):
         return Blocked(
             Step.CONNECTION,
-            f"{tried[0][0]} is an IPv6 address, there is none of IPv4, and this machine has no "
-            "way to IPv6",
-            "name a host that has an IPv4 address: " + _correct(target, proxy),
+            f"{name_of(proxy) if proxy else target.url} has IPv6 addresses only ({tried[0][0]}), "
+            "and this machine has no way to IPv6",
+            f"name a host that has an IPv4 address: {_correct(target, proxy)}",
         )
     who = name_of(proxy) if proxy else str(target.url)
     reasons = ", ".join(f"{address}: {reason_of(error)}" for address, error in tried)

@@ -23,8 +23,7 @@ from executor.network.proxies import Proxies, Proxy
 from shared.errors import ConfigError
 
 LIMIT_S: Final = 4.0
-"""For the whole way, and once more for an answer. What takes longer is of no use to an executor
-either."""
+"""For the whole way and the answer. What takes longer is of no use to an executor either."""
 
 _ATTEMPT_S: Final = 1.5
 """For one of several addresses, so that others get their turn."""
@@ -51,6 +50,7 @@ class Route:
         self._proxies = proxies
         self._trust = trust
         self._at = Step.NAME
+        self._ends_at = 0.0
         self._proxy: Proxy | None = None
         self._streams: Streams | None = None
 
@@ -60,8 +60,9 @@ class Route:
         Raises:
             Blocked: One of them does not lead further.
         """
+        self._ends_at = asyncio.get_running_loop().time() + LIMIT_S
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout_at(self._ends_at):
                 await self._take()
         except TimeoutError:
             raise self._no_answer() from None
@@ -80,7 +81,7 @@ class Route:
         address = f"http://{url.host}/{url.prefix}" if proxy else f"/{url.prefix}"
         lines = [f"GET {address} HTTP/1.1", f"Host: {url.host}", "Connection: close"]
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout_at(self._ends_at):
                 status, headers = await _request(
                     reader, writer, lines + (_login(proxy) if proxy else [])
                 )

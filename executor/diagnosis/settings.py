@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from executor.config import CONFIG_FILE, ExecutorSettings
+from executor.config import ExecutorSettings
 from executor.diagnosis import remedies
-from executor.diagnosis.finding import Finding, failed, ok
+from executor.diagnosis.finding import Finding, failed, ok, warning
 from executor.setting_problems import Problem
-from executor.setting_sources import load_right_settings
+from executor.setting_sources import SettingSources, load_right_settings
 from shared.errors import ConfigError
 
 CHECK: Final = "settings"
@@ -34,13 +35,22 @@ def read_settings() -> SettingsRead:
     """Load the settings; never raises. Reads files: not for the event loop."""
     try:
         settings, wrong = load_right_settings()
+        sources = SettingSources.read()
     except ConfigError as exc:
         return SettingsRead([failed(CHECK, exc.message, exc.hint)], None)
+    unknown = [_unknown(name, sources.file) for name in sources.unknown]
     if wrong is not None:
-        return SettingsRead([_wrong(one) for one in wrong.problems], settings, wrong.variables)
-    file = settings.home / CONFIG_FILE
-    source = f"and {file}" if file.is_file() else f"alone: there is no {file}"
-    return SettingsRead([ok(CHECK, f"complete, from the environment {source}")], settings)
+        problems = [_wrong(problem) for problem in wrong.problems]
+        return SettingsRead(problems + unknown, settings, wrong.variables)
+    there = sources.file.is_file()
+    source = f"and {sources.file}" if there else f"alone: there is no {sources.file}"
+    complete = ok(CHECK, f"complete, from the environment {source}")
+    return SettingsRead([complete, *unknown], settings)
+
+
+def _unknown(name: str, file: Path) -> Finding:
+    what = f"{name} in {file} is not a setting of the executor, and has no effect on it"
+    return warning(CHECK, what, "correct its name, or remove it")
 
 
 def _wrong(problem: Problem) -> Finding:

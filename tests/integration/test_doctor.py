@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ from executor.exit_status import ExitStatus
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, open_backend
 from tests.fakes.claude import NEW, says
-from tests.fakes.processes import MODULE, executor_process, plain_environ, running
+from tests.fakes.processes import MODULE, ROOT, executor_process, plain_environ, running
 from tests.fakes.wire import open_wire
 
 
 async def doctor(home: Path, **variables: str) -> tuple[int, dict[str, Any]]:
-    """The exit status, and what ``--json`` prints, to which nothing is added on standard error."""
+    """The exit status, and what ``--json`` prints; standard error stays empty."""
     environ = plain_environ(home.parent / "user", WEGENT_EXECUTOR_HOME=str(home), **variables)
     async with asyncio.timeout(30), running(*MODULE, "doctor", "--json", env=environ) as program:
         status = await program.ended()
@@ -114,6 +117,31 @@ async def test_proxies_are_also_read_from_the_config_file(tmp_path: Path) -> Non
         _, document = await doctor(home)
 
     assert f"the proxy 127.0.0.1:{nobody.port}" in by_check(document)["backend connection"]["what"]
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs a network without IPv6")
+def test_a_name_with_ipv6_addresses_only_is_told_from_a_backend_that_is_down(
+    tmp_path: Path,
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("2001:db8::1 six.example\n")
+    # Of the network that it makes there is only the loopback.
+    alone = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", str(hosts), "/etc/hosts"]
+    done = subprocess.run(
+        [*alone, "--unshare-net", sys.executable, *MODULE, "doctor", "--json"],
+        env=plain_environ(
+            tmp_path / "user",
+            WEGENT_BACKEND_URL="http://six.example:8001",
+            WEGENT_AUTH_TOKEN=TOKEN,
+        ),
+        cwd=ROOT,
+        capture_output=True,
+        timeout=30,
+    )
+
+    connection = by_check(json.loads(done.stdout))["backend connection"]
+    assert connection["state"] == "failed"
+    assert "has IPv6 addresses only ([2001:db8::1]:8001)" in connection["what"]
 
 
 def test_what_a_person_reads_has_a_line_for_each_finding_and_its_remedy_below(

@@ -47,6 +47,20 @@ def test_complete_settings_are_one_finding_that_names_the_file(home: Path) -> No
     assert read.wrong == frozenset()
 
 
+def test_a_name_in_the_file_that_is_no_setting_is_a_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_BACKEND_URL", "http://localhost:1")
+    (home / "config.env").write_text("WEGENT_AUTH_TOKN=a-token-for-tests\n")
+
+    missing, unknown = read_settings().findings
+
+    assert missing.what == "WEGENT_AUTH_TOKEN is not set"
+    assert unknown.state is State.WARNING
+    assert "WEGENT_AUTH_TOKN" in unknown.what
+    assert "a-token-for-tests" not in str(unknown)
+
+
 def test_a_file_that_cannot_be_read_is_a_failure(home: Path) -> None:
     (home / "config.env").write_bytes(b"\xff\xfe")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from executor.commands.command import Command
 from executor.commands.output import Styled, print_line, print_table
-from executor.exit_status import ExitStatus, describe
+from executor.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -44,10 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         ) from None
     path = Path(arguments.output or _default_name())
     parts = list(_parts(settings))
-    sizes = write_archive(path, parts, Redactor(secrets).redact)
+    redact = Redactor(secrets).redact
+    sizes = write_archive(path, parts, redact)
     print_table(
         ["file", "bytes", "what it is"],
-        [(part.name, str(size), part.what) for part, size in zip(parts, sizes, strict=True)],
+        [(part.name, str(size), redact(part.what)) for part, size in zip(parts, sizes, strict=True)],
     )
     print_line("")
     print_line(Styled(f"Written to {path.absolute()}", "strong"))
@@ -64,7 +65,7 @@ def _parts(settings: ExecutorSettings) -> Iterator[Part]:
         try:
             return Part(name, what, make())
         except Exception as exc:  # noqa: BLE001  a fault is no reason for a report without the rest
-            error = describe(exc)
+            error = _reason(exc)
             return Part(name, f"{what}: {error}", _as_json({"error": error}))
 
     yield part("version.json", "version, platform, libraries", lambda: _as_json(_versions()))
@@ -78,6 +79,18 @@ def _parts(settings: ExecutorSettings) -> Iterator[Part]:
     )
     log = settings.log_dir / settings.log_file
     yield part("executor.log", "the end of the log", lambda: _end_of_log(log))
+
+
+def _reason(exc: Exception) -> str:
+    from shared.errors import WegentError
+
+    match exc:
+        case FileNotFoundError():
+            return "there is none"
+        case WegentError():
+            return exc.message
+        case _:
+            return f"{type(exc).__name__}: {exc}"
 
 
 def _versions() -> dict[str, Any]:

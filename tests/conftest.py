@@ -33,8 +33,13 @@ OUR_VARIABLES = (
     "CLAUDE",
     "MANAGER_",
     "GIT_",
+    "SSL_CERT_",
+    "NODE_EXTRA_CA_CERTS",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
 )
-"""Prefixes of the variables that change what our programs, the CLI or git do."""
+"""Prefixes of the variables that change what our programs, the CLI, git or curl do."""
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from executor.agents.claude_code.server_walls import can_wall_servers, is_command
 from executor.agents.claude_code.unpacking import cli_cache
 from executor.agents.protocol import Sandbox
+from executor.network.trust import FILE_VARIABLE
 from shared.errors import Refusal
 from shared.protocol.execution import ExecutionRequest, Isolation
 from shared.status import ErrorCode
@@ -132,10 +133,14 @@ class Walls:
         parts = [folder / part for folder in claude for part in CLAUDE_PARTS]
         # The CLI is its own search program, too: its shell functions start it anew by its path.
         parts.append(cli_cache(self.home))
+        readable = [path for path in sorted(parts) if path.is_dir()]
+        # Commands trust it as the executor does, and it may lie with the executor's settings.
+        if (file := Path(self.environ.get(FILE_VARIABLE, ""))).is_file():
+            readable.extend(_with_targets([file]))
         return Sandbox(
             writable=(session_dir.resolve(),),
             hidden=tuple(dict.fromkeys(_with_targets(hidden))),
-            readable=tuple(path for path in sorted(parts) if path.is_dir()),
+            readable=tuple(dict.fromkeys(readable)),
             hosts=tuple(hosts),
             temporary=temporary_folder(self.home),
         )

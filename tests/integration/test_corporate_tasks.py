@@ -5,6 +5,7 @@ The proxy alone knows the way to other machines, so what arrives has come throug
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -203,12 +204,15 @@ async def test_a_sandboxed_command_reaches_an_allowed_host_through_the_proxy(
         calls = bash(f"curl -sS {files}/file"), bash("curl -sS https://other.corp.test/")
         async with ScriptedModel([scenario(*map(step, calls), text_step("done"))]) as model:
             maker = JobMaker(tmp_path, model.url, hosts=(host,))
+            # Where commands may read nothing else.
+            trusted = maker.cwd.parents[2] / "authority.pem"
+            trusted.write_bytes(authority.file.read_bytes())
             maker.environ |= {
                 "HTTPS_PROXY": proxy.url(ENCODED),
                 "NO_PROXY": "127.0.0.1",
-                "SSL_CERT_FILE": str(authority.file),
+                "SSL_CERT_FILE": str(trusted),
             }
-            async with opened(maker.job()) as session:
+            async with opened(await asyncio.to_thread(maker.job)) as session:
                 turn = await take_turn(session)
     (reached, _), (_, refused) = turn.results
     assert "content" in reached

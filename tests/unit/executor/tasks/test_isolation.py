@@ -96,6 +96,18 @@ def test_credentials_and_the_executors_places_are_hidden_with_what_links_lead_to
     assert sandbox.hosts == ("a.b",)
 
 
+def test_the_authorities_that_the_executor_trusts_can_be_read_wherever_they_lie(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "executor"
+    home.mkdir()
+    (tmp_path / "ca.pem").touch()
+    (home / "ca.pem").symlink_to(tmp_path / "ca.pem")
+    environ = {"HOME": str(tmp_path), "SSL_CERT_FILE": str(home / "ca.pem")}
+    sandbox = Walls(home, (), environ).around(home / "workspace" / "1", ())
+    assert sandbox.readable == (home / "ca.pem", tmp_path / "ca.pem")
+
+
 def test_executors_with_different_homes_share_no_temporary_folder(tmp_path: Path) -> None:
     first, second = (
         Walls(tmp_path / name, (), {}).around(tmp_path, ()).temporary for name in ("a", "b")

@@ -1,0 +1,55 @@
+"""A whole task where everything outside is behind a proxy with a login and a private authority.
+
+An operator has written both into ``config.env`` and nowhere else, as one does for a service. Names
+of other machines are known to the proxy only: backend, repository and API are reached through it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.scripted_model import ScriptedModel
+from tests.fakes.authority import Authority, behind_tls
+from tests.fakes.git_server import git, make_repository, serving
+from tests.fakes.http_proxy import ENCODED, LOGIN, HttpProxy, open_proxy
+from tests.fakes.model import reaching, scenario, text_step, tool_step
+from tests.fakes.processes import executor_process, manager_process
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(tmp_path: Path) -> None:
+    make_repository(tmp_path / "source", {"greeting.txt": "hello\n"})
+    git(tmp_path, "clone", "--quiet", "--bare", "source", "served/greeter.git")
+    authority = Authority(tmp_path / "authority")
+    job = scenario(tool_step("Bash", {"command": "cat greeting.txt"}), text_step("It says hello."))
+    async with (
+        open_proxy(HttpProxy(login=LOGIN)) as proxy,
+        manager_process(tmp_path / "manager") as manager,
+        behind_tls(port_of(manager.url), authority, "backend.corp.test") as backend,
+        serving(tmp_path / "served") as repositories,
+        behind_tls(repositories.port, authority, "git.corp.test") as repository,
+        ScriptedModel([job]) as model,
+        behind_tls(port_of(model.url), authority, "api.corp.test") as api,
+    ):
+        home = tmp_path / "executor"
+        home.mkdir()
+        config = home / "config.env"
+        config.write_text(
+            f"HTTPS_PROXY={proxy.url(ENCODED)}\nSSL_CERT_FILE={authority.file}\n", encoding="utf-8"
+        )
+        config.chmod(0o600)
+        async with executor_process(home, backend, manager.executor_token) as executor:
+            await executor.registered()
+            run = await manager.run(
+                "What does it say?", {"repo_url": f"{repository}/greeter.git", **reaching(api)}
+            )
+        assert ENCODED.rpartition(":")[2] not in executor.program.output
+
+    assert run.verdict == ("completed", None)
+    assert run.answer == "It says hello."
+    assert "hello" in run.data("llm.tool_result")[0]["result"]
+    reached = {f"CONNECT {url.removeprefix('https://')}" for url in (backend, repository, api)}
+    assert set(proxy.seen) == reached

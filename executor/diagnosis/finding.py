@@ -13,7 +13,7 @@ class State(StrEnum):
     WARNING = "warning"
     """The executor works, but not as well as it could, or not in every case."""
     FAILED = "failed"
-    """No task can run before this is put right."""
+    """Something that the executor or most tasks need does not work."""
 
 
 @dataclass(frozen=True, slots=True)

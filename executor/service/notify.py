@@ -2,7 +2,7 @@
 
 The protocol of sd_notify(3): datagrams to the socket that ``NOTIFY_SOCKET`` names. When its
 watchdog is on, the service manager restarts a program that does not say ``WATCHDOG=1`` often
-enough. Here only contact with the backend says it, never a timer: ``docs/adr/0013``.
+enough. Here only contact with the backend says it, never a timer: ``docs/adr/0014``.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class SystemdKeeper:
             _STATES.get(shown.get("ActiveState", ""), "failed"),
             at_login=shown.get("UnitFileState") == "enabled",
             pid=pid or None,
-            says=shown.get("StatusText") or None,
+            says=(shown.get("StatusText") or None) if pid else None,
             last_exit=_last_exit(shown) if not pid else None,
         )
 

@@ -185,7 +185,7 @@ def test_uninstalling_stops_it_and_removes_only_the_unit(tmp_path: Path) -> None
         (
             (
                 "LoadState=loaded\nActiveState=failed\nUnitFileState=disabled\nMainPID=0\n"
-                "StatusText=\nExecMainCode=1\nExecMainStatus=77\n"
+                "StatusText=connecting to http://b\nExecMainCode=1\nExecMainStatus=77\n"
             ),
             ServiceStatus("failed", False, None, None, 77),
         ),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from executor.commands.command import Command
 from executor.exit_status import ExitStatus
@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         updater.roll_back(now=arguments.now)
         return ExitStatus.OK
     source = Source(arguments.source, sha256=arguments.sha256, network=NetworkAccess(os.environ))
-    with _progress() as progress:
-        updater.update(source, now=arguments.now, progress=progress)
+    updater.update(source, now=arguments.now, progress=lambda: show_progress(sys.stderr))
     return ExitStatus.OK
 
 
@@ -75,9 +74,9 @@ def _keeper() -> ServiceKeeper | None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """A line that tells how much has come, for whoever looks at a terminal."""
-    if not sys.stderr.isatty():
+def show_progress(stream: TextIO) -> Iterator[Progress]:
+    """A line that tells how much has come, where *stream* is a terminal."""
+    if not stream.isatty():
         yield lambda _done, _total: None
         return
     shown = False
@@ -85,22 +84,15 @@ def _progress() -> Iterator[Progress]:
     def show(done: int, total: int | None) -> None:
         nonlocal shown
         of = f" of {total / _MEGABYTE:.1f}" if total is not None else ""
-        sys.stderr.write(f"\r{done / _MEGABYTE:.1f}{of} MB ")
-        sys.stderr.flush()
+        stream.write(f"\r{done / _MEGABYTE:.1f}{of} MB")
+        stream.flush()
         shown = True
-        if done == total:
-            end()
-
-    def end() -> None:
-        nonlocal shown
-        if shown:
-            sys.stderr.write("\n")
-        shown = False
 
     try:
         yield show
     finally:
-        end()
+        if shown:
+            stream.write("\n")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

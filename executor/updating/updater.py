@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +35,18 @@ class Updater:
         self._handover = handover
         self._say = say
 
-    def update(self, source: Source, *, now: bool, progress: Progress) -> None:
+    def update(
+        self,
+        source: Source,
+        *,
+        now: bool,
+        progress: Callable[[], AbstractContextManager[Progress]],
+    ) -> None:
         """Put what *source* holds into the program's place, if it is good and what runs may stop.
+
+        Args:
+            now: Whether it is to be stopped anyway; see :meth:`Handover.find_running`.
+            progress: Shows how much has come, until its context is left.
 
         Raises:
             TasksRunning: Tasks are running, and *now* is not set.
@@ -49,7 +59,8 @@ class Updater:
                 return
             self._handover.find_running(now=now)  # before anything is fetched for nothing
             fetched = self._program.temporary()
-            asyncio.run(source.fetch(fetched, checksum, progress))
+            with progress() as show:
+                asyncio.run(source.fetch(fetched, checksum, show))
             prepared = self._program.prepare(fetched, checksum)
             version = trial.version_of(prepared)
             self._compare_health(prepared)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from executor.commands.update import COMMAND
+from executor.commands.update import COMMAND, show_progress
 from executor.exit_status import exit_status
 from executor.network.access import NetworkAccess
 from executor.service.definition import Service, ServiceStatus
@@ -100,7 +100,7 @@ def main() -> int:
         else:
             network = NetworkAccess(os.environ)
             source = Source(arguments.source, sha256=arguments.sha256, network=network)
-            updater.update(source, now=arguments.now, progress=lambda _done, _total: None)
+            updater.update(source, now=arguments.now, progress=partial(show_progress, sys.stderr))
     except WegentError as exc:
         sys.stderr.write(f"{exc}\n")
         return exit_status(exc)

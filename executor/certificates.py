@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from executor.frozen import is_frozen
@@ -27,9 +26,13 @@ def trust_this_system() -> None:
         return
     import wegent_build
 
-    if any(Path(path).exists() for path in wegent_build.CERTIFICATE_PATHS):
+    if any(_exists(path) for path in wegent_build.CERTIFICATE_PATHS):
         return
     for file in CERTIFICATE_FILES:
-        if Path(file).exists():
+        if _exists(file):
             os.environ["SSL_CERT_FILE"] = file
             return
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  this comes at every start, and pathlib costs 3 ms

@@ -1,6 +1,6 @@
 """What differs when this program is a file made by PyInstaller instead of a checkout.
 
-Imports nearly nothing, so that it can come before everything else.
+Imports nearly nothing, not even pathlib, since it comes first at every start.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import MutableMapping
-from pathlib import Path
 from typing import Final
 
 _LIBRARY_PATH: Final = "LD_LIBRARY_PATH"
@@ -24,10 +23,13 @@ def is_frozen() -> bool:
     return bool(getattr(sys, "frozen", False))
 
 
-def unpacked_folder() -> Path | None:
+def unpacked_folder() -> str | None:
     """Where the loader has unpacked this start of a single file; ``None`` for anything else."""
-    folder = Path(getattr(sys, "_MEIPASS", ""))
-    return folder if is_frozen() and folder.name.startswith("_MEI") else None
+    if not is_frozen():
+        return None
+    folder = str(getattr(sys, "_MEIPASS", ""))
+    name = folder.replace("\\", "/").rpartition("/")[2]
+    return folder if name.startswith("_MEI") else None
 
 
 def restore_environment() -> None:

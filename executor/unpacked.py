@@ -38,9 +38,9 @@ def live_with_loader() -> None:
 
     Does nothing unless this program is a single file.
     """
-    folder = unpacked_folder()
-    if folder is None:
+    if (unpacked := unpacked_folder()) is None:
         return
+    folder = Path(unpacked)
     claim(folder)
     if (loader := _loader(folder)) is not None:
         end_with(loader)
@@ -57,7 +57,7 @@ def claim(folder: Path) -> None:
 def remove_own_leftovers() -> list[Path]:
     """Remove what killed predecessors have left where this program is unpacked. Blocks."""
     folder = unpacked_folder()
-    return [] if folder is None else remove_leftovers(folder.parent)
+    return [] if folder is None else remove_leftovers(Path(folder).parent)
 
 
 def remove_leftovers(temporary: Path) -> list[Path]:

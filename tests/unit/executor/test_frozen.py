@@ -67,7 +67,7 @@ def test_a_single_file_restores_its_own_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{BUNDLE}:/opt/lib")
     frozen.restore_environment()
     assert os.environ["LD_LIBRARY_PATH"] == "/opt/lib"
-    assert frozen.unpacked_folder() == Path(BUNDLE)
+    assert frozen.unpacked_folder() == BUNDLE
 
 
 @pytest.mark.usefixtures("single_file")

@@ -129,7 +129,7 @@ download() {
     quiet=-q
     [ ! -t 2 ] || quiet=
     # shellcheck disable=SC2086  # no argument at all when it is empty
-    wget $quiet -t 3 -T 60 -O "$2" -- "$1" || fail "$shown could not be downloaded"
+    wget $quiet -t 3 -O "$2" -- "$1" || fail "$shown could not be downloaded"
   else
     fail "neither curl nor wget is installed: download the file, then give --from its path"
   fi
@@ -230,13 +230,13 @@ add_to_path() {
     *) folder=\'$(printf '%s' "$bin" | sed "s/'/'\\\\''/g")\' ;;
   esac
   line="export PATH=$folder:"'"$PATH"'
-  case ${SHELL##*/} in
-    zsh) file=${ZDOTDIR:-$HOME}/.zshrc ;;
-    fish)
+  case ${SHELL:-} in
+    */zsh) file=${ZDOTDIR:-$HOME}/.zshrc ;;
+    */fish)
       file=${XDG_CONFIG_HOME:-$HOME/.config}/fish/conf.d/$NAME.fish
       line="fish_add_path $folder"
       ;;
-    bash)
+    */bash)
       file=$HOME/.bashrc
       # Terminals of macOS start login shells, which do not read .bashrc.
       [ "$(uname -s)" != Darwin ] || file=$HOME/.bash_profile

@@ -28,7 +28,7 @@ class Installer:
     """Runs the script for a user whose home holds nothing.
 
     Attributes:
-        environ: Further variables.
+        environ: Further variables; an empty one is not set at all.
     """
 
     script: Path
@@ -59,7 +59,7 @@ class Installer:
         assert found is not None
         return subprocess.run(
             [found, self.script, *arguments],
-            env=usual | self.environ,
+            env={name: value for name, value in (usual | self.environ).items() if value},
             cwd=self.user_home,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -48,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     sizes = write_archive(path, parts, redact)
     print_table(
         ["file", "bytes", "what it is"],
-        [(part.name, str(size), redact(part.what)) for part, size in zip(parts, sizes, strict=True)],
+        [
+            (part.name, str(size), redact(part.what))
+            for part, size in zip(parts, sizes, strict=True)
+        ],
     )
     print_line("")
     print_line(Styled(f"Written to {path.absolute()}", "strong"))

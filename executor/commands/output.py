@@ -70,6 +70,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     _write("".join(f"{line}\n" for line in _aligned(table)))
 
 
+def print_text(text: str) -> None:
+    """Print *text* of our own as it is."""
+    _write(text)
+
+
 def print_json(document: object) -> None:
     """Print one JSON document; with ``--json`` nothing else goes to standard output."""
     import json

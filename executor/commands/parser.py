@@ -9,6 +9,7 @@ from executor.build_info import PROGRAM, version_line
 from executor.commands import (
     bundle,
     cancel,
+    completion,
     config,
     doctor,
     logs,
@@ -31,6 +32,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     bundle.COMMAND,
     service.COMMAND,
     update.COMMAND,
+    completion.COMMAND,
 )
 """In the order in which ``--help`` lists them."""
 

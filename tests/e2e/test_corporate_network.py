@@ -1,26 +1,60 @@
 """A whole task where everything outside is behind a proxy with a login and a private authority.
 
-An operator has written both into ``config.env`` and nowhere else, as one does for a service. Names
-of other machines are known to the proxy only: backend, repository and API are reached through it.
+An operator has written them into ``config.env`` and nowhere else, as one does for a service; or the
+system itself trusts the authority. Names of other machines are known to the proxy only: backend,
+repository and API are reached through it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import which
 
+import pytest
+
+from executor.network.trust import SYSTEM_FILES
 from scripts.scripted_model import ScriptedModel
 from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.git_server import git, make_repository, serving
 from tests.fakes.http_proxy import ENCODED, LOGIN, HttpProxy, open_proxy
 from tests.fakes.model import reaching, scenario, text_step, tool_step
-from tests.fakes.processes import executor_process, manager_process
+from tests.fakes.processes import MODULE, executor_process, manager_process
 
 
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(tmp_path: Path) -> None:
+WHERE_THE_SYSTEM_TRUSTS = """
+import os, sys
+program = [sys.executable, "-m", "executor.main"]
+os.execvp("bwrap", [
+    "bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--ro-bind", *sys.argv[1:], *program
+])
+"""
+"""Starts an executor for which one file of the system is another."""
+
+
+def trusted_by_system(authority: Authority) -> tuple[str, ...]:
+    """The command of an executor whose system trusts *authority*, too."""
+    store = next(file for file in map(Path, SYSTEM_FILES) if file.exists()).resolve()
+    changed = authority.file.with_name("store.pem")
+    changed.write_bytes(store.read_bytes() + authority.file.read_bytes())
+    return ("-c", WHERE_THE_SYSTEM_TRUSTS, str(changed), str(store))
+
+
+@pytest.mark.parametrize(
+    "trusted",
+    [
+        "config.env",
+        pytest.param(
+            "system", marks=pytest.mark.skipif(not which("bwrap"), reason="needs bubblewrap")
+        ),
+    ],
+)
+async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
+    tmp_path: Path, trusted: str
+) -> None:
     make_repository(tmp_path / "source", {"greeting.txt": "hello\n"})
     git(tmp_path, "clone", "--quiet", "--bare", "source", "served/greeter.git")
     authority = Authority(tmp_path / "authority")
@@ -37,11 +71,17 @@ async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(tmp_path: 
         home = tmp_path / "executor"
         home.mkdir()
         config = home / "config.env"
-        config.write_text(
-            f"HTTPS_PROXY={proxy.url(ENCODED)}\nSSL_CERT_FILE={authority.file}\n", encoding="utf-8"
-        )
+        lines = [f"HTTPS_PROXY={proxy.url(ENCODED)}", "CLAUDE_MAX_WARM_SESSIONS=0"]
+        command: tuple[str, ...] = MODULE
+        if trusted == "system":
+            command = trusted_by_system(authority)
+            lines.append("LOCAL_ISOLATION=none")  # no sandbox works inside of another
+        else:
+            lines.append(f"SSL_CERT_FILE={authority.file}")
+        config.write_text("\n".join(lines), encoding="utf-8")
         config.chmod(0o600)
-        async with executor_process(home, backend, manager.executor_token) as executor:
+        token = manager.executor_token
+        async with executor_process(home, backend, token, command=command) as executor:
             await executor.registered()
             run = await manager.run(
                 "What does it say?", {"repo_url": f"{repository}/greeter.git", **reaching(api)}

@@ -196,13 +196,14 @@ async def test_the_agent_reaches_its_api_through_the_proxy(
     assert f"CONNECT {url.removeprefix('https://')}" in proxy.seen
 
 
-async def test_a_sandboxed_command_reaches_an_allowed_host_through_the_proxy(
+async def test_a_sandboxed_command_reaches_allowed_hosts_through_the_proxy_without_its_login(
     tmp_path: Path, authority: Authority, proxy: HttpProxy, file_port: int
 ) -> None:
     async with behind_tls(file_port, authority, "files.corp.test") as files:
         host = files.removeprefix("https://")
-        calls = bash(f"curl -sS {files}/file"), bash("curl -sS https://other.corp.test/")
-        async with ScriptedModel([scenario(*map(step, calls), text_step("done"))]) as model:
+        commands = f"curl -sS {files}/file", "curl -sS https://other.corp.test/", "env"
+        calls = [step(bash(command)) for command in commands]
+        async with ScriptedModel([scenario(*calls, text_step("done"))]) as model:
             maker = JobMaker(tmp_path, model.url, hosts=(host,))
             # Where commands may read nothing else.
             trusted = maker.cwd.parents[2] / "authority.pem"
@@ -214,9 +215,11 @@ async def test_a_sandboxed_command_reaches_an_allowed_host_through_the_proxy(
             }
             async with opened(await asyncio.to_thread(maker.job)) as session:
                 turn = await take_turn(session)
-    (reached, _), (_, refused) = turn.results
+    (reached, _), (_, refused), (variables, _) = turn.results
     assert "content" in reached
     assert refused
+    assert "HTTPS_PROXY=" in variables
+    assert ENCODED.rpartition(":")[2] not in variables
     assert proxy.seen == [f"CONNECT {host}"]
 
 

@@ -74,21 +74,16 @@ class Source:
             wanted: What :meth:`checksum` has returned.
 
         Raises:
-            UpdateError: It cannot be read, or its checksum is another.
+            UpdateError: It cannot be downloaded, or its checksum is another.
+            OSError: A file cannot be read or written.
         """
         digest = hashlib.sha256()
-        try:
-            with await asyncio.to_thread(target.open, "xb") as file:
-                if self._is_address:
-                    await self._download(self._text, _Sink(file, digest.update, progress))
-                else:
-                    await asyncio.to_thread(
-                        _copy, Path(self._text), _Sink(file, digest.update, progress)
-                    )
-        except OSError as exc:
-            raise UpdateError(
-                f"{self} cannot be fetched: {exc.strerror or type(exc).__name__}"
-            ) from exc
+        with await asyncio.to_thread(target.open, "xb") as file:
+            sink = _Sink(file, digest.update, progress)
+            if self._is_address:
+                await self._download(self._text, sink)
+            else:
+                await asyncio.to_thread(_copy, Path(self._text), sink)
         if digest.hexdigest() != wanted:
             raise UpdateError(
                 f"the checksum does not match: expected {wanted}, found {digest.hexdigest()}",

@@ -116,6 +116,9 @@ class Updater:
             try:
                 with interruptible():
                     yield
+            except OSError as exc:
+                where = exc.filename or self._program.entry.parent
+                raise UpdateError(f"{where} cannot be used: {exc.strerror}") from exc
             finally:
                 self._program.tidy()
         finally:

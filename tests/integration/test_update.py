@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -300,6 +301,20 @@ def test_what_both_doctors_find_is_no_reason_to_stay(place: Place) -> None:
     place.update(place.offer(place.version(2, doctor=1)))
 
     assert place.versions == ("2", "1")
+
+
+def test_where_the_new_version_cannot_be_written_nothing_changes(place: Place) -> None:
+    place.install(place.version(1))
+    before = place.start_service()
+    process = place.start_update(place.offer(place.version(2)))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
+
+    _, trouble = process.communicate()
+
+    assert process.returncode == ExitStatus.FAILURE
+    assert "File too large" in trouble
+    assert place.versions == ("1", None)
+    assert place.status()["pid"] == before
 
 
 def test_another_checksum_changes_nothing(place: Place) -> None:

@@ -145,7 +145,7 @@ async def test_a_download_that_is_cut_off_says_so(fetch: Fetched, server: FileSe
 
 
 async def test_a_file_that_is_missing_says_so(fetch: Fetched, tmp_path: Path) -> None:
-    with pytest.raises(UpdateError, match="No such file"):
+    with pytest.raises(FileNotFoundError):
         await fetch(tmp_path / "missing", "0" * 64)
 
 

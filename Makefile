@@ -7,7 +7,7 @@ BUILD := build/venv
 BUILD_STAMP := $(BUILD)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench binary requirements clean
+.PHONY: help demo test quick check format bench binary docs requirements clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -48,6 +48,9 @@ bench: $(STAMP)  ## Measure; the results are described in docs/benchmarks.md
 
 binary: $(BUILD_STAMP)  ## Build the executor as one file into dist (OPTIONS="--onedir --with-claude")
 	@$(BUILD)/bin/python scripts/build_local.py $(OPTIONS)
+
+docs: $(STAMP)  ## Write docs/commands and docs/exit-status.md from the program itself
+	@$(BIN)/python -m scripts.build_command_docs
 
 requirements: $(STAMP)  ## Lock the versions of all dependencies anew
 	$(PIP) install uv

@@ -35,8 +35,8 @@ COMMAND: Final = Command(
     help="print a script that completes commands and options in a shell",
     description=f"Print a script that lets a shell complete {PROGRAM}'s commands, options and "
     f'their values. For bash, put into ~/.bashrc: eval "$({PROGRAM} completion bash)"; for zsh, '
-    f"into ~/.zshrc after compinit: source <({PROGRAM} completion zsh); for fish: {PROGRAM} "
-    f"completion fish > ~/.config/fish/completions/{PROGRAM}.fish",
+    f"into ~/.zshrc after compinit: source <({PROGRAM} completion zsh); for fish, save it as "
+    f"~/.config/fish/completions/{PROGRAM}.fish.",
     run=run,
     add_arguments=_add_arguments,
 )

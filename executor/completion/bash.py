@@ -33,7 +33,7 @@ def _lines(program: str, function: str, root: Word) -> Iterator[str]:
     yield '    case "$path $before" in'
     for word in words:
         for option in word.options:
-            if not option.takes_value:
+            if not option.value:
                 continue
             pattern = _patterns(f"{_key(word)} {flag}" for flag in option.flags)
             if option.choices:

@@ -41,7 +41,7 @@ def _option(option: Option) -> str:
         parts.append(f"-x -a {_quoted(' '.join(option.choices))}")
     elif option.takes_file:
         parts.append("-r -F")
-    elif option.takes_value:
+    elif option.value:
         parts.append("-x")
     return " ".join((*parts, f"-d {_quoted(option.help)}"))
 

@@ -64,11 +64,11 @@ def _specs(option: Option) -> Iterator[str]:
         value = f": :({' '.join(option.choices)})"
     elif option.takes_file:
         value = ": :_files"
-    elif option.takes_value:
+    elif option.value:
         value = ": : "
     excluded = f"({' '.join(option.flags)})"
     for flag in option.flags:
-        sign = ("=" if flag.startswith("--") else "+") if option.takes_value else ""
+        sign = ("=" if flag.startswith("--") else "+") if option.value else ""
         yield f"{excluded}{flag}{sign}[{_described(option.help)}]{value}"
 
 

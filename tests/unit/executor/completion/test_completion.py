@@ -16,7 +16,7 @@ from executor.cli import main
 from executor.commands.completion import SHELLS
 from executor.commands.parser import COMMANDS, build_parser
 from executor.completion import bash, fish, zsh
-from executor.completion.words import Option, Word, read_words
+from executor.completion.words import Argument, Option, Word, read_words
 from executor.exit_status import ExitStatus
 
 PROGRAM = "wegent-executor"
@@ -172,20 +172,21 @@ def test_words_are_read_from_the_parser() -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="where")
     parser.add_argument("--hidden", help=argparse.SUPPRESS)
     parser.add_argument("--loud", action="store_true")
+    parser.add_argument("--name")
     parser.add_argument("colour", choices=["red", "blue"])
-    sub = parser.add_subparsers().add_parser("go", help="begin", add_help=False)
+    sub = parser.add_subparsers().add_parser("go", help="begin", description="goes", add_help=False)
     sub.add_argument("--speed", choices=["1", "2"])
 
-    go = Word(("go",), "begin", (Option(("--speed",), "", ("1", "2"), takes_value=True),), (), ())
+    speed = Option(("--speed",), "", "1|2", ("1", "2"))
+    output = Option(("-o", "--output"), "where", "FILE")
+    assert output.takes_file
     assert read_words(parser) == Word(
         (),
         "",
-        (
-            Option(("-o", "--output"), "where", takes_value=True, takes_file=True),
-            Option(("--loud",), ""),
-        ),
-        ("red", "blue"),
-        (go,),
+        "",
+        (output, Option(("--loud",), ""), Option(("--name",), "", "NAME")),
+        (Argument("colour", "", ("red", "blue")),),
+        (Word(("go",), "begin", "goes", (speed,), (), ()),),
     )
 
 

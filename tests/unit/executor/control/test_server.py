@@ -126,6 +126,16 @@ async def test_where_the_homes_path_is_too_long_the_runtime_folder_has_the_socke
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="XDG_RUNTIME_DIR is Linux's")
+async def test_where_the_home_takes_no_socket_the_runtime_folder_has_it(
+    home: Path, runtime: Path
+) -> None:
+    (home / "control.sock").mkdir()
+    async with serving(home):
+        assert "got" in await asked(home)
+        assert len(list((runtime / "wegent-executor").iterdir())) == 1
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="XDG_RUNTIME_DIR is Linux's")
 async def test_a_runtime_folder_that_others_can_use_is_not_used(
     tmp_path: Path, runtime: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

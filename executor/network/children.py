@@ -10,7 +10,7 @@ from executor.network.trust import DIRECTORY_VARIABLE, FILE_VARIABLE
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 _TRUST: Final = {
-    "NODE_EXTRA_CA_CERTS": FILE_VARIABLE,  # Claude Code, besides the authorities it brings along
+    "NODE_EXTRA_CA_CERTS": FILE_VARIABLE,  # what agents start with Node.js
     "GIT_SSL_CAINFO": FILE_VARIABLE,  # git's library knows neither of OpenSSL's variables
     "GIT_SSL_CAPATH": DIRECTORY_VARIABLE,
 }
@@ -20,7 +20,7 @@ def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """*environ* with its proxies and authorities as every program understands them.
 
     Proxies get both spellings, since curl does not read ``HTTP_PROXY`` in capitals (small letters
-    count more), and a scheme, without which Claude Code cannot read them. Authorities that are set
+    count more), and a scheme, which not every program does without. Authorities that are set
     for one of these programs are kept.
     """
     env = dict(environ)

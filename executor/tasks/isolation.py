@@ -131,7 +131,7 @@ class Walls:
         hidden = [self.home, *self.others, *_credential_files(user, self.environ)]
         claude = {user / ".claude", Path(self.environ.get("CLAUDE_CONFIG_DIR") or user / ".claude")}
         parts = [folder / part for folder in claude for part in CLAUDE_PARTS]
-        # The CLI is its own search program, too: its shell functions start it anew by its path.
+        # The CLI is its own search program, too: it has shell functions that start it by its path.
         parts.append(cli_cache(self.home))
         readable = [path for path in sorted(parts) if path.is_dir()]
         # Commands trust it as the executor does, and it may lie with the executor's settings.

@@ -18,8 +18,8 @@ from executor.agents.process_tree import MARK_VARIABLE, OWN_MARK
 from shared.private_files import PRIVATE_DIRECTORY, write_private_file
 
 VERSION_TIMEOUT_S: Final = 10.0
-"""How long a CLI may take to tell its version. Measured: 0.03 s, after 0.4 s from a cold disk; one
-that needs Node, or is looked at by a virus scanner, takes seconds."""
+"""How long a CLI may take to tell its version. Measured: 0.03 s, from a cold disk 0.2 s; one that
+needs Node, or is looked at by a virus scanner, may take seconds."""
 
 _ANSWER: Final = re.compile(r"(\d{1,9}\.\d{1,9}\.\d{1,9})\S* \(Claude Code\)")
 

@@ -21,10 +21,10 @@ from executor.agents.claude_code.install_places import (
 from executor.agents.claude_code.unpacking import UnpackError, unpack
 from executor.carried_cli import carried_cli
 
-LOWEST_VERSION: Final = (2, 1, 248)
-"""The first that takes prompts as they are. In older ones, ``@/path`` in a prompt reads that file
-past every permission. Source: ``VERBATIM_PROMPTS_MINIMUM_CLAUDE_CODE_VERSION`` of the SDK, whose
-own minimum is 2.0.0."""
+LOWEST_VERSION: Final = (2, 1, 318)
+"""Measured: the tests of the agent, its permissions and its sandbox pass with it. Before 2.1.317, the
+CLI does not know hooks that block when they fail, and the SDK does not connect to it; before
+2.1.248, ``@/path`` in a prompt would read that file past every permission."""
 
 
 class Origin(StrEnum):
@@ -54,7 +54,7 @@ class Skipped:
     path: Path
     origin: Origin
     reason: str
-    """Follows the path in a sentence: ``is 1.0.51, and 2.1.248 or newer is needed``."""
+    """Follows the path in a sentence: ``is 1.0.51, and 2.1.318 or newer is needed``."""
 
 
 @dataclass(frozen=True, slots=True)

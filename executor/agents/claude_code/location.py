@@ -22,9 +22,9 @@ from executor.agents.claude_code.unpacking import UnpackError, unpack
 from executor.carried_cli import carried_cli
 
 LOWEST_VERSION: Final = (2, 1, 318)
-"""Measured: the tests of the agent, its permissions and its sandbox pass with it. Before 2.1.317, the
-CLI does not know hooks that block when they fail, and the SDK does not connect to it; before
-2.1.248, ``@/path`` in a prompt would read that file past every permission."""
+"""Measured: the tests of the agent, its permissions and its sandbox pass with it. Before 2.1.317
+the CLI does not know hooks that block when they fail, and the SDK does not connect to it; before
+2.1.248 ``@/path`` in a prompt would read that file past every permission."""
 
 
 class Origin(StrEnum):

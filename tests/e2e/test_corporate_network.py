@@ -7,18 +7,20 @@ repository and API are reached through it.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from shutil import which
 
 import pytest
 
+from executor.exit_status import ExitStatus
 from executor.network.trust import SYSTEM_FILES
 from scripts.scripted_model import ScriptedModel
 from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.git_server import git, make_repository, serving
 from tests.fakes.http_proxy import ENCODED, LOGIN, HttpProxy, open_proxy
 from tests.fakes.model import reaching, scenario, text_step, tool_step
-from tests.fakes.processes import MODULE, executor_process, manager_process
+from tests.fakes.processes import MODULE, START_SECONDS, executor_process, manager_process
 
 
 def port_of(url: str) -> int:
@@ -93,3 +95,22 @@ async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
     assert "hello" in run.data("llm.tool_result")[0]["result"]
     reached = {f"CONNECT {url.removeprefix('https://')}" for url in (backend, repository, api)}
     assert set(proxy.seen) == reached
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ALL_PROXY", "socks5://ada:s3cr3t@127.0.0.1:1", "ALL_PROXY names a socks5 proxy"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: /nowhere/ca.pem cannot be used"),
+    ],
+)
+async def test_an_unusable_network_ends_the_start_as_a_wrong_setting(
+    tmp_path: Path, variable: str, value: str, says: str
+) -> None:
+    wrong = {variable: value}
+    async with executor_process(tmp_path, "https://127.0.0.1:1", "token", **wrong) as executor:
+        async with asyncio.timeout(START_SECONDS):
+            status = await executor.program.ended()
+    assert status == ExitStatus.USAGE
+    assert says in executor.program.output
+    assert "s3cr3t" not in executor.program.output

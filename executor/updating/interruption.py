@@ -18,17 +18,30 @@ Handler = Callable[[int, FrameType | None], object]
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let each of the signals raise ``KeyboardInterrupt``, so that things are put right first."""
-    with _handled_by(signal.default_int_handler):
+    """Let the first of the signals raise ``KeyboardInterrupt``, so that things are put right.
+
+    Those after it are forgotten: a single file hears a Ctrl-C twice, from its terminal and from its
+    loader.
+    """
+    with _handled_by(_interrupt):
         yield
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let none of the signals end what has to be finished; they are forgotten."""
-    # A function, not SIG_IGN, which the programs that are started here would inherit.
-    with _handled_by(lambda _number, _frame: None):
+    with _handled_by(_forget):
         yield
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, _forget)
+    raise KeyboardInterrupt
+
+
+def _forget(_number: int, _frame: FrameType | None) -> None:
+    """Not ``SIG_IGN``, which the programs that are started here would inherit."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from executor.commands.update import COMMAND, show_progress
-from executor.exit_status import exit_status
+from executor.exit_status import ExitStatus, exit_status
 from executor.network.access import NetworkAccess
 from executor.service.definition import Service, ServiceStatus
 from executor.service.steps import RunProgram, Step, perform, run_program
@@ -101,6 +101,8 @@ def main() -> int:
             network = NetworkAccess(os.environ)
             source = Source(arguments.source, sha256=arguments.sha256, network=network)
             updater.update(source, now=arguments.now, progress=partial(show_progress, sys.stderr))
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
     except WegentError as exc:
         sys.stderr.write(f"{exc}\n")
         return exit_status(exc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -111,9 +112,32 @@ def _paths(path: Path) -> Iterator[Path]:
 
 def _open(path: Path) -> BinaryIO | None:
     try:
-        return path.open("rb")
+        return _open_shared(path)
     except FileNotFoundError:
         return None
+
+
+if sys.platform == "win32":
+    import _winapi
+    import msvcrt
+
+    def _open_shared(path: Path) -> BinaryIO:
+        # What Python opens cannot be renamed there: the executor could not rotate its log.
+        share_read_write_delete = 7
+        handle = _winapi.CreateFile(
+            str(path),
+            _winapi.GENERIC_READ,
+            share_read_write_delete,
+            0,
+            _winapi.OPEN_EXISTING,
+            0,
+            0,
+        )
+        return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY), "rb")
+else:
+
+    def _open_shared(path: Path) -> BinaryIO:
+        return path.open("rb")
 
 
 def _next_newer(path: Path, than: tuple[int, int] | None) -> BinaryIO | None:

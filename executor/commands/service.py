@@ -220,12 +220,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         name: str,
         act: Callable[[argparse.Namespace], int],
         text: str,
+        more: str = "",
         *,
         force: str | None = None,
     ) -> argparse.ArgumentParser:
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
+        described = f"{text[0].upper()}{text[1:]}. {more}".strip()
+        action = actions.add_parser(name, help=text, description=described, allow_abbrev=False)
         action.set_defaults(act=act)
         if act is not status:
             shown = "show what would be written and run, and do nothing"
@@ -234,11 +234,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--force", action="store_true", help=force)
         return action
 
-    replaced = "replace what somebody else has made or changed"
-    add("install", install, "have the executor start when its user logs in", force=replaced)
-    add("uninstall", uninstall, "stop and remove it", force="remove it though it was changed")
-    add("start", start, "start it now")
-    add("stop", stop, "stop it until it is started or its user logs in again")
+    add(
+        "install",
+        install,
+        "have the executor start when its user logs in",
+        "Refuses when config.env lacks a setting that is required. The service gets the PATH of "
+        "this shell, so that agents find what you find: install it again when that has changed.",
+        force="replace what somebody else has made or changed",
+    )
+    add(
+        "uninstall",
+        uninstall,
+        "stop and remove it",
+        "The executor's home stays, and so does what you have added to the unit.",
+        force="remove it though it was changed",
+    )
+    add("start", start, "start it now", "Where systemd looks after it, waits until it is set up.")
+    add(
+        "stop",
+        stop,
+        "stop it until it is started or its user logs in again",
+        "Runs get LOCAL_SHUTDOWN_GRACE_SECONDS to finish; on Windows it is ended at once.",
+    )
     add("status", status, "show how it stands").add_argument(
         "--json", action="store_true", help="print one JSON document"
     )

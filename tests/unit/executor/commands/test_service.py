@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -72,6 +73,44 @@ def test_a_dry_run_shows_all_and_does_nothing(
     assert TOKEN not in shown.out + shown.err
     assert shown.err == ""
     assert not unit_file().exists()
+
+
+def frozen(monkeypatch: pytest.MonkeyPatch, program: Path, bundle: Path) -> None:
+    """Be the program that PyInstaller has made, as far as Python tells."""
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.touch(mode=0o700)
+    stamp = ModuleType("wegent_build")
+    monkeypatch.setattr(stamp, "COMMIT", "abc", raising=False)
+    monkeypatch.setattr(stamp, "PLATFORM", "linux", raising=False)
+    monkeypatch.setitem(sys.modules, "wegent_build", stamp)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "_MEIPASS", str(bundle), raising=False)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+def test_an_installed_folder_is_started_by_the_link_that_an_update_exchanges(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = home / "versions" / "abc" / "wegent-executor"
+    frozen(monkeypatch, program, program.parent / "_internal")
+    link = home / "bin" / "wegent-executor"
+    link.parent.mkdir()
+    link.symlink_to(program)
+    assert main(["service", "install", "--dry-run"]) == ExitStatus.OK
+    shown = capsys.readouterr().out
+    assert f'ExecStart="{link}" run' in shown
+    assert "NotifyAccess=main" in shown
+
+
+def test_a_single_file_speaks_through_the_process_that_it_is_unpacked_for(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "downloads" / "wegent-executor"
+    frozen(monkeypatch, program, tmp_path / "_MEI123")
+    assert main(["service", "install", "--dry-run"]) == ExitStatus.OK
+    shown = capsys.readouterr().out
+    assert f"ExecStart={program} run" in shown
+    assert "NotifyAccess=all" in shown
 
 
 def test_what_only_the_shell_has_does_not_make_a_service(

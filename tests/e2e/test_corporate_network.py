@@ -1,4 +1,4 @@
-"""A whole task where everything outside is behind a proxy with a login and a private authority.
+"""A whole task in a company's network: a proxy with a login, a private authority, no IPv6.
 
 An operator has written them into ``config.env`` and nowhere else, as one does for a service; or the
 system itself trusts the authority. Names of other machines are known to the proxy only: backend,
@@ -8,6 +8,7 @@ repository and API are reached through it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import which
 
@@ -21,20 +22,23 @@ from tests.fakes.git_server import git, make_repository, serving
 from tests.fakes.http_proxy import ENCODED, LOGIN, HttpProxy, open_proxy
 from tests.fakes.model import reaching, scenario, text_step, tool_step
 from tests.fakes.processes import MODULE, START_SECONDS, executor_process, manager_process
+from tests.fakes.wire import black_hole
 
 
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-WHERE_THE_SYSTEM_TRUSTS = """
+WITH_OTHER_FILES = """
 import os, sys
+others = zip(sys.argv[1::2], sys.argv[2::2])
+binds = [part for other, file in others for part in ("--ro-bind", other, file)]
 program = [sys.executable, "-m", "executor.main"]
-os.execvp("bwrap", [
-    "bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--ro-bind", *sys.argv[1:], *program
-])
+os.execvp("bwrap", ["bwrap", "--die-with-parent", "--dev-bind", "/", "/", *binds, *program])
 """
-"""Starts an executor for which one file of the system is another."""
+"""Starts an executor for which some files of the system are others."""
+
+needs_bubblewrap = pytest.mark.skipif(not which("bwrap"), reason="needs bubblewrap")
 
 
 def trusted_by_system(authority: Authority) -> tuple[str, ...]:
@@ -42,18 +46,10 @@ def trusted_by_system(authority: Authority) -> tuple[str, ...]:
     store = next(file for file in map(Path, SYSTEM_FILES) if file.exists()).resolve()
     changed = authority.file.with_name("store.pem")
     changed.write_bytes(store.read_bytes() + authority.file.read_bytes())
-    return ("-c", WHERE_THE_SYSTEM_TRUSTS, str(changed), str(store))
+    return ("-c", WITH_OTHER_FILES, str(changed), str(store))
 
 
-@pytest.mark.parametrize(
-    "trusted",
-    [
-        "config.env",
-        pytest.param(
-            "system", marks=pytest.mark.skipif(not which("bwrap"), reason="needs bubblewrap")
-        ),
-    ],
-)
+@pytest.mark.parametrize("trusted", ["config.env", pytest.param("system", marks=needs_bubblewrap)])
 async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
     tmp_path: Path, trusted: str
 ) -> None:
@@ -95,6 +91,37 @@ async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
     assert "hello" in run.data("llm.tool_result")[0]["result"]
     reached = {f"CONNECT {url.removeprefix('https://')}" for url in (backend, repository, api)}
     assert set(proxy.seen) == reached
+
+
+@needs_bubblewrap
+async def test_a_task_is_done_where_the_addresses_of_ipv6_answer_nothing(tmp_path: Path) -> None:
+    make_repository(tmp_path / "source", {"greeting.txt": "hello\n"})
+    git(tmp_path, "clone", "--quiet", "--bare", "source", "served/greeter.git")
+    hosts = tmp_path / "hosts"
+    hosts.write_text("::1 host.corp.test\n127.0.0.1 host.corp.test\n")
+    async with (
+        manager_process(tmp_path / "manager") as manager,
+        serving(tmp_path / "served") as repositories,
+        ScriptedModel([scenario(text_step("Done."))]) as model,
+        AsyncExitStack() as stack,
+    ):
+        ports = port_of(manager.url), repositories.port, port_of(model.url)
+        for port in ports:
+            await stack.enter_async_context(black_hole(port))
+        backend, repository, api = (f"http://host.corp.test:{port}" for port in ports)
+        async with executor_process(
+            tmp_path / "executor",
+            backend,
+            manager.executor_token,
+            command=("-c", WITH_OTHER_FILES, str(hosts), "/etc/hosts"),
+            LOCAL_ISOLATION="none",
+            CLAUDE_MAX_WARM_SESSIONS="0",
+        ) as executor:
+            await executor.registered()
+            run = await manager.run(
+                "Do it", {"repo_url": f"{repository}/greeter.git", **reaching(api)}
+            )
+    assert run.verdict == ("completed", None)
 
 
 @pytest.mark.parametrize(

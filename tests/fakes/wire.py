@@ -7,9 +7,10 @@ together with the connection.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 
 class Wire:
@@ -119,3 +120,19 @@ async def open_wire(target_port: int, tls: ssl.SSLContext | None = None) -> Asyn
         yield wire
     finally:
         await wire.close()
+
+
+@asynccontextmanager
+async def black_hole(port: int) -> AsyncIterator[None]:
+    """An address of IPv6 that answers no attempt to connect: its queue of them is full."""
+    with socket.socket(socket.AF_INET6) as listening, ExitStack() as stack:
+        listening.bind(("::1", port))
+        listening.listen(0)
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket(socket.AF_INET6))
+            waiting.setblocking(False)
+            connecting = loop.create_task(loop.sock_connect(waiting, ("::1", port)))
+            stack.callback(connecting.cancel)
+            await asyncio.wait({connecting}, timeout=0.1)
+        yield

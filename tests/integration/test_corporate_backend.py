@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from shared.errors import ConfigError, LinkLost
 from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
 from tests.fakes.http_proxy import ENCODED, HttpProxy
-from tests.fakes.wire import open_wire
+from tests.fakes.wire import black_hole, open_wire
 
 
 async def ignore(_event: str, _raw: object) -> dict[str, Any]:
@@ -204,22 +203,6 @@ async def test_where_ipv6_leads_nowhere_ipv4_is_taken(names: Names, silent: bool
             await stack.enter_async_context(black_hole(backend.port))
         await connects(f"http://backend.corp.test:{backend.port}", {})
         assert backend.most_connections == 1
-
-
-@asynccontextmanager
-async def black_hole(port: int) -> AsyncIterator[None]:
-    """An address of IPv6 that answers no attempt to connect: its queue of them is full."""
-    with socket.socket(socket.AF_INET6) as listening, ExitStack() as stack:
-        listening.bind(("::1", port))
-        listening.listen(0)
-        loop = asyncio.get_running_loop()
-        for _ in range(2):
-            waiting = stack.enter_context(socket.socket(socket.AF_INET6))
-            waiting.setblocking(False)
-            connecting = loop.create_task(loop.sock_connect(waiting, ("::1", port)))
-            stack.callback(connecting.cancel)
-            await asyncio.wait({connecting}, timeout=0.1)
-        yield
 
 
 async def test_a_backend_at_an_address_of_ipv6_is_reached() -> None:

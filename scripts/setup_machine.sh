@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks what the project needs of the machine: Python 3.11 or newer with venv, and git.
 #
-# With --install, for the tests, also what Claude Code's sandbox needs on Linux; what is missing is
-# installed where that needs no question (Debian, as root).
+# With --install, for the tests, also what Claude Code's sandbox and PyInstaller need on Linux; what
+# is missing is installed where that needs no question (Debian, as root).
 # Otherwise the command to type is printed and the exit status is 1. Prints the path of the Python
 # to use on standard output, everything else on standard error.
 set -euo pipefail
@@ -15,7 +15,7 @@ say() { printf '%s\n' "$*" >&2; }
 # The only list of what has to be there besides Python: command and Debian package.
 needed_commands="git:git"
 if [ "$install" = yes ] && [ "$(uname -s)" = Linux ]; then
-  needed_commands="$needed_commands bwrap:bubblewrap socat:socat"
+  needed_commands="$needed_commands bwrap:bubblewrap socat:socat objcopy:binutils"
 fi
 
 # The first Python that is new enough and can do what the arguments, if any, import.

@@ -52,6 +52,20 @@ def test_a_carried_cli_comes_out_as_it_went_in(tmp_path: Path, payload: bytes) -
     assert b"".join(cli.chunks()) == CONTENT
 
 
+def test_pyinstaller_writes_what_is_read(tmp_path: Path, payload: bytes) -> None:
+    api = pytest.importorskip("PyInstaller.building.api", reason="NOTHING WAS TESTED")
+    writers = pytest.importorskip("PyInstaller.archive.writers")
+    (tmp_path / "other").write_bytes(b"x" * 1000)
+    entries = [
+        ("other", str(tmp_path / "other"), True, "x"),
+        (ENTRY, str(tmp_path / ENTRY), False, api.PKG.xformdict["PKG"]),
+    ]
+    writers.CArchiveWriter(str(tmp_path / "program"), entries, pylib_name="libpython")
+    cli = carried_cli(tmp_path / "program")
+    assert cli is not None
+    assert b"".join(cli.chunks()) == CONTENT
+
+
 def test_the_last_archive_is_the_programs_own(tmp_path: Path, payload: bytes) -> None:
     program = tmp_path / "program"
     program.write_bytes(archive(("other", b"x"), before=archive((ENTRY, payload))))

@@ -131,10 +131,9 @@ def _said(command: str) -> str:
         arguments = build_parser().parse_args([command, "--json"])
         try:
             arguments.command.run(arguments)
-        except Exception as exc:
-            if not said.getvalue():
+        except Exception:
+            if not said.getvalue():  # otherwise it has told all, and what is wrong besides
                 raise
-            del exc  # it has told all, and what is wrong besides
     return said.getvalue()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,17 @@ from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from shared.errors import ConfigError
 from shared.redaction import Redactor
+from tests.fakes.claude import NEW, executable_with, says
 
 
-async def start_and_stop(home: Path) -> None:
+async def start_and_stop(home: Path, claude: Path | None = None) -> None:
     """Run local mode against a backend that is not there, with a stop already asked for."""
     settings = await asyncio.to_thread(
         ExecutorSettings,
         WEGENT_EXECUTOR_HOME=str(home),
         WEGENT_BACKEND_URL="http://127.0.0.1:1",
         WEGENT_AUTH_TOKEN="token",
+        WEGENT_CLAUDE_PATH=claude,
     )
     stop = StopSignals()
     stop.first.set()
@@ -66,3 +70,43 @@ async def test_what_is_in_a_home_is_for_its_owner_alone(tmp_path: Path) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
     assert {"claude", "private", "workspace", "state.db", "executor_id", "lock"} <= modes.keys()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the CLIs here are shell scripts")
+async def test_a_carried_cli_is_unpacked_and_replaces_its_predecessors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    content = f"#!/bin/sh\necho '{NEW} (Claude Code)'\n".encode()
+    monkeypatch.setattr(sys, "executable", str(executable_with(content, tmp_path / "program")))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    old = says("2.1.319", tmp_path / "home" / "cache" / "claude" / "2.1.319" / "claude")
+    await start_and_stop(tmp_path / "home")
+    unpacked = tmp_path / "home" / "cache" / "claude" / NEW / "claude"
+    assert unpacked.read_bytes() == content
+    assert not old.exists()
+    assert f"Claude Code {NEW}: {unpacked} (carried by this program)" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the CLIs here are shell scripts")
+async def test_a_cli_that_is_passed_over_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = b"#!/bin/sh\necho 'wrong libc' >&2\nexit 1\n"
+    monkeypatch.setattr(sys, "executable", str(executable_with(broken, tmp_path / "program")))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    await start_and_stop(tmp_path / "home")
+    (told,) = [record for record in caplog.records if "passed over" in record.getMessage()]
+    assert told.levelno == logging.WARNING
+    assert told.getMessage().endswith("fails when asked for its version: wrong libc")
+
+
+async def test_a_wrong_choice_of_cli_is_an_error_that_does_not_keep_the_executor_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nothing = tmp_path / "nothing"
+    await start_and_stop(tmp_path / "home", nothing)
+    (told,) = [record for record in caplog.records if "not found" in record.getMessage()]
+    assert told.levelno == logging.ERROR
+    assert f"{nothing} (WEGENT_CLAUDE_PATH) does not exist" in told.getMessage()
+    assert "correct WEGENT_CLAUDE_PATH" in told.getMessage()

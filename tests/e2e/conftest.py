@@ -1,7 +1,11 @@
-"""What the end-to-end tests share: one manager and one executor for a whole file of tests."""
+"""What the end-to-end tests share: a manager with an executor, and the built program."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from tests.fakes.git_server import make_repository
-from tests.fakes.processes import ExecutorProcess, ManagerProcess, system
+from tests.fakes.processes import ROOT, ExecutorProcess, ManagerProcess, system
+
+BUILT = "EXECUTOR_BINARY"
 
 
 @dataclass(frozen=True)
@@ -37,3 +43,28 @@ def repository(tmp_path: Path) -> str:
     """The address of a small repository on this machine."""
     path = make_repository(tmp_path / "greeter", {"greeting.txt": "hello\n", "README.md": "# Hi\n"})
     return path.as_uri()
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as one file, in a folder with nothing but what the build puts beside it.
+
+    It is built once, in about a minute; `EXECUTOR_BINARY=dist/wegent-executor` takes one that is
+    there.
+    """
+    if there := os.environ.get(BUILT):
+        return Path(there).resolve()
+    if importlib.util.find_spec("PyInstaller") is None:
+        pytest.skip("NOTHING WAS TESTED: there is no PyInstaller")
+    place = tmp_path_factory.mktemp("build")
+    output = place / "dist"
+    subprocess.run(
+        [
+            *(sys.executable, "scripts/build_local.py"),
+            *("--output", str(output), "--work", str(place / "work")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(place / "cache")},
+        check=True,
+    )
+    return output / "wegent-executor"

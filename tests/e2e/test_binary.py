@@ -1,7 +1,4 @@
-"""The built program, on a machine that has nothing of ours: an empty home and a minimal PATH.
-
-It is built once, in about a minute. `EXECUTOR_BINARY=dist/wegent-executor` takes one that is there.
-"""
+"""The built program, on a machine that has nothing of ours: an empty home and a minimal PATH."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -27,7 +23,6 @@ from scripts.scripted_scenario import Scenario
 from shared.version import __version__
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
-    ROOT,
     ExecutorProcess,
     ManagerProcess,
     executor_process,
@@ -36,36 +31,12 @@ from tests.fakes.processes import (
     manager_process,
 )
 
-BUILT = "EXECUTOR_BINARY"
 MINIMAL_PATH = "/usr/bin:/bin"
 
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL"),
-    pytest.mark.skipif(
-        BUILT not in os.environ and importlib.util.find_spec("PyInstaller") is None,
-        reason="NOTHING WAS TESTED: there is no PyInstaller",
-    ),
 ]
-
-
-@pytest.fixture(scope="module")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, in a folder with nothing but what the build puts beside it."""
-    if there := os.environ.get(BUILT):
-        return Path(there).resolve()
-    place = tmp_path_factory.mktemp("build")
-    output = place / "dist"
-    subprocess.run(
-        [
-            *(sys.executable, "scripts/build_local.py"),
-            *("--output", str(output), "--work", str(place / "work")),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(place / "cache")},
-        check=True,
-    )
-    return output / "wegent-executor"
 
 
 @pytest.fixture

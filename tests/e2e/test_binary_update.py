@@ -1,0 +1,131 @@
+"""The built program, installed, updated and brought back by what an operator types."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from executor.exit_status import ExitStatus
+from shared.protocol.local import LocalEvent
+from tests.fakes.backend import TOKEN, open_backend
+from tests.fakes.programs import NAME, program, put, sha256
+from tests.fakes.user_systemd import NoUserSystemd, UserSystemd, user_systemd
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.name != "posix", reason="installs with a shell script"),
+]
+
+MINIMAL_PATH = "/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Two that work, and one that does not run as an executor; each with its checksum beside it."""
+
+    old: Path
+    new: Path
+    broken: Path
+
+    def in_place(self, home: Path) -> tuple[Path | None, Path | None]:
+        """Which of them *home* has, and which is its previous one."""
+        known = {sha256(path.read_bytes()): path for path in (self.old, self.new, self.broken)}
+        entry = home / "bin" / NAME
+        previous = entry.with_name(f"{NAME}.previous")
+        return (
+            known[sha256(entry.read_bytes())],
+            known[sha256(previous.read_bytes())] if previous.exists() else None,
+        )
+
+
+@pytest.fixture
+def versions(binary: Path, tmp_path: Path) -> Versions:
+    content = binary.read_bytes()
+    return Versions(
+        put(tmp_path / "old", content),
+        put(tmp_path / "new", content + b"\n"),  # the loader looks for its archive from the end
+        put(tmp_path / "broken", program(run="exit 1")),
+    )
+
+
+@pytest.fixture
+async def systemd(tmp_path: Path) -> AsyncIterator[UserSystemd]:
+    try:
+        async with user_systemd(tmp_path) as systemd:
+            yield systemd
+    except NoUserSystemd as exc:
+        pytest.skip(f"NO PROOF THAT A SERVICE IS UPDATED: {exc}")
+
+
+async def test_a_service_is_updated_brought_back_and_saved_from_a_bad_version(
+    systemd: UserSystemd, versions: Versions, repository_root: Path
+) -> None:
+    home = systemd.home / ".wegent-executor"
+
+    async def run(*words: str | Path) -> tuple[int, str]:
+        return await systemd.run(*map(str, words), PATH=MINIMAL_PATH)
+
+    async def command(*words: str | Path) -> tuple[int, str]:
+        return await run(home / "bin" / NAME, *words)
+
+    async with asyncio.timeout(300), open_backend() as backend:
+        install = repository_root / "scripts" / "install.sh"
+        assert (await run("sh", install, "--from", versions.old, "--no-path"))[0] == 0
+        (home / "config.env").write_text(
+            f"WEGENT_BACKEND_URL={backend.url}\nWEGENT_AUTH_TOKEN={TOKEN}\n"
+        )
+        assert (await command("service", "install"))[0] == 0
+        assert (await command("service", "start"))[0] == 0
+        await backend.expect(LocalEvent.REGISTER)
+
+        status, said = await command("update", "--from", versions.new)
+        assert status == 0, said
+        assert versions.in_place(home) == (versions.new, versions.old)
+        await backend.expect(LocalEvent.REGISTER)
+
+        status, said = await command("update", "--rollback")
+        assert status == 0, said
+        assert versions.in_place(home) == (versions.old, versions.new)
+        await backend.expect(LocalEvent.REGISTER)
+
+        status, said = await command("update", "--from", versions.broken)
+        assert status == ExitStatus.FAILURE
+        assert "the version before is back" in said
+        assert versions.in_place(home) == (versions.old, None)
+        await backend.expect(LocalEvent.REGISTER)
+
+        assert (await command("service", "stop"))[0] == 0
+
+
+def test_where_nothing_runs_it_is_updated_and_brought_back(
+    versions: Versions, repository_root: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "user" / ".wegent-executor"
+    home.parent.mkdir()
+
+    def run(*words: str | Path) -> str:
+        ended = subprocess.run(
+            words,
+            env={"PATH": MINIMAL_PATH, "HOME": str(home.parent)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    run("sh", repository_root / "scripts" / "install.sh", "--from", versions.old, "--no-path")
+    entry = home / "bin" / NAME
+
+    assert "Updated to" in run(entry, "update", "--from", versions.new)
+    assert versions.in_place(home) == (versions.new, versions.old)
+    assert "is installed" in run(entry, "update", "--from", versions.new)
+    assert "Back to" in run(entry, "update", "--rollback")
+    assert versions.in_place(home) == (versions.old, versions.new)

@@ -80,6 +80,8 @@ class ServiceManager(LinkObserver):
         address, watchdog_us, watched = (environ.pop(name, "") for name in VARIABLES)
         # A one-file program is the child of the process that has unpacked it, and that is watched.
         ours = watched in {"", str(os.getpid()), str(os.getppid())}
+        if not hasattr(socket, "AF_UNIX"):  # Windows: nobody there speaks this
+            address = ""
         return cls(
             address or None,
             watchdog_us=int(watchdog_us) if ours and watchdog_us.isdecimal() else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,16 @@ async def test_without_a_service_manager_nothing_happens() -> None:
     service.connecting()
     service.heartbeat_heard()
     service.close()
+
+
+def test_a_platform_without_such_sockets_has_no_service_manager(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    service = manager({"NOTIFY_SOCKET": "/nowhere/notify"})
+    service.connecting()
+    service.close()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("address", ["/nowhere/notify", "/" + 200 * "x", "vsock:2:1234"])

@@ -28,8 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Update this program, or go back to the version before."""
     import os
 
+    from executor.config import CONFIG_FILE
     from executor.frozen import is_frozen
     from executor.network.access import NetworkAccess
+    from executor.network.variables import adopt
     from executor.updating.errors import UpdateError
     from executor.updating.source import Source
 
@@ -45,7 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.rollback:
         updater.roll_back(now=arguments.now)
         return ExitStatus.OK
-    source = Source(arguments.source, sha256=arguments.sha256, network=NetworkAccess(os.environ))
+    environ = dict(os.environ)
+    adopt(home / CONFIG_FILE, environ)
+    source = Source(arguments.source, sha256=arguments.sha256, network=NetworkAccess(environ))
     updater.update(source, now=arguments.now, progress=lambda: show_progress(sys.stderr))
     return ExitStatus.OK
 

@@ -8,6 +8,8 @@ from typing import Final
 
 from dotenv import dotenv_values
 
+from shared.errors import ConfigError
+
 NETWORK_VARIABLES: Final = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -26,8 +28,16 @@ def adopt(file: Path, environ: MutableMapping[str, str]) -> None:
     """Set in *environ* the variables of the network that *file* has and *environ* has not.
 
     The file need not exist. Reads it: call it before the event loop runs.
+
+    Raises:
+        ConfigError: It cannot be read.
     """
-    found = {name: value for name, value in dotenv_values(file, encoding="utf-8").items() if value}
+    try:
+        lines = dotenv_values(file, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{file} cannot be read: {reason}") from None
+    found = {name: value for name, value in lines.items() if value}
     set_already = {name.upper() for name, value in environ.items() if value}
     for name, value in found.items():
         known = name in NETWORK_VARIABLES or name.upper().endswith("_PROXY")

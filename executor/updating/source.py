@@ -139,7 +139,8 @@ class Source:
         except aiohttp.ClientPayloadError as exc:
             raise UpdateError(f"the download of {self} was cut off", hint="try again") from exc
         except (aiohttp.ClientError, TimeoutError) as exc:
-            problem = diagnose(exc, where=where, timeout_s=None)
+            proxy = self._network.proxies.lead_to(address)
+            problem = diagnose(exc, where=where, proxy=proxy)
             raise UpdateError(problem.message, hint=problem.hint) from exc
         raise UpdateError(f"{self} leads from one address to the next")
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from executor import cli
-from executor.commands.update import show_progress
+from executor.commands.update import COMMAND, show_progress
 from executor.exit_status import ExitStatus
+from shared.errors import ConfigError
+from tests.fakes.programs import NAME, program, put
 
 
 def test_from_source_it_says_what_to_type_instead(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +27,20 @@ def test_from_source_it_says_what_to_type_instead(capsys: pytest.CaptureFixture[
 )
 def test_what_makes_no_sense_is_an_error_of_usage(arguments: list[str]) -> None:
     assert cli.main(["update", *arguments]) == ExitStatus.USAGE
+
+
+def test_the_proxy_of_config_env_is_the_one_of_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", str(put(tmp_path / "bin" / NAME, program("1"))))
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    (tmp_path / "config.env").write_text("HTTPS_PROXY=socks5://127.0.0.1:1\n")
+    arguments = Namespace(
+        source="https://downloads.test/x", sha256="0" * 64, rollback=False, now=False
+    )
+    with pytest.raises(ConfigError, match="HTTPS_PROXY names a socks5 proxy"):
+        COMMAND.run(arguments)
 
 
 class Terminal(io.StringIO):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from executor.network.variables import adopt
+from shared.errors import ConfigError
 
 
 @pytest.fixture
@@ -45,3 +46,9 @@ def test_there_need_not_be_a_file(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
     adopt(tmp_path / "config.env", environ)
     assert environ == {}
+
+
+def test_a_file_that_is_no_text_is_named(file: Path) -> None:
+    file.write_bytes(b"HTTPS_PROXY=\xff\n")
+    with pytest.raises(ConfigError, match=r"config\.env cannot be read: it is not UTF-8"):
+        adopt(file, {})

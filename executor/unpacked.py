@@ -52,6 +52,9 @@ def claim(folder: Path) -> None:
         descriptor = os.open(folder / MARKER, os.O_RDWR | _NO_LINKS)
         lock(descriptor)
         os.write(descriptor, _LOCKED)
+    with suppress(OSError):  # Windows has no such locks, and nobody there who would ask for them
+        # systemd-tmpfiles removes what is ten days old in there, but leaves locked folders alone.
+        lock(os.open(folder, os.O_RDONLY))
 
 
 def remove_own_leftovers() -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from executor.file_lock import lock
 from executor.unpacked import MARKER, remove_leftovers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and symbolic links")
@@ -87,6 +88,19 @@ def test_the_folder_of_a_program_whose_loader_is_gone_stays_while_it_lives(
     with program_in(folder, repository_root):
         assert remove_leftovers(tmp_path) == []
         assert folder.exists()
+
+
+def test_whoever_tidies_up_by_age_finds_the_folder_locked(
+    tmp_path: Path, repository_root: Path
+) -> None:
+    folder = unpacked(tmp_path, os.getpid())
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with program_in(folder, repository_root), pytest.raises(BlockingIOError):
+            lock(descriptor)
+        lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_folder_that_is_just_being_unpacked_stays(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ async def systemd(tmp_path: Path) -> AsyncIterator[UserSystemd]:
         pytest.skip(f"NO PROOF THAT SYSTEMD RUNS THE EXECUTOR: {exc}")
 
 
-async def service(systemd: UserSystemd, *words: str) -> tuple[int, str]:
-    return await systemd.run(PROGRAM, "service", *words)
+async def service(systemd: UserSystemd, *words: str, program: str = PROGRAM) -> tuple[int, str]:
+    return await systemd.run(program, "service", *words)
 
 
 def configure(systemd: UserSystemd, url: str, token: str = TOKEN) -> None:
@@ -64,6 +64,25 @@ async def test_from_its_installation_to_its_removal(systemd: UserSystemd) -> Non
         assert (await service(systemd, "uninstall"))[0] == 0
         status, said = await service(systemd, "status")
         assert (status, "not installed" in said) == (ExitStatus.NOT_RUNNING, True)
+
+
+async def test_the_single_file_is_a_service_whose_watchdog_is_fed(
+    systemd: UserSystemd, binary: Path
+) -> None:
+    """systemd watches the process that unpacks the file, and hears the one that it starts."""
+    lively = FakeBackend(heartbeat_interval=0.1, heartbeat_timeout=30)
+    async with asyncio.timeout(50), open_backend(lively) as backend:
+        configure(systemd, backend.url)
+        assert (await service(systemd, "install", program=str(binary)))[0] == 0
+        assert await service(systemd, "start", program=str(binary)) == (0, "Started.\n")
+        await backend.expect(LocalEvent.HEARTBEAT)
+        fed = int(await systemd.shows(UNIT, "WatchdogTimestampMonotonic"))
+        for _ in range(5):
+            await backend.expect(LocalEvent.HEARTBEAT)
+        assert int(await systemd.shows(UNIT, "WatchdogTimestampMonotonic")) > fed
+        assert await service(systemd, "stop", program=str(binary)) == (0, "Stopped.\n")
+        await backend.expect(LocalEvent.UNREGISTER)
+    assert await systemd.shows(UNIT, "Result") == "success"
 
 
 async def test_an_executor_that_the_backend_refuses_is_not_started_again(

@@ -80,7 +80,7 @@ def diagnose(
         return ConnectionProblem(
             Obstacle.SILENCE,
             f"{where} did not answer{within}",
-            "a firewall may stand between; ask for a proxy, and set HTTPS_PROXY to it",
+            None if proxy else "where machines get out through a proxy only, set HTTPS_PROXY",
         )
     return ConnectionProblem(Obstacle.OTHER, f"no exchange with {where}: {type(error).__name__}")
 

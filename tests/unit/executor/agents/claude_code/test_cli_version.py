@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from executor.agents.claude_code import cli_version
@@ -59,10 +60,12 @@ def test_another_program_of_that_name_is_not_taken_for_claude_code(tmp_path: Pat
 def test_a_cli_that_hangs_is_given_up_and_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_version, "VERSION_TIMEOUT_S", 0.2)
-    # That no process is left behind is checked after every test.
-    cli = program(tmp_path / "claude", "sleep 613 &\nsleep 614")
-    assert reason(cli) == "did not tell its version within 0.2 s"
+    monkeypatch.setattr(cli_version, "VERSION_TIMEOUT_S", 0.5)
+    cli = program(tmp_path / "claude", f"sleep 613 & echo $! > {tmp_path}/child; wait")
+    assert reason(cli) == "did not tell its version within 0.5 s"
+    child = int((tmp_path / "child").read_text())
+    psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=5)
+    assert not psutil.pid_exists(child)
 
 
 def test_no_secret_and_nothing_unneeded_is_in_its_environment(tmp_path: Path) -> None:
@@ -106,8 +109,11 @@ def remembered(home: Path, cli: Path) -> str:
 
 def test_a_cli_that_has_not_changed_is_not_started_again(tmp_path: Path) -> None:
     cli = Counted(tmp_path)
-    assert [remembered(tmp_path, cli.path) for _ in range(3)] == ["2.1.329"] * 3
+    assert remembered(tmp_path, cli.path) == "2.1.329"
+    written = (tmp_path / "cache" / "versions.json").stat().st_ino
+    assert [remembered(tmp_path, cli.path) for _ in range(2)] == ["2.1.329"] * 2
     assert cli.starts == 1
+    assert (tmp_path / "cache" / "versions.json").stat().st_ino == written
 
 
 def test_a_changed_cli_is_asked_again(tmp_path: Path) -> None:

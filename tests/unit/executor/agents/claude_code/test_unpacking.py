@@ -54,6 +54,17 @@ def test_it_is_unpacked_once(home: Path, cli: CarriedCli, tmp_path: Path) -> Non
     assert (again.st_ino, again.st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
 
 
+def test_a_sealed_copy_is_not_read_again_unless_its_time_or_size_has_changed(
+    home: Path, cli: CarriedCli
+) -> None:
+    program = unpack(cli, home)
+    before = program.stat()
+    change(program)
+    other = program.read_bytes()
+    os.utime(program, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert unpack(cli, home).read_bytes() == other
+
+
 def test_a_whole_copy_whose_seal_is_lost_is_kept(
     home: Path, cli: CarriedCli, tmp_path: Path
 ) -> None:

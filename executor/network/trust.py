@@ -29,6 +29,9 @@ SYSTEM_FILES: Final = (
 )
 """Where systems keep all their authorities in one file, the most complete file of each first."""
 
+STORE_IS_NO_FILE: Final = sys.platform in ("darwin", "win32")
+"""Whether the system itself has to be asked whom it trusts."""
+
 SYSTEM_DIRECTORIES: Final = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 
 
@@ -51,7 +54,7 @@ def trusting_context(
         ConfigError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` cannot be used, or there is no store.
     """
     file, directory = environ.get(FILE_VARIABLE), environ.get(DIRECTORY_VARIABLE)
-    if sys.platform in ("darwin", "win32"):
+    if STORE_IS_NO_FILE:
         import truststore
 
         system: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -6,7 +6,9 @@ import ssl
 from pathlib import Path
 
 import pytest
+import truststore
 
+from executor.network import trust
 from executor.network.trust import trusting_context
 from shared.errors import ConfigError
 from tests.fakes.authority import Authority
@@ -63,6 +65,16 @@ def test_ssl_cert_file_stands_in_for_the_systems_file(authority: Authority, tmp_
         {"SSL_CERT_FILE": str(authority.file)}, files=(str(other.file),), directories=()
     )
     assert trusted(context) == [der(authority)]
+
+
+def test_where_the_system_itself_is_asked_ssl_cert_file_is_trusted_in_addition(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "STORE_IS_NO_FILE", True)
+    context = trusting_context({"SSL_CERT_FILE": str(authority.file)})
+    assert isinstance(context, truststore.SSLContext)
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        trusting_context({"SSL_CERT_FILE": "/nowhere"})
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
@@ -55,7 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _updater(home: Path) -> Updater:
-    from executor.commands.output import print_line
     from executor.service.steps import perform, run_program
     from executor.updating.handover import Handover
     from executor.updating.program import InstalledProgram
@@ -63,9 +62,17 @@ def _updater(home: Path) -> Updater:
 
     program = InstalledProgram.of(Path(sys.executable).resolve())
     handover = Handover(
-        program, home, _keeper(), perform=partial(perform, run=run_program), say=print_line
+        program, home, _keeper(), perform=partial(perform, run=run_program), say=say
     )
-    return Updater(program, home, handover, say=print_line)
+    return Updater(program, home, handover, say=say)
+
+
+def say(text: str) -> None:
+    """Tell the operator; where the terminal or the reader is gone, the update goes on."""
+    from executor.commands.output import OutputClosed, print_line
+
+    with suppress(OSError, OutputClosed):
+        print_line(text)
 
 
 def _keeper() -> ServiceKeeper | None:

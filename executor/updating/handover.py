@@ -69,7 +69,7 @@ class Handover:
         Args:
             keeper: What looks after services; ``None`` where nothing does.
             perform: Carries out what *keeper* says is to be done.
-            say: Tells the operator what happens.
+            say: Tells the operator what happens; raises nothing.
             healthy_within_s: How long an executor may take to report healthy.
         """
         self._program = program
@@ -145,15 +145,15 @@ class Handover:
         except BaseException as exc:
             goes_back = exchanged and can_go_back
             with uninterrupted():
-                self._recover(keeper, goes_back=goes_back)
+                self._recover(running, goes_back=goes_back)
             if goes_back and isinstance(exc, WegentError):
                 message = f"{exc.message}; the version before is back"
                 raise UpdateError(message, hint=exc.hint) from exc
             raise
-        if running is not None and keeper is None:
-            self._say("The executor was stopped: start it again.")
+        self._remind(running)
 
-    def _recover(self, keeper: ServiceKeeper | None, *, goes_back: bool) -> None:
+    def _recover(self, running: Running | None, *, goes_back: bool) -> None:
+        keeper = running.keeper if running is not None else None
         if goes_back:
             self._say("Going back to the version before.")
             if keeper is not None:
@@ -161,6 +161,11 @@ class Handover:
             self._program.put_back()
         if keeper is not None:
             self._attempt(keeper.start)
+        self._remind(running)
+
+    def _remind(self, running: Running | None) -> None:
+        if running is not None and running.keeper is None:
+            self._say("The executor was told to stop: start it again.")
 
     def _attempt(self, order: Callable[[], list[Step]]) -> None:
         try:

@@ -29,7 +29,7 @@ class Updater:
     def __init__(
         self, program: InstalledProgram, home: Path, handover: Handover, *, say: Say
     ) -> None:
-        """*say* tells the operator what happens."""
+        """*say* tells the operator what happens, and raises nothing."""
         self._program = program
         self._home = home
         self._handover = handover

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from executor.commands.update import COMMAND, show_progress
+from executor.cli import leave
+from executor.commands.update import COMMAND, say, show_progress
 from executor.exit_status import ExitStatus, exit_status
 from executor.network.access import NetworkAccess
 from executor.service.definition import Service, ServiceStatus
@@ -69,11 +70,6 @@ class ShellKeeper:
         return ServiceStatus("stopped")
 
 
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("program", type=Path)
@@ -110,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -230,6 +230,17 @@ def test_an_update_that_is_interrupted_goes_back(place: Place, number: signal.Si
     assert place.status()["version"] == "1"
 
 
+def test_an_update_whose_terminal_is_gone_goes_on(place: Place) -> None:
+    place.install(place.version(1))
+    place.start_service()
+    with place.start_update(place.offer(place.version(2))) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+
+    assert process.returncode == 0
+    assert place.status()["version"] == "2"
+
+
 def test_an_executor_that_was_started_by_hand_is_left_alone(place: Place) -> None:
     place.install(place.version(1))
     with place.start_by_hand() as by_hand:

@@ -55,6 +55,14 @@ def test_only_listed_variables_of_the_executor_are_inherited() -> None:
     }
 
 
+def test_what_the_agent_starts_sees_the_executors_network_under_its_own_variables() -> None:
+    environ = {"HTTP_PROXY": "proxy:1", "SSL_CERT_FILE": "/ca.pem", "SSL_CERT_DIR": "/ca"}
+    env = environment(environ=environ).env
+    assert env["http_proxy"] == "http://proxy:1"
+    assert env["NODE_EXTRA_CA_CERTS"] == env["GIT_SSL_CAINFO"] == "/ca.pem"
+    assert env["GIT_SSL_CAPATH"] == "/ca"
+
+
 @pytest.mark.parametrize(
     ("path", "passed_on"),
     [("/a::.:/b:bin:~/bin:", "/a:/b"), ("/a", "/a"), (".", None), ("", None)],

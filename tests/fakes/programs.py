@@ -35,7 +35,7 @@ def archive(content: bytes, *, name: str = NAME) -> bytes:
     """A ``.tar.gz`` of a folder as packagers get it: the program, and what it needs beside it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for path, mode, data in ((name, 0o755, content), ("_internal/library", 0o644, b"library")):
+        for path, mode, data in (("_internal/library", 0o644, b"library"), (name, 0o755, content)):
             entry = tarfile.TarInfo(f"{NAME}-linux/{path}")
             entry.mode, entry.size = mode, len(data)
             tar.addfile(entry, io.BytesIO(data))

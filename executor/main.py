@@ -17,9 +17,7 @@ def main() -> NoReturn:
 
     early_signals.stop_at_once()  # before the imports that take their time
     frozen.restore_environment()
-    from executor import certificates, cli
-
-    certificates.trust_this_system()
+    from executor import cli
 
     cli.leave(cli.main())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +22,17 @@ class Stamp:
     Attributes:
         commit: Short id, with ``+changes`` when files differ from it; ``unknown`` outside of git.
         platform: Such as ``linux-x86_64``, ``macos-arm64``, ``windows-x86_64``.
-        certificate_paths: Where the OpenSSL of this build looks for certificate authorities.
     """
 
     commit: str
     platform: str
-    certificate_paths: tuple[str, ...]
 
     @classmethod
     def of(cls, root: Path) -> Self:
         """The stamp of a build of the checkout *root* on this machine."""
-        paths = ssl.get_default_verify_paths()
         return cls(
             commit=_commit(root),
             platform=platform_name(platform.system(), platform.machine()),
-            certificate_paths=(paths.openssl_cafile, paths.openssl_capath),
         )
 
     def write(self, folder: Path) -> None:
@@ -46,7 +41,6 @@ class Stamp:
         (folder / f"{MODULE}.py").write_text(
             f"COMMIT = {self.commit!r}\n"
             f"PLATFORM = {self.platform!r}\n"
-            f"CERTIFICATE_PATHS = {self.certificate_paths!r}\n",
             encoding="utf-8",
         )
 

@@ -39,9 +39,7 @@ class Stamp:
         """Make the module in *folder*."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{MODULE}.py").write_text(
-            f"COMMIT = {self.commit!r}\n"
-            f"PLATFORM = {self.platform!r}\n"
-            encoding="utf-8",
+            f"COMMIT = {self.commit!r}\nPLATFORM = {self.platform!r}\n", encoding="utf-8"
         )
 
 

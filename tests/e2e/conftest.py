@@ -54,13 +54,22 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     if there := os.environ.get(BUILT):
         return Path(there).resolve()
+    return _build(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as a folder, for packages and services; it is built once."""
+    return _build(tmp_path_factory.mktemp("build"), "--onedir")
+
+
+def _build(place: Path, *options: str) -> Path:
     if importlib.util.find_spec("PyInstaller") is None:
         pytest.skip("NOTHING WAS TESTED: there is no PyInstaller")
-    place = tmp_path_factory.mktemp("build")
     output = place / "dist"
     subprocess.run(
         [
-            *(sys.executable, "scripts/build_local.py"),
+            *(sys.executable, "scripts/build_local.py", *options),
             *("--output", str(output), "--work", str(place / "work")),
         ],
         cwd=ROOT,

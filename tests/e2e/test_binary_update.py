@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from executor.exit_status import ExitStatus
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, open_backend
-from tests.fakes.programs import NAME, program, put, sha256
+from tests.fakes.programs import NAME, archive, program, put, sha256
 from tests.fakes.user_systemd import NoUserSystemd, UserSystemd, user_systemd
 
 pytestmark = [
@@ -33,25 +35,46 @@ class Versions:
     new: Path
     broken: Path
 
-    def in_place(self, home: Path) -> tuple[Path | None, Path | None]:
+    def in_place(self, home: Path) -> tuple[Path, Path | None]:
         """Which of them *home* has, and which is its previous one."""
-        known = {sha256(path.read_bytes()): path for path in (self.old, self.new, self.broken)}
         entry = home / "bin" / NAME
         previous = entry.with_name(f"{NAME}.previous")
-        return (
-            known[sha256(entry.read_bytes())],
-            known[sha256(previous.read_bytes())] if previous.exists() else None,
-        )
+        return self._which(entry), self._which(previous) if previous.exists() else None
+
+    def _which(self, entry: Path) -> Path:
+        # A link leads into the folder that is named after its archive's checksum.
+        start = entry.readlink().parent.name if entry.is_symlink() else sha256(entry.read_bytes())
+        known = (self.old, self.new, self.broken)
+        return next(path for path in known if sha256(path.read_bytes()).startswith(start))
 
 
-@pytest.fixture
-def versions(binary: Path, tmp_path: Path) -> Versions:
-    content = binary.read_bytes()
-    return Versions(
-        put(tmp_path / "old", content),
-        put(tmp_path / "new", content + b"\n"),  # the loader looks for its archive from the end
-        put(tmp_path / "broken", program(run="exit 1")),
+@pytest.fixture(params=["file", "folder"])
+def versions(request: pytest.FixtureRequest, tmp_path: Path) -> Versions:
+    """The program as it was built, the same with something that nobody needs, and another."""
+    broken = program(run="exit 1")
+    if request.param == "file":
+        content = request.getfixturevalue("binary").read_bytes()
+        # The loader looks for its archive from the end.
+        contents = content, content + b"\n", broken
+    else:
+        built = request.getfixturevalue("folder")
+        contents = _packed(built), _packed(built, unneeded=b"\n"), archive(broken)
+    old, new, bad = (
+        put(tmp_path / name, content)
+        for name, content in zip(("old", "new", "broken"), contents, strict=True)
     )
+    return Versions(old, new, bad)
+
+
+def _packed(folder: Path, *, unneeded: bytes | None = None) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
+        tar.add(folder, folder.name)
+        if unneeded is not None:
+            entry = tarfile.TarInfo(f"{folder.name}/_internal/unneeded")
+            entry.size = len(unneeded)
+            tar.addfile(entry, io.BytesIO(unneeded))
+    return packed.getvalue()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from executor.control.client import ask
-from executor.control.errors import NotRunning
+from executor.control.errors import ControlError, NotRunning
 from executor.exit_status import ExitStatus
 from executor.file_lock import lock
 from executor.updating.program import ID_LENGTH
@@ -73,10 +73,13 @@ class Place:
         self.wait_for_answer()
         return started
 
-    def wait_for_answer(self) -> int:
+    def wait_for_answer(self, of: str | None = None) -> int:
+        """The pid of the executor that answers, of the version *of* if that is given."""
         while True:
-            with suppress(NotRunning):
-                return int(self.status()["pid"])
+            with suppress(ControlError):  # not there yet, or not any more
+                status = self.status()
+                if of in (None, status["version"]):
+                    return int(status["pid"])
 
     def status(self) -> dict[str, Any]:
         return ask(self.home, "status")
@@ -197,8 +200,7 @@ def test_one_that_does_not_report_healthy_has_to_go_again(
     assert reason in said
     assert "the version before is back" in said
     assert place.versions == ("1", None)
-    place.wait_for_answer()
-    assert place.status()["version"] == "1"
+    place.wait_for_answer(of="1")
 
 
 def test_one_that_cannot_reach_the_backend_either_is_as_good(place: Place) -> None:
@@ -215,19 +217,15 @@ def test_an_update_that_is_interrupted_goes_back(place: Place, number: signal.Si
     place.install(place.version(1))
     place.start_service()
     process = place.start_update(place.offer(place.version(2, state="connecting")))
-    assert process.stdout is not None
+    place.wait_for_answer(of="2")
 
-    for line in process.stdout:
-        if line == "Starting the service.\n":
-            break
     process.send_signal(number)
     process.send_signal(signal.SIGINT)  # as a single file hears it, and as people press it
     process.communicate()
 
     assert process.returncode == ExitStatus.INTERRUPTED
     assert place.versions == ("1", None)
-    place.wait_for_answer()
-    assert place.status()["version"] == "1"
+    place.wait_for_answer(of="1")
 
 
 def test_an_update_whose_terminal_is_gone_goes_on(place: Place) -> None:

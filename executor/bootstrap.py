@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from executor.agents import subreaper
@@ -18,6 +19,7 @@ from executor.config import ExecutorSettings
 from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
 from executor.delivery.outbox import Outbox
+from executor.delivery.reserve import has_room
 from executor.delivery.state import StateStore
 from executor.home_lock import HomeLock
 from executor.memory import MemoryPressure, SystemMemory
@@ -60,6 +62,9 @@ logger = get_logger("local_runner")
 
 CLAUDE_CODE = "claude_code"
 
+ROOM_CHECK_S = 2.0
+"""How often a start on a full disk looks whether there is room by now."""
+
 
 async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Redactor) -> None:
     """Run local mode until the first stop signal; every part lives and ends in here.
@@ -73,8 +78,10 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
     try:
         adopting = await asyncio.to_thread(subreaper.adopt)
         await end_left_behind(_private_dir(settings), temporary_folder(settings.home))
-        executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
-        state = await StateStore.open(settings.home / "state.db")
+        opened = await _open_home(settings, stop)
+        if opened is None:
+            return
+        executor_id, memory, state = opened
         reaping = asyncio.create_task(subreaper.reap_forever(), name="reap") if adopting else None
         try:
             await _run(settings, stop, redactor, state, executor_id, memory, service)
@@ -85,6 +92,39 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
     finally:
         service.close()
         lock.release()
+
+
+async def _open_home(
+    settings: ExecutorSettings, stop: StopSignals
+) -> tuple[str, BackendMemory, StateStore] | None:
+    """Open what the home holds, once its disk has room; ``None``: told to stop before that.
+
+    A full disk is no reason to end: a supervisor starts nobody again whose settings are wrong.
+
+    Raises:
+        ConfigError: The home cannot be used for another reason.
+    """
+    waiting = had_room = False
+    while True:
+        try:
+            executor_id, memory = await asyncio.to_thread(_prepare_home, settings)
+            return executor_id, memory, await StateStore.open(settings.home / "state.db")
+        except ConfigError as exc:
+            problem = exc
+        # The room may have come in this moment: only a second failure is told.
+        if await asyncio.to_thread(has_room, settings.home):
+            if had_room:
+                raise problem
+            had_room = True
+            continue
+        had_room = False
+        if not waiting:
+            logger.error("no space left for %s: waiting for some (%s)", settings.home, problem)
+            waiting = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_CHECK_S):
+                await stop.first.wait()
+                return None
 
 
 async def _run(

@@ -12,6 +12,24 @@ RESERVE_BYTES: Final = 4 * 1024 * 1024
 """Room for verdicts on a full disk: eight of the largest, or 400 of 5 kB (measured); they are
 written into the log first, and each is kept twice."""
 
+LEAST_BYTES: Final = 1024 * 1024
+"""With less than this a database cannot be opened for sure: its log and its index come first."""
+
+
+def has_room(folder: Path) -> bool:
+    """Whether the disk of *folder*, or of its nearest parent that exists, has room to begin with.
+
+    Without room for files (inodes), too, there is none.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if shutil.disk_usage(folder).free < LEAST_BYTES:
+        return False
+    if not hasattr(os, "statvfs"):
+        return True
+    disk = os.statvfs(folder)
+    return disk.f_favail > 0 or disk.f_files == 0  # some file systems do not count files
+
 
 class Reserve:
     """A file that is given up when space is needed, and made anew when there is some."""

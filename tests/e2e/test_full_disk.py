@@ -26,24 +26,36 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for
 
 @asynccontextmanager
 async def executor_on_small_disk(
-    place: Path,
+    place: Path, *, full: bool = False, used: bool = False
 ) -> AsyncIterator[tuple[FakeBackend, ExecutorProcess, SmallDisk]]:
+    """A registered executor; or one that has just been started, with a disk that is full.
+
+    Args:
+        used: Whether an executor has already run in its home, and has used up its reserve.
+    """
+    home = place / "small" / "home"
+    settings = {
+        "WEGENT_CLAUDE_PATH": str(install(place)),
+        "WEGENT_EXECUTOR_LOG_DIR": str(place / "logs"),
+        "LOCAL_SHUTDOWN_GRACE_SECONDS": "0",
+        "LOCAL_ISOLATION": "none",
+    }
     try:
         async with (
             asyncio.timeout(RUN_SECONDS),
             small_disk(place / "small", 48) as disk,
             open_backend() as backend,
-            executor_process(
-                place / "small" / "home",
-                backend.url,
-                TOKEN,
-                WEGENT_CLAUDE_PATH=str(install(place)),
-                LOCAL_SHUTDOWN_GRACE_SECONDS="0",
-                LOCAL_ISOLATION="none",
-            ) as process,
         ):
-            await process.registered()
-            yield backend, process, disk
+            if used:
+                async with executor_process(home, backend.url, TOKEN, **settings) as process:
+                    await process.registered()
+                (home / "reserve").unlink()  # or it would be enough to begin with
+            if full:
+                await disk.fill()
+            async with executor_process(home, backend.url, TOKEN, **settings) as process:
+                if not full:
+                    await process.registered()
+                yield backend, process, disk
     except DiskNotPermitted as exc:
         pytest.skip(f"NOT TESTED, a full disk: {exc}")
 
@@ -101,4 +113,22 @@ async def test_a_stop_on_a_full_disk_ends_in_order(tmp_path: Path) -> None:
         (left,) = (await backend.expect(LocalEvent.UNREGISTER))["runs"]
     assert (left["subtask_id"], left["state"]) == (0, "interrupted")
     assert await gone(agents)
+    assert "Traceback" not in process.program.output
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new home", "used home"])
+async def test_a_start_on_a_full_disk_waits_for_space(tmp_path: Path, *, used: bool) -> None:
+    async with executor_on_small_disk(tmp_path, full=True, used=used) as (backend, process, disk):
+        await process.program.says("waiting for some")
+        await disk.free()
+        await process.registered()
+        assert (await dispatch(backend, 0, "hello"))["accepted"]
+        assert (await backend.expect(LocalEvent.RESULT))["result"]["value"] == ANSWER
+
+
+async def test_a_start_that_waits_for_space_can_be_stopped(tmp_path: Path) -> None:
+    async with executor_on_small_disk(tmp_path, full=True) as (_, process, _):
+        await process.program.says("waiting for some")
+        process.program.signal(signal.SIGTERM)
+        assert await process.program.ended() == 0
     assert "Traceback" not in process.program.output

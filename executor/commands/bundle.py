@@ -98,17 +98,16 @@ def _reason(exc: Exception) -> str:
 
 def _versions() -> dict[str, Any]:
     import platform
+    from contextlib import suppress
     from importlib.metadata import PackageNotFoundError, version
 
     from executor.build_info import version_line
     from executor.frozen import is_frozen
 
-    libraries: dict[str, str | None] = {}
+    libraries: dict[str, str] = {}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):  # of a built program, the commit tells it
             libraries[name] = version(name)
-        except PackageNotFoundError:  # a built program may come without such notes
-            libraries[name] = None
     return {
         "version": version_line(),
         "built": is_frozen(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -13,15 +12,12 @@ from typing import Final
 
 from executor.diagnosis import remedies
 from executor.modes.local.backend_url import BackendUrl
+from executor.network.problem import OTHER_HOST, OUT_OF_DATE, other_logins, reason_of
 from executor.network.proxies import Proxy
 from executor.network.trust import FILE_VARIABLE
 from shared.errors import ConfigError
 
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL})
-
-# Numbers of OpenSSL's X509_V_ERR_…
-_OUT_OF_DATE: Final = frozenset({9, 10})
-_OTHER_HOST: Final = frozenset({62, 64})
 
 _PROXY_EXAMPLE: Final = "http://host:port"
 
@@ -74,7 +70,7 @@ def unknown_name(
     """*host* has no address."""
     if not isinstance(error, socket.gaierror):
         return Blocked(Step.NAME, f"{host!r} is no name of a host", target.correct())
-    what = f"{host} cannot be looked up: {error.strerror}"
+    what = f"{host} cannot be looked up: {reason_of(error)}"
     if error.errno == socket.EAI_AGAIN:
         remedy = "connect this machine to its network, or mend its name server"
     elif proxy:
@@ -112,9 +108,9 @@ def untrusted(
 ) -> Blocked:
     """The certificate of *name* is not accepted."""
     what = f"the certificate of {name} is not trusted: {error.verify_message}"
-    if error.verify_code in _OUT_OF_DATE:
+    if error.verify_code in OUT_OF_DATE:
         remedy = f"have it renewed, or if this clock is wrong: {remedies.set_the_clock()}"
-    elif error.verify_code in _OTHER_HOST:
+    elif error.verify_code in OTHER_HOST:
         remedy = f"name the host as the certificate does: {target.correct()}"
     else:
         remedy = remedies.set_variable(FILE_VARIABLE, "/path/to/the-authority.pem")
@@ -149,10 +145,17 @@ def no_proxy(proxy: Proxy, error: Exception) -> Blocked:
     )
 
 
-def refused_by_proxy(proxy: Proxy, host: str, status: int) -> Blocked:
-    """The proxy answers a request for *host* with *status*, which is not 200."""
+def refused_by_proxy(proxy: Proxy, host: str, status: int, logins: Sequence[str] = ()) -> Blocked:
+    """The proxy answers a request for *host* with *status*, which is not 200.
+
+    *logins*: its headers ``Proxy-Authenticate``.
+    """
     around = f"or if it can be reached without: {remedies.add_to_no_proxy(host)}"
     match status:
+        case 407 if ways := other_logins(logins):
+            what = f"takes no login but {ways}"
+            example = remedies.set_variable(proxy.variable, _PROXY_EXAMPLE)
+            remedy = f"run a local proxy that can do that, and name that one: {example}"
         case 407:
             what = "does not accept the login given" if proxy.url.raw_user else "wants a login"
             example = f"{proxy.url.scheme}://USER:PASSWORD@{proxy}"
@@ -179,17 +182,6 @@ def no_answer(target: Target, proxy: Proxy | None, step: Step, limit_s: float) -
 def name_of(proxy: Proxy) -> str:
     """How sentences call it."""
     return f"the proxy {proxy} ({proxy.variable})"
-
-
-def reason_of(error: Exception) -> str:
-    """What the system or a library says of *error*, without the numbers."""
-    if isinstance(error, ssl.SSLError):
-        return str(error.reason or error).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    if isinstance(error, EOFError):
-        return "it closed the connection"
-    return str(error) or type(error).__name__
 
 
 def _correct(target: Target, proxy: Proxy | None) -> str:

@@ -12,6 +12,8 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from email.message import Message
+from email.parser import HeaderParser
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -67,8 +69,8 @@ class Route:
         except TimeoutError:
             raise self._no_answer() from None
 
-    async def ask(self) -> dict[str, str]:
-        """Send one GET request; the headers of the answer, their names in lower case.
+    async def ask(self) -> Message:
+        """Send one GET request; the headers of the answer.
 
         Raises:
             Blocked: There is no answer, or none in HTTP, or it is the proxy's.
@@ -90,7 +92,7 @@ class Route:
         except _UNUSABLE_ANSWER as exc:
             raise obstacles.no_http(self._target, exc) from None
         if proxy and status in {407, 502, 503, 504}:
-            raise obstacles.refused_by_proxy(proxy, url.host, status)
+            raise obstacles.refused_by_proxy(proxy, url.host, status, _logins(headers))
         return headers
 
     async def close(self) -> None:
@@ -160,11 +162,11 @@ class Route:
         authority = _authority(host, port)
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *_login(proxy)]
         try:
-            status, _ = await _request(reader, writer, lines)
+            status, headers = await _request(reader, writer, lines)
         except _UNUSABLE_ANSWER as exc:
             raise obstacles.no_proxy(proxy, exc) from None
         if status != 200:
-            raise obstacles.refused_by_proxy(proxy, host, status)
+            raise obstacles.refused_by_proxy(proxy, host, status, _logins(headers))
 
     async def _encrypt(self, writer: asyncio.StreamWriter, host: str, name: str) -> None:
         try:
@@ -192,7 +194,7 @@ async def open_route(
 
 async def _request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[str]
-) -> tuple[int, dict[str, str]]:
+) -> tuple[int, Message]:
     """Send the head of a request; the status and the headers of the answer.
 
     Raises:
@@ -203,12 +205,15 @@ async def _request(
     """
     writer.write("\r\n".join([*lines, "User-Agent: wegent-executor", "", ""]).encode("latin-1"))
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *rest = head.split("\r\n")
+    first, _, rest = head.partition("\r\n")
     version, _, status = first.partition(" ")
     if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
         raise ValueError("what came is not HTTP")
-    pairs = (line.partition(":") for line in rest if line)
-    return int(status[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return int(status[:3]), HeaderParser().parsestr(rest)
+
+
+def _logins(headers: Message) -> list[str]:
+    return headers.get_all("Proxy-Authenticate", [])
 
 
 def _login(proxy: Proxy) -> list[str]:

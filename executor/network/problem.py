@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -13,9 +15,11 @@ import aiohttp
 
 from executor.network.proxies import Proxy
 
-_DATES: Final = frozenset({9, 10})
-_ANOTHERS: Final = frozenset({62, 64})
-"""OpenSSL's X509_V_ERR_NOT_YET_VALID, HAS_EXPIRED; HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH."""
+OUT_OF_DATE: Final = frozenset({9, 10})
+"""Why a certificate is not trusted: X509_V_ERR_CERT_NOT_YET_VALID and _CERT_HAS_EXPIRED."""
+
+OTHER_HOST: Final = frozenset({62, 64})
+"""The same: X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
 
 
 class Obstacle(StrEnum):
@@ -85,6 +89,33 @@ def diagnose(
     return ConnectionProblem(Obstacle.OTHER, f"no exchange with {where}: {type(error).__name__}")
 
 
+def reason_of(error: BaseException) -> str:
+    """What the system or a library says of *error*, without numbers and addresses."""
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or error).replace("_", " ").lower()
+    if isinstance(error, socket.gaierror):  # its numbers are not the system's
+        return str(error.strerror or error)
+    if isinstance(error, OSError) and error.errno and sys.platform != "win32":
+        return os.strerror(error.errno)  # asyncio puts words of its own in the place of these
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, EOFError):
+        return "it closed the connection"
+    return str(error) or type(error).__name__
+
+
+def other_logins(offered: Sequence[str]) -> str | None:
+    """How a proxy wants its login, like ``Negotiate or NTLM``; ``None``: as user and password.
+
+    Args:
+        offered: The headers ``Proxy-Authenticate`` of its answer.
+    """
+    ways = [way.split(" ", 1)[0] for way in offered if way.strip()]
+    if not ways or any(way.lower() == "basic" for way in ways):
+        return None
+    return " or ".join(ways)[:100]
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
@@ -111,19 +142,19 @@ def _of(cause: BaseException, where: str, proxy: Proxy | None) -> ConnectionProb
         case aiohttp.ClientConnectorError() if proxy and cause.host == proxy.url.host:
             return ConnectionProblem(
                 Obstacle.PROXY,
-                f"{_way(where, proxy)} cannot be reached: {_reason(cause.os_error)}",
+                f"{_way(where, proxy)} cannot be reached: {reason_of(cause.os_error)}",
                 f"check {proxy.variable}; hosts that need no proxy belong into NO_PROXY",
             )
         case aiohttp.ClientConnectorError() if isinstance(cause.os_error, socket.gaierror):
             return ConnectionProblem(
                 Obstacle.NAME,
-                f"{where} cannot be reached: {_reason(cause.os_error)}",
+                f"{where} cannot be reached: {reason_of(cause.os_error)}",
                 "check the host's name and this machine's DNS or VPN; "
                 "where names are known to a proxy only, set HTTPS_PROXY",
             )
         case aiohttp.ClientConnectorError():
             return ConnectionProblem(
-                Obstacle.ROUTE, f"{where} cannot be reached: {_reason(cause.os_error)}"
+                Obstacle.ROUTE, f"{where} cannot be reached: {reason_of(cause.os_error)}"
             )
         case aiohttp.ClientConnectionError():
             return ConnectionProblem(
@@ -144,9 +175,8 @@ def _proxy_refuses(cause: aiohttp.ClientResponseError, way: str) -> ConnectionPr
         hint = "ask whoever runs it to allow this address, or put its host into NO_PROXY"
         return ConnectionProblem(Obstacle.PROXY, message, hint, status=cause.status)
     offered = cause.headers.getall("Proxy-Authenticate", []) if cause.headers else []
-    if offered and not any(way.lower().startswith("basic") for way in offered):
-        ways = " or ".join(way.split(" ", 1)[0] for way in offered)
-        hint = f"it takes {ways[:100]} only: run a local proxy that can do that, and name that one"
+    if ways := other_logins(offered):
+        hint = f"it takes {ways} only: run a local proxy that can do that, and name that one"
     else:
         hint = "put its user and password into the variable: http://user:password@host:port"
     return ConnectionProblem(Obstacle.PROXY_LOGIN, message, hint, status=cause.status)
@@ -155,12 +185,8 @@ def _proxy_refuses(cause: aiohttp.ClientResponseError, way: str) -> ConnectionPr
 def _untrusted(cause: ssl.SSLCertVerificationError, where: str) -> ConnectionProblem:
     message = f"the certificate of {where} is not trusted ({cause.verify_message or cause.reason})"
     hint = "a private authority is made known with SSL_CERT_FILE=<its certificate in PEM form>"
-    if cause.verify_code in _DATES:
+    if cause.verify_code in OUT_OF_DATE:
         hint = "check this machine's clock; if it is right, the certificate has to be renewed"
-    elif cause.verify_code in _ANOTHERS:
+    elif cause.verify_code in OTHER_HOST:
         hint = "use the name that the certificate is made out to"
     return ConnectionProblem(Obstacle.CERTIFICATE, message, hint)
-
-
-def _reason(error: OSError) -> str:
-    return str(error.strerror or error)

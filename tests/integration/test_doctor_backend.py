@@ -245,6 +245,20 @@ async def test_a_proxy_that_wants_another_login_is_named(
     assert failure.remedy == f"export {variable}=http://USER:PASSWORD@127.0.0.1:{proxy.port}"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_takes_no_password_needs_another_in_between(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = "Negotiate\r\nProxy-Authenticate: NTLM"
+    async with open_proxy(HttpProxy(login="user:the-password", way=ways)) as proxy:
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.url())
+        failure = await what_fails(f"{scheme}://backend.example:8001")
+
+    assert failure.check == "backend proxy"
+    assert "takes no login but Negotiate or NTLM (HTTP 407)" in failure.what
+    assert str(failure.remedy).startswith("run a local proxy that can do that")
+
+
 @pytest.mark.parametrize(("status", "reason"), [(403, "forbids"), (502, "cannot reach")])
 async def test_a_proxy_that_leads_nowhere_is_named_with_the_way_around_it(
     status: int, reason: str, monkeypatch: pytest.MonkeyPatch

@@ -67,7 +67,7 @@ async def test_a_wrong_token_is_a_rejection_with_the_backends_words() -> None:
 async def test_nobody_there_is_a_loss_with_the_systems_reason() -> None:
     async with asyncio.timeout(10), open_wire(0) as wire:
         await wire.refuse()
-        with pytest.raises(LinkLost, match="cannot be reached: Connect"):
+        with pytest.raises(LinkLost, match=r"cannot be reached: Connection refused"):
             async with client(f"http://127.0.0.1:{wire.port}").connect(ignore):
                 pass
 

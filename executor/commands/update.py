@@ -64,7 +64,7 @@ def _updater(home: Path) -> Updater:
     handover = Handover(
         program, home, _keeper(), perform=partial(perform, run=run_program), say=say
     )
-    return Updater(program, home, handover, say=say)
+    return Updater(program, handover, say=say)
 
 
 def say(text: str) -> None:

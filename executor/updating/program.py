@@ -70,6 +70,11 @@ class InstalledProgram:
         """Where the version before is, if there is one."""
         return self.entry.with_name(f"{self.entry.name}.previous")
 
+    @property
+    def lock_file(self) -> Path:
+        """Whoever exchanges the program has this one locked; it stays."""
+        return self.entry.with_name(f".{self.entry.name}.lock")
+
     def is_version(self, sha256: str) -> bool:
         """Whether the program here is what has this checksum, as a file or as an archive."""
         if self.versions is not None:

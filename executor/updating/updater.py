@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final
 
 from executor.file_lock import lock
 from executor.updating import trial
@@ -16,22 +15,17 @@ from executor.updating.handover import Handover
 from executor.updating.interruption import interruptible
 from executor.updating.program import InstalledProgram
 from executor.updating.source import Progress, Source
-from shared.private_files import PRIVATE_FILE, make_private_directory
-
-LOCK_FILE: Final = "update.lock"
+from shared.private_files import PRIVATE_FILE
 
 Say = Callable[[str], None]
 
 
 class Updater:
-    """Exchanges one program; only one at a time does so with a home."""
+    """Exchanges one program; only one at a time does so, whatever homes they have."""
 
-    def __init__(
-        self, program: InstalledProgram, home: Path, handover: Handover, *, say: Say
-    ) -> None:
+    def __init__(self, program: InstalledProgram, handover: Handover, *, say: Say) -> None:
         """*say* tells the operator what happens, and raises nothing."""
         self._program = program
-        self._home = home
         self._handover = handover
         self._say = say
 
@@ -106,20 +100,25 @@ class Updater:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        make_private_directory(self._home)
-        descriptor = os.open(self._home / LOCK_FILE, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        try:
+            with self._locked(), interruptible():
+                self._program.tidy()  # one that was killed may have left half a folder
+                try:
+                    yield
+                finally:
+                    self._program.tidy()
+        except OSError as exc:
+            where = exc.filename or self._program.entry.parent
+            raise UpdateError(f"{where} cannot be used: {exc.strerror}") from exc
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._program.lock_file, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
         try:
             try:
                 lock(descriptor)
             except BlockingIOError:
-                raise UpdateError("another update is going on with this home") from None
-            try:
-                with interruptible():
-                    yield
-            except OSError as exc:
-                where = exc.filename or self._program.entry.parent
-                raise UpdateError(f"{where} cannot be used: {exc.strerror}") from exc
-            finally:
-                self._program.tidy()
+                raise UpdateError("another update of this program is going on") from None
+            yield
         finally:
             os.close(descriptor)

@@ -89,7 +89,7 @@ def main() -> int:
         say=say,
         healthy_within_s=arguments.healthy_within,
     )
-    updater = Updater(program, arguments.home, handover, say=say)
+    updater = Updater(program, handover, say=say)
     try:
         if arguments.rollback:
             updater.roll_back(now=arguments.now)

@@ -20,7 +20,7 @@ from executor.control.client import ask
 from executor.control.errors import ControlError, NotRunning
 from executor.exit_status import ExitStatus
 from executor.file_lock import lock
-from executor.updating.program import ID_LENGTH
+from executor.updating.program import ID_LENGTH, InstalledProgram
 from tests.fakes.programs import NAME, archive, program, put, sha256
 
 STAND_IN = Path(__file__).parents[1] / "fakes" / "stand_in_executor.py"
@@ -383,9 +383,31 @@ def test_without_a_version_before_there_is_no_rollback(place: Place) -> None:
 
 def test_two_updates_do_not_meet(place: Place) -> None:
     place.install(place.version(1))
-    with (place.home / "update.lock").open("w") as held:
+    with InstalledProgram.of(place.entry).lock_file.open("w") as held:
         lock(held.fileno())
+        place.home = place.folder / "another home"
         said = place.update(place.offer(place.version(2)), status=ExitStatus.FAILURE)
 
     assert "another update" in said
     assert place.versions == ("1", None)
+
+
+def test_what_a_killed_update_has_left_is_not_installed(place: Place) -> None:
+    place.install_folder(place.version(1))
+    new = archive(place.version(2))
+    half = place.home / "versions" / sha256(new)[:ID_LENGTH]
+    put(half / NAME, place.version(3), checksum=False).chmod(0o700)
+
+    place.update(place.offer(new))
+
+    assert place.versions == ("2", "1")
+
+
+def test_a_folder_that_cannot_be_written_is_named(place: Place) -> None:
+    place.install(place.version(1))
+    lock_file = InstalledProgram.of(place.entry).lock_file
+    lock_file.mkdir()  # root may write wherever files are possible
+
+    said = place.update(place.offer(place.version(2)), status=ExitStatus.FAILURE)
+
+    assert f"{lock_file} cannot be used" in said

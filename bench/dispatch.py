@@ -1,10 +1,11 @@
 """From a dispatch at the backend to the first text back there, against the bare SDK.
 
-Three ways to the same scripted model, in turns within one run, so that whatever else the machine
+Four ways to the same scripted model, in turns within one run, so that whatever else the machine
 does hits all of them:
 
 - direct: ``ClaudeSDKClient`` in this process, with plain options of the SDK;
-- whole path: a Socket.IO backend in this process and a real executor;
+- whole path: a Socket.IO backend in this process and a real executor, without a sandbox as well;
+- in the sandbox: the same with Claude Code's sandbox, as executors have it where it works;
 - through the manager: HTTP to a real executor manager with an executor of its own, and its SSE.
 
 *Cold* is a new session: the CLI has to be started. *Warm* is the next message of that session.
@@ -131,11 +132,12 @@ class WholePath:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, place: Path, model_url: str) -> AsyncGenerator[WholePath]:
+    async def open(cls, place: Path, model_url: str, isolation: str) -> AsyncGenerator[WholePath]:
         """Start both; the executor is registered and has loaded the SDK after the warm-up."""
         async with open_backend() as backend:
-            env = executor_environment(place / "whole", backend.url, TOKEN) | model(model_url)
-            async with program(["-m", "executor.main"], env, place / "whole.stderr"):
+            env = executor_environment(place, backend.url, TOKEN) | model(model_url)
+            env["LOCAL_ISOLATION"] = isolation
+            async with program(["-m", "executor.main"], env, place / "executor.stderr"):
                 async with asyncio.timeout(LIMIT_S):
                     await backend.expect(LocalEvent.REGISTER)
                 yield cls(backend)
@@ -174,6 +176,7 @@ class ThroughManager:
         home.mkdir()
         async with manager(home / "manager") as (url, tokens):
             env = executor_environment(home, url, tokens.executor) | model(model_url)
+            env["LOCAL_ISOLATION"] = "none"
             async with (
                 program(["-m", "executor.main"], env, home / "executor.stderr"),
                 ManagerClient(url, tokens.api) as client,
@@ -215,10 +218,12 @@ async def measure(rounds: int) -> dict[str, list[Pair]]:
     async with AsyncExitStack() as stack:
         place = stack.enter_context(temporary_folder())
         url = await stack.enter_async_context(scripted_model(place))
-        (place / "whole").mkdir()
+        whole = await stack.enter_async_context(WholePath.open(place / "whole", url, "none"))
+        walled = await stack.enter_async_context(WholePath.open(place / "walled", url, "sandbox"))
         ways: dict[str, Way] = {
             "direct": Direct(place, url),
-            "whole path": await stack.enter_async_context(WholePath.open(place, url)),
+            "whole path": whole,
+            "in the sandbox": walled,
             "through manager": await stack.enter_async_context(ThroughManager.open(place, url)),
         }
         times: dict[str, list[Pair]] = {name: [] for name in ways}
@@ -239,7 +244,7 @@ def main() -> None:
     for place, (kind, aim) in enumerate(aims):
         sample = {name: [pair[place] for pair in pairs] for name, pairs in times.items()}
         direct = report.add(f"{kind}: direct", sample["direct"])
-        for name in ("whole path", "through manager"):
+        for name in ("whole path", "in the sandbox", "through manager"):
             summary = report.add(f"{kind}: {name}", sample[name])
             ratio = f"{summary.median / direct.median:.2f}", f"{summary.p95 / direct.p95:.2f}"
             added = [a - b for a, b in zip(sample[name], sample["direct"], strict=True)]

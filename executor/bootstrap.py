@@ -141,7 +141,7 @@ async def _run(
     # true that this executor can do what it offers.
     isolation, search = await asyncio.gather(
         asyncio.to_thread(_isolation, settings, environ),
-        asyncio.to_thread(_find_claude, settings, environ),
+        asyncio.to_thread(_find_claude, settings, environ, stop),
     )
     has_claude = search.claude is not None
     system_memory = SystemMemory()
@@ -289,9 +289,11 @@ def _private_dir(settings: ExecutorSettings) -> Path:
     return settings.home / "private"
 
 
-def _find_claude(settings: ExecutorSettings, environ: dict[str, str]) -> ClaudeSearch:
+def _find_claude(
+    settings: ExecutorSettings, environ: dict[str, str], stop: StopSignals
+) -> ClaudeSearch:
     """The CLI to run, if there is one; says which, and what is wrong with those before it."""
-    search = find_claude(settings.claude_path, settings.home, environ)
+    search = find_claude(settings.claude_path, settings.home, environ, stopping=stop.first.is_set)
     claude = search.claude
     if claude is None:
         logger.error(

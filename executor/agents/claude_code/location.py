@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from executor.agents.claude_code.install_places import (
     program_name,
     usual_places,
 )
-from executor.agents.claude_code.unpacking import UnpackError, unpack
+from executor.agents.claude_code.unpacking import UnpackError, never, unpack
 from executor.carried_cli import carried_cli
 
 LOWEST_VERSION: Final = (2, 1, 318)
@@ -78,7 +78,12 @@ class ClaudeSearch:
 
 
 def find_claude(
-    named: Path | None, home: Path, environ: Mapping[str, str], *, program: Path | None = None
+    named: Path | None,
+    home: Path,
+    environ: Mapping[str, str],
+    *,
+    program: Path | None = None,
+    stopping: Callable[[], bool] = never,
 ) -> ClaudeSearch:
     """Look for a CLI that can be used, and take the first.
 
@@ -92,11 +97,12 @@ def find_claude(
         home: The executor's home; the carried CLI is unpacked there, and versions are remembered.
         environ: The executor's own environment, for ``PATH`` and the user's folders.
         program: The executable that may carry a CLI; ``None`` means this one.
+        stopping: Asked while unpacking: whether to give that up.
     """
     memory = VersionMemory(home / "cache" / "claude-versions.json")
     claude = None
     skipped: list[Skipped] = []
-    for origin, path in _candidates(named, home, environ, program, skipped):
+    for origin, path in _candidates(named, home, environ, program, stopping, skipped):
         try:
             version = memory.version_of(path, environ)
         except Unusable as exc:
@@ -126,6 +132,7 @@ def _candidates(
     home: Path,
     environ: Mapping[str, str],
     program: Path | None,
+    stopping: Callable[[], bool],
     skipped: list[Skipped],
 ) -> Iterator[tuple[Origin, Path]]:
     """What is there to be looked at, each once; adds to *skipped* a carried one that is unusable.
@@ -137,7 +144,7 @@ def _candidates(
         return
     try:
         if (carried := carried_cli(program)) is not None:
-            yield Origin.CARRIED, unpack(carried, home)
+            yield Origin.CARRIED, unpack(carried, home, stopping)
     except (OSError, UnpackError) as exc:
         reason = f"cannot be read: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
         skipped.append(Skipped(program or Path(sys.executable), Origin.CARRIED, reason))

@@ -11,7 +11,7 @@ import lzma
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -49,14 +49,23 @@ def cli_cache(home: Path) -> Path:
     return home / "cache" / "claude"
 
 
-def unpack(carried: CarriedCli, home: Path) -> Path:
+def never() -> bool:
+    """For whom nothing else matters until it is done."""
+    return False
+
+
+def unpack(carried: CarriedCli, home: Path, stopping: Callable[[], bool] = never) -> Path:
     """The *carried* CLI as a program; some seconds when it has to be unpacked.
 
     A copy that is there is used when it is whole. Whether it is, is found out by reading it, but
     only when it has changed since that was last done.
 
+    Args:
+        stopping: Asked now and then: whether to give up.
+
     Raises:
-        UnpackError: There is no room for it, it cannot be written, or what is carried is damaged.
+        UnpackError: There is no room for it, it cannot be written, what is carried is damaged, or
+            it was to give up.
     """
     folder = cli_cache(home) / carried.version
     program = folder / program_name()
@@ -64,9 +73,9 @@ def unpack(carried: CarriedCli, home: Path) -> Path:
         if _verified(program, carried):
             return program
         make_private_directory(folder)
-        with _locked(cli_cache(home) / "lock"):
+        with _locked(cli_cache(home) / "lock", stopping):
             if not _is_whole(program, carried):
-                _write(carried, program)
+                _write(carried, program, stopping)
             with suppress(OSError):  # then it is read again at the next start
                 write_private_file(_seal(program), _seal_text(program, carried))
     except (lzma.LZMAError, EOFError) as exc:
@@ -90,7 +99,7 @@ def remove_other_versions(program: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _write(carried: CarriedCli, program: Path) -> None:
+def _write(carried: CarriedCli, program: Path, stopping: Callable[[], bool]) -> None:
     needed = carried.size + SPACE_TO_LEAVE
     free = shutil.disk_usage(program.parent).free
     if free < needed:
@@ -101,7 +110,7 @@ def _write(carried: CarriedCli, program: Path) -> None:
     logger.info("unpacking Claude Code %s, once: this takes some seconds", carried.version)
     part = program.with_suffix(".part")
     try:
-        whole = _copy(carried, part) == carried.sha256
+        whole = _copy(carried, part, stopping) == carried.sha256
         if whole:
             part.chmod(PRIVATE_DIRECTORY)
             part.replace(program)
@@ -111,17 +120,23 @@ def _write(carried: CarriedCli, program: Path) -> None:
         raise _damaged()
 
 
-def _copy(carried: CarriedCli, part: Path) -> str:
+def _copy(carried: CarriedCli, part: Path, stopping: Callable[[], bool]) -> str:
     """Write it all to *part*, through to the disk; its digest."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     digest = hashlib.sha256()
     with os.fdopen(os.open(part, flags, PRIVATE_FILE), "wb") as file:
         for chunk in carried.chunks():
+            _go_on_unless(stopping)
             digest.update(chunk)
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def _go_on_unless(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise UnpackError("is not unpacked yet: the executor was told to stop")
 
 
 def _damaged() -> UnpackError:
@@ -166,7 +181,7 @@ def _programs_in(folder: Path) -> set[Path]:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked(file: Path, stopping: Callable[[], bool]) -> Iterator[None]:
     """Only one process unpacks: an executor, or a command beside it. The others wait."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
@@ -175,6 +190,7 @@ def _locked(file: Path) -> Iterator[None]:
                 lock(descriptor)
                 break
             except BlockingIOError:
+                _go_on_unless(stopping)
                 time.sleep(_ASK_AGAIN_S)
         yield
     finally:

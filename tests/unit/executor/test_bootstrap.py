@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,14 @@ from shared.errors import ConfigError
 from shared.redaction import Redactor
 from tests.fakes.claude import NEW, executable_with, says
 
+STARTED = "Starting Local Executor Runner"
+"""What the log says when the search for a CLI is over."""
 
-async def start_and_stop(home: Path, claude: Path | None = None) -> None:
-    """Run local mode against a backend that is not there, with a stop already asked for."""
+
+async def start_and_stop(
+    home: Path, claude: Path | None = None, *, once: Callable[[], bool] = lambda: True
+) -> None:
+    """Run local mode against a backend that is not there, and ask for a stop *once* that holds."""
     settings = await asyncio.to_thread(
         ExecutorSettings,
         WEGENT_EXECUTOR_HOME=str(home),
@@ -30,9 +36,12 @@ async def start_and_stop(home: Path, claude: Path | None = None) -> None:
         WEGENT_CLAUDE_PATH=claude,
     )
     stop = StopSignals()
-    stop.first.set()
     async with asyncio.timeout(20):
-        await run_local(settings, stop, Redactor())
+        running = asyncio.create_task(run_local(settings, stop, Redactor()))
+        while not once():  # noqa: ASYNC110 - what is in the log
+            await asyncio.sleep(0.01)
+        stop.first.set()
+        await running
 
 
 async def test_what_a_killed_executor_left_among_the_private_files_is_gone(tmp_path: Path) -> None:
@@ -81,11 +90,20 @@ async def test_a_carried_cli_is_unpacked_and_replaces_its_predecessors(
     monkeypatch.setattr(sys, "executable", str(executable_with(content, tmp_path / "program")))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     old = says("2.1.319", tmp_path / "home" / "cache" / "claude" / "2.1.319" / "claude")
-    await start_and_stop(tmp_path / "home")
+    await start_and_stop(tmp_path / "home", once=lambda: STARTED in caplog.text)
     unpacked = tmp_path / "home" / "cache" / "claude" / NEW / "claude"
     assert unpacked.read_bytes() == content
     assert not old.exists()
     assert f"Claude Code {NEW}: {unpacked} (carried by this program)" in caplog.text
+
+
+async def test_a_stop_does_not_wait_until_a_carried_cli_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(executable_with(b"cli", tmp_path / "program")))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    await start_and_stop(tmp_path / "home")
+    assert list((tmp_path / "home" / "cache" / "claude" / NEW).iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the CLIs here are shell scripts")
@@ -95,7 +113,7 @@ async def test_a_cli_that_is_passed_over_is_told_at_the_start(
     broken = b"#!/bin/sh\necho 'wrong libc' >&2\nexit 1\n"
     monkeypatch.setattr(sys, "executable", str(executable_with(broken, tmp_path / "program")))
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    await start_and_stop(tmp_path / "home")
+    await start_and_stop(tmp_path / "home", once=lambda: "passed over" in caplog.text)
     (told,) = [record for record in caplog.records if "passed over" in record.getMessage()]
     assert told.levelno == logging.WARNING
     assert told.getMessage().endswith("fails when asked for its version: wrong libc")

@@ -19,6 +19,7 @@ from executor.agents.claude_code.unpacking import (
     unpack,
 )
 from executor.carried_cli import CarriedCli
+from executor.file_lock import lock
 from tests.fakes.claude import carried
 
 CONTENT = os.urandom(2**20)
@@ -176,6 +177,21 @@ def test_a_place_that_cannot_be_written_to_is_told(home: Path, cli: CarriedCli) 
     (home / "cache").touch()
     with pytest.raises(UnpackError, match="cannot be unpacked: "):
         unpack(cli, home)
+
+
+def test_a_stop_ends_the_unpacking_and_leaves_nothing(home: Path, cli: CarriedCli) -> None:
+    asked = iter([False, True])
+    with pytest.raises(UnpackError, match="told to stop"):
+        unpack(cli, home, lambda: next(asked))
+    assert files(home) == ["lock"]
+
+
+def test_a_stop_ends_the_waiting_for_another_who_unpacks(home: Path, cli: CarriedCli) -> None:
+    cli_cache(home).mkdir(parents=True)
+    with (cli_cache(home) / "lock").open("w") as held:
+        lock(held.fileno())
+        with pytest.raises(UnpackError, match="told to stop"):
+            unpack(cli, home, lambda: True)
 
 
 def test_several_at_once_get_one_whole_copy(home: Path, cli: CarriedCli) -> None:

@@ -50,7 +50,7 @@ def cli_cache(home: Path) -> Path:
 
 
 def never() -> bool:
-    """For whom nothing else matters until it is done."""
+    """For callers that have no reason to give up."""
     return False
 
 

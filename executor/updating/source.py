@@ -106,11 +106,18 @@ class Source:
         except (UpdateError, OSError) as exc:
             reason = exc.message if isinstance(exc, UpdateError) else exc.strerror
             raise UpdateError(f"there is no checksum beside {self}: {reason}", hint=hint) from exc
-        return _read_checksum(line.decode("ascii", "replace").partition(" ")[0].strip())
+        first, *_ = line.decode("ascii", "replace").split(maxsplit=1) or [""]
+        try:
+            return _read_checksum(first)
+        except ConfigError as exc:  # nothing that was typed is wrong
+            raise UpdateError(f"beside {self}, {exc.message}", hint=hint) from exc
 
     async def _small_answer(self, address: str) -> bytes:
         async with self._answer(address) as response:
-            return await response.content.read(MAX_CHECKSUM_BYTES)
+            start = bytearray()  # what has come may be less than what there is
+            while more := await response.content.read(MAX_CHECKSUM_BYTES - len(start)):
+                start += more
+            return bytes(start)
 
     async def _download(self, address: str, sink: _Sink) -> None:
         async with self._answer(address) as response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ class FileServer:
     """Serves *files*, by their path with its query and without the slash at its start.
 
     Attributes:
+        halting: Those whose second half waits for a client that does not, but not for long.
         cut: Those of which only the first half is sent, before the connection ends.
         redirects: Where else to look: path → address.
         headers: What every answer has beside the usual.
@@ -23,6 +25,7 @@ class FileServer:
 
     port: int
     files: dict[str, bytes] = field(default_factory=dict)
+    halting: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
@@ -54,7 +57,12 @@ def file_server() -> Iterator[FileServer]:
             for header, value in served.headers.items():
                 self.send_header(header, value)
             self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if name in served.cut else body)
+            half = len(body) // 2
+            self.wfile.write(body[:half])
+            if name in served.halting:
+                select.select([self.connection], [], [], 0.2)
+            if name not in served.cut:
+                self.wfile.write(body[half:])
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

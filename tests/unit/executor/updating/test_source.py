@@ -133,8 +133,17 @@ async def test_a_page_in_the_place_of_a_checksum_is_refused(
 ) -> None:
     server.files = {NAME: CONTENT, f"{NAME}.sha256": b"<html>log in first</html>"}
 
-    with pytest.raises(ConfigError, match="none"):
+    with pytest.raises(UpdateError, match=r"is none .*--sha256"):
         await fetch(server.url(NAME))
+
+
+async def test_a_checksum_that_comes_in_pieces_is_read_to_its_end(
+    fetch: Fetched, server: FileServer
+) -> None:
+    server.files = {NAME: CONTENT, f"{NAME}.sha256": sha256(CONTENT).encode() + b"\n"}
+    server.halting = {f"{NAME}.sha256"}
+
+    assert await fetch(server.url(NAME)) == CONTENT
 
 
 async def test_a_download_that_is_cut_off_says_so(fetch: Fetched, server: FileServer) -> None:

@@ -52,7 +52,7 @@ def troubles_of(program: Path) -> str | None:
 
 
 def _run(program: Path, argument: str, *, within_s: float) -> tuple[int, str]:
-    """Exit status and output of *program*, which is ended with all that it has started."""
+    """Exit status and output of *program*; when it takes longer, it and its children are ended."""
     with subprocess.Popen(  # noqa: S603  the program that an operator has named and verified
         [program, argument],
         stdin=subprocess.DEVNULL,
@@ -64,14 +64,14 @@ def _run(program: Path, argument: str, *, within_s: float) -> tuple[int, str]:
     ) as process:
         try:
             said, _ = process.communicate(timeout=within_s)
-        finally:
+        except BaseException:
             _end(process)
+            raise
     return process.returncode, said.strip()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is not None:
-        return
+    """End it and its children, of which one may have outlived it and hold its output."""
     with suppress(ProcessLookupError):
         if sys.platform == "win32":
             process.kill()

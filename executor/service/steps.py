@@ -56,6 +56,8 @@ def run_program(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(  # noqa: S603  programs of the system, with arguments of ours
             argv,
+            # Whoever presses Ctrl-C means this program, which may have things to put right.
+            start_new_session=True,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

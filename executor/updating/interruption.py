@@ -1,4 +1,4 @@
-"""Signals during an update: they end it in good order, or wait where they must not end it."""
+"""Signals during an update: they end it in good order, or are forgotten where they must not."""
 
 from __future__ import annotations
 

@@ -88,18 +88,12 @@ class Handover:
 
         Raises:
             TasksRunning: It has tasks.
-            UpdateError: It must not be stopped from here, or another home's executor runs from the
-                same file.
+            UpdateError: It must not be stopped from here, or another executor runs from the same
+                file: of another home, or one that is just starting.
             ControlError: One is there and does not answer.
         """
         running = self._ask()
-        ours = processes.family_of(running.status["pid"]) if running else set()
-        if others := processes.executors_from(self._program.entry.resolve()) - ours:
-            raise UpdateError(
-                "executors of other homes run from this program, as the processes "
-                + ", ".join(map(str, sorted(others))),
-                hint="stop them first",
-            )
+        self._refuse_others(processes.family_of(running.status["pid"]) if running else set())
         if running is None:
             return None
         pid = running.status["pid"]
@@ -130,10 +124,12 @@ class Handover:
             UpdateError: It is not healthy; the message says whether the version before is back.
         """
         keeper = running.keeper if running is not None else None
+        ours = processes.family_of(running.status["pid"]) if running is not None else set()
         exchanged = False
         try:
             if running is not None:
                 self._stop(running)
+            self._refuse_others(ours)  # anew: a stop may have taken minutes
             with uninterrupted():
                 self._program.exchange(prepared)
                 exchanged = True
@@ -154,14 +150,16 @@ class Handover:
 
     def _recover(self, running: Running | None, *, goes_back: bool) -> None:
         keeper = running.keeper if running is not None else None
-        if goes_back:
-            self._say("Going back to the version before.")
+        try:
+            if goes_back:
+                self._say("Going back to the version before.")
+                if keeper is not None:
+                    self._attempt(keeper.stop)
+                self._program.put_back()
+        finally:  # either version is better than none that runs
             if keeper is not None:
-                self._attempt(keeper.stop)
-            self._program.put_back()
-        if keeper is not None:
-            self._attempt(keeper.start)
-        self._remind(running)
+                self._attempt(keeper.start)
+            self._remind(running)
 
     def _remind(self, running: Running | None) -> None:
         if running is not None and running.keeper is None:
@@ -180,9 +178,23 @@ class Handover:
             return None
         except ControlError as exc:
             raise ControlError(exc.message, hint="stop it first, then update") from exc
-        kept = self._keeper.status().pid if self._keeper is not None else None
-        by_service = kept is not None and kept in processes.family_of(status["pid"])
-        return Running(status, self._keeper if by_service else None)
+        return Running(status, self._keeper if self._is_service(status["pid"]) else None)
+
+    def _is_service(self, pid: int) -> bool:
+        if self._keeper is None:
+            return False
+        kept = self._keeper.status()
+        if kept.pid is None:  # the Task Scheduler does not tell it
+            return kept.state == "running"
+        return kept.pid in processes.family_of(pid)
+
+    def _refuse_others(self, ours: set[int]) -> None:
+        if others := processes.executors_from(self._program.entry.resolve()) - ours:
+            raise UpdateError(
+                "executors that are not, or not yet, there for this home run from this program, "
+                "as the processes " + ", ".join(map(str, sorted(others))),
+                hint="stop them first; one that is just starting can be asked in a moment",
+            )
 
     def _stop(self, running: Running) -> None:
         pid = running.status["pid"]

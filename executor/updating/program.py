@@ -142,6 +142,9 @@ class InstalledProgram:
 
     def put_back(self) -> None:
         """Undo :meth:`exchange`; there is no previous version then."""
+        if sys.platform == "win32":  # what runs there can be renamed, but not replaced
+            with suppress(FileNotFoundError):
+                self.entry.rename(self.temporary())
         self.previous.replace(self.entry)
 
     def tidy(self) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from executor.control.client import ask
 from executor.control.errors import ControlError, NotRunning
 from executor.exit_status import ExitStatus
 from executor.file_lock import lock
+from executor.service.definition import ServiceStatus
+from executor.updating.handover import Handover
 from executor.updating.program import ID_LENGTH, InstalledProgram
 from tests.fakes.programs import NAME, archive, program, put, sha256
+from tests.fakes.updating import START, ShellKeeper
 
 STAND_IN = Path(__file__).parents[1] / "fakes" / "stand_in_executor.py"
 IDLE = dict.fromkeys(
@@ -63,8 +67,6 @@ class Place:
 
     def start_service(self) -> int:
         """Have the executor run as a service; its pid, when it can be asked."""
-        from tests.fakes.updating import START
-
         subprocess.run(["sh", "-c", START, "sh", self.entry, self.folder], check=True)
         return self.wait_for_answer()
 
@@ -268,6 +270,28 @@ def test_a_task_cannot_update_its_executor(place: Place) -> None:
 
     assert "a task of the executor" in said
     assert place.versions == ("1", None)
+
+
+def test_a_service_whose_process_nobody_tells_is_known_by_its_state(place: Place) -> None:
+    class Keeper(ShellKeeper):
+        def status(self) -> ServiceStatus:
+            return replace(super().status(), pid=None)
+
+    place.install(place.version(1))
+    place.start_service()
+    keeper = Keeper(place.entry, place.folder)
+    handover = Handover(
+        InstalledProgram.of(place.entry),
+        place.home,
+        keeper,
+        perform=lambda _: None,
+        say=lambda _: None,
+    )
+
+    found = handover.find_running(now=False)
+
+    assert found is not None
+    assert found.keeper is keeper
 
 
 def test_where_nothing_runs_only_the_program_is_exchanged(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,17 @@ def test_where_nothing_that_runs_can_be_replaced_it_is_renamed(tmp_path: Path) -
     with pytest.raises(FileNotFoundError):
         installed._exchange_by_renames(tmp_path / "missing")
     assert version_of(installed.entry) == "3"
+
+
+def test_where_nothing_that_runs_can_be_replaced_it_goes_back_by_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = single_file(tmp_path)
+    put_in_place(installed, program("2"))
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    installed.put_back()
+
+    assert version_of(installed.entry) == "1"
+    (renamed,) = (tmp_path / "bin").glob(".*.new-*")
+    assert version_of(renamed) == "2"

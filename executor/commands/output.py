@@ -50,19 +50,21 @@ def on_terminal() -> bool:
 
 def print_line(*cells: Cell) -> None:
     """Print one line, made of *cells* as they stand, whatever its length."""
-    coloured = on_terminal() and not os.environ.get("NO_COLOR")
-    text = "".join(_coloured(cell) if coloured else _text_of(cell) for cell in cells)
-    _write(f"{text}\n")
+    _write(f"{''.join(map(_looking, cells))}\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, unbroken: int = 0
+) -> None:
     """Print a table: as wide as the terminal at most, or plain, one row a line.
 
     Args:
         columns: Headings; when all are empty, there is no heading.
+        unbroken: How many columns, from the left, a narrow terminal breaks last: what is in them is
+            there to be copied.
     """
     if on_terminal():
-        _print_rich_table(columns, rows)
+        _print_rich_table(columns, rows, unbroken)
         return
     table = [[_text_of(cell).replace("\n", " ") for cell in row] for row in rows]
     if any(columns):
@@ -105,16 +107,20 @@ def wait_for_reader(seconds: float = 0.25) -> None:
         raise OutputClosed
 
 
-def _print_rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+def _print_rich_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], unbroken: int
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
-    for heading in columns:
-        table.add_column(heading, header_style="bold", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="none")
+    table.show_header = any(columns)
+    for place, heading in enumerate(columns):
+        title = Text.from_ansi(_looking(Styled(heading, "strong")))
+        table.add_column(title, overflow="fold", no_wrap=place < unbroken)
     for row in rows:
-        table.add_row(*(Text.from_ansi(_coloured(cell)) for cell in row))
+        table.add_row(*(Text.from_ansi(_looking(cell)) for cell in row))
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as capture:  # written by ourselves: rich would end the process itself
         console.print(table)
@@ -132,9 +138,12 @@ def _aligned(table: Sequence[Sequence[str]]) -> Iterable[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _coloured(cell: Cell) -> str:
+def _looking(cell: Cell) -> str:
+    """The text with its style, where styles can be seen and are wanted."""
     text = _text_of(cell)
-    return f"\x1b[{_LOOKS[cell.style]}m{text}\x1b[0m" if isinstance(cell, Styled) else text
+    if not isinstance(cell, Styled) or not on_terminal() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{_LOOKS[cell.style]}m{text}\x1b[0m"
 
 
 def _text_of(cell: Cell) -> str:

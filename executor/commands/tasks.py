@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from executor.commands.ages import age
 from executor.commands.command import Command
-from executor.commands.output import Cell, Style, Styled, print_json, print_table, warn
+from executor.commands.output import Cell, Style, Styled, on_terminal, print_json, print_table, warn
 from executor.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -32,27 +32,32 @@ _WAITS_FOR: Final = {
 }
 
 
-def run(_arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Ask and print."""
     from executor.control.client import ask
     from executor.home import executor_home
 
     told = ask(executor_home(), "tasks")
-    if _arguments.json:
+    if arguments.json:
         print_json(told)
         return ExitStatus.OK
-    columns = ("task", "subtask", "state", "for", "agent", "waits for")
-    print_table(columns, [_row(task) for task in told["tasks"]])
+    _print(told["tasks"])
     if (left_out := told["total"] - len(told["tasks"])) > 0:
         warn(f"{left_out} more are not shown")
     return ExitStatus.OK
 
 
-def _row(task: dict[str, Any]) -> tuple[Cell, ...]:
+def _print(tasks: list[dict[str, Any]]) -> None:
+    # Two ids take most of a terminal's width, and one is enough to cancel by, as a rule.
+    one_is_enough = len({task["task_id"] for task in tasks}) == len(tasks)
+    ids = ("task",) if on_terminal() and one_is_enough else ("task", "subtask")
+    rows = [(*(task[f"{name}_id"] for name in ids), *_facts(task)) for task in tasks]
+    print_table((*ids, "state", "for", "agent", "waits for"), rows, unbroken=len(ids))
+
+
+def _facts(task: dict[str, Any]) -> tuple[Cell, ...]:
     state, waits_for = task["state"], task["waits_for"]
     return (
-        task["task_id"],
-        task["subtask_id"],
         Styled(state.replace("_", " "), _LOOKS.get(state, "strong")),
         age(task["since"]),
         task["agent"] or "-",
@@ -69,7 +74,8 @@ COMMAND: Final = Command(
     help="list the runs of the running executor",
     description="List the runs of the executor that is running with this home "
     "(WEGENT_EXECUTOR_HOME): those that it carries out, those that wait, and those that an "
-    "earlier process has left and the backend has not sent again. When no executor is running, it "
+    "earlier process has left and the backend has not sent again. On a terminal, ids of subtasks "
+    "are shown only where a task has several runs. When no executor is running, it "
     "ends with status 3.",
     run=run,
     add_arguments=_add_arguments,

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from executor.commands.parser import build_parser
 from executor.control.errors import ControlError, NotRunning
 from executor.control.server import ControlServer
 from shared.protocol.events import utc_timestamp
+from tests.fakes.terminal import Show
 
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 
@@ -82,13 +84,14 @@ async def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     await executor.server.close()
 
 
-async def carry_out(*typed: str) -> int:
-    def work() -> int:
-        arguments = build_parser().parse_args(typed)
-        return int(arguments.command.run(arguments))
+def command(*typed: str) -> int:
+    arguments = build_parser().parse_args(typed)
+    return int(arguments.command.run(arguments))
 
+
+async def carry_out(*typed: str) -> int:
     async with asyncio.timeout(10):
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(command, *typed)
 
 
 async def test_a_status_is_one_line_for_each_fact(
@@ -161,6 +164,26 @@ async def test_tasks_are_a_table_with_what_each_waits_for(
         ["7", "70", "dreaming", "claude_code", "dawn"],
     ]
     assert "2 more are not shown" in printed.err
+
+
+async def test_a_terminal_shows_whole_ids_and_those_of_subtasks_when_they_are_needed(
+    executor: Executor, show: Show
+) -> None:
+    run = TASK | {"task_id": "1" * 32, "subtask_id": "2" * 32, "waits_for": "backend"}
+
+    async def tasks() -> str:
+        async with asyncio.timeout(10):
+            return await asyncio.to_thread(show, lambda: command("tasks"))
+
+    executor.answers["tasks"] = {"tasks": [run], "total": 1}
+    shown = await tasks()
+    assert "1" * 32 in shown
+    assert "2222" not in shown
+
+    executor.answers["tasks"] = {"tasks": [run, run | {"subtask_id": "3" * 32}], "total": 2}
+    shown = await tasks()
+    assert "2" * 32 in shown
+    assert "3" * 32 in shown
 
 
 async def test_a_cancel_says_what_the_run_became(
@@ -292,7 +315,9 @@ async def test_a_watch_on_a_terminal_gives_the_screen_back(
                 shown += await asyncio.to_thread(os.read, screen, 65536)
             process.send_signal(number)
             assert await process.wait() == 0
-        shown += await asyncio.to_thread(os.read, screen, 65536)
+        with suppress(OSError):  # nobody has the line open any more
+            while piece := await asyncio.to_thread(os.read, screen, 65536):
+                shown += piece
     finally:
         os.close(screen)
     text = shown.decode()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
 import re
-import struct
 import sys
-import termios
-from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 
 import pytest
@@ -23,28 +19,7 @@ from executor.commands.output import (
     print_table,
     warn,
 )
-
-Show = Callable[[Callable[[], None]], str]
-
-
-@pytest.fixture
-def show(monkeypatch: pytest.MonkeyPatch) -> Show:
-    """Does some work and returns what a terminal of 80 columns got of it."""
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-
-    def show_(work: Callable[[], None]) -> str:
-        screen, line = os.openpty()
-        os.set_blocking(screen, False)
-        fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        with os.fdopen(line, "w", encoding="utf-8") as stream, redirect_stdout(stream):
-            work()
-            shown = os.read(screen, 65_536)
-        os.close(screen)
-        return shown.decode().replace("\r\n", "\n")
-
-    return show_
+from tests.fakes.terminal import Show
 
 
 def test_in_a_pipe_columns_are_aligned_and_nothing_is_coloured(
@@ -76,6 +51,17 @@ def test_a_terminal_gets_colour_and_no_line_longer_than_it_is_wide(show: Show) -
     assert max(map(len, lines)) <= 80
 
 
+def test_ids_stay_whole_on_a_terminal_while_anything_else_can_be_broken(show: Show) -> None:
+    ids = ["a" * 32, "b" * 32]
+
+    shown = show(lambda: print_table(["", "", ""], [[*ids, "waits for " * 9]], unbroken=2))
+
+    lines = shown.splitlines()
+    assert all(one in lines[0] for one in ids)
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_line_on_a_terminal_is_not_broken(show: Show) -> None:
     shown = show(lambda: print_line("w" * 100, Styled("end", "bad")))
 
@@ -86,6 +72,7 @@ def test_no_color_is_respected(show: Show, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("NO_COLOR", "1")
 
     assert show(lambda: print_line(Styled("fine", "good"))) == "fine\n"
+    assert show(lambda: print_table(["id"], [[Styled("7", "bad")]])).split() == ["id", "7"]
 
 
 def test_a_dumb_terminal_gets_plain_text(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def parse(argv: Sequence[str] | None = None) -> Build:
     parser.add_argument(
         "--with-claude",
         action="store_true",
-        help="carry the Claude Code CLI along, compressed: some 80 MB more",
+        help="carry the Claude Code CLI along, compressed: 126 MB more",
     )
     parser.add_argument(
         "--output",

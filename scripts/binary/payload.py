@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 PRESET: Final = 6
-"""Of xz: 9 makes it some percent smaller, but unpacking would take 65 MB of memory instead of 9."""
+"""Of xz, which the standard library can read: it makes 126 MB of the 378 MB of CLI 2.1.329, and 7 s
+of a processor unpack and check them. gzip makes 172 MB. zstd makes 150 MB, and a second would do,
+but it takes one more library."""
 
 _FILTERS: Final[list[dict[str, Any]]] = [{"id": lzma.FILTER_LZMA2, "preset": PRESET}]
 

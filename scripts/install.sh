@@ -46,6 +46,7 @@ main() {
   bin=$home/bin
   target=$bin/$NAME
 
+  [ ! -d "$target" ] || fail "$target is a folder: move it away, then try again"
   refuse_while_running
   mkdir -p "$bin"
   # On the target's own file system, so that a rename puts it into its place.
@@ -125,13 +126,13 @@ download() {
     [ ! -t 2 ] || progress=--progress-bar
     curl "$progress" --fail --location --proto "$3" --connect-timeout 30 --speed-limit 1 \
       --speed-time 60 --output "$2" -- "$1" || fail "$shown could not be downloaded"
-  elif command -v wget >/dev/null; then
+  elif wget --version >/dev/null 2>&1; then # not that of BusyBox, which trusts any certificate
     quiet=-q
     [ ! -t 2 ] || quiet=
     # shellcheck disable=SC2086  # no argument at all when it is empty
-    wget $quiet -t 3 -O "$2" -- "$1" || fail "$shown could not be downloaded"
+    wget $quiet -t 3 -T 60 -O "$2" -- "$1" || fail "$shown could not be downloaded"
   else
-    fail "neither curl nor wget is installed: download the file, then give --from its path"
+    fail "neither curl nor GNU wget is installed: download the file, then give --from its path"
   fi
 }
 
@@ -181,9 +182,11 @@ unpack() {
   version=$(version_of "$program")
   id=$(printf '%.12s' "$wanted")
   rm -rf "$new"
-  if [ ! -d "$home/versions/$id" ]; then
-    mv "$folder" "$home/versions/$id"
+  # One that is there may be damaged, and is replaced.
+  if [ -d "$home/versions/$id" ]; then
+    mv "$home/versions/$id" "$unpacked/.replaced"
   fi
+  mv "$folder" "$home/versions/$id"
   ln -s "../versions/$id/$NAME" "$new"
 }
 

@@ -134,7 +134,19 @@ def test_an_address_is_downloaded_with_what_there_is(
 def test_without_curl_and_wget_an_address_is_refused(
     installer: Installer, server: FileServer
 ) -> None:
-    assert "neither curl nor wget" in installer.refuse("--from", server.url(NAME))
+    assert "neither curl nor GNU wget" in installer.refuse("--from", server.url(NAME))
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="needs BusyBox")
+def test_a_fetcher_that_trusts_any_certificate_is_not_used(
+    installer: Installer, server: FileServer
+) -> None:
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    (installer.commands / "wget").symlink_to(busybox)
+    server.files = {NAME: program(), f"{NAME}.sha256": checksum_line(program())}
+
+    assert "neither curl nor" in installer.refuse("--from", server.url(NAME))
 
 
 @pytest.mark.parametrize("fetcher", FETCHERS)
@@ -409,6 +421,31 @@ def test_an_archive_is_unpacked_beside_the_versions_before_it(
     assert installer.target.resolve() == folder / NAME
     assert (folder / "_internal" / "library").read_bytes() == b"library"
     assert running.read_bytes() == program("1")
+
+
+def test_a_folder_that_is_damaged_is_mended_by_installing_it_again(
+    installer: Installer, tmp_path: Path
+) -> None:
+    file = put(tmp_path / "new.tar.gz", archive(program()))
+    installer.install("--from", file)
+    library = installer.target.resolve().parent / "_internal" / "library"
+    library.write_bytes(b"")
+
+    installer.install("--from", file)
+
+    assert library.read_bytes() == b"library"
+    assert [path.name for path in (installer.home / "versions").iterdir()] == [
+        installer.target.resolve().parent.name
+    ]
+
+
+def test_a_folder_in_the_place_of_the_program_is_refused(
+    installer: Installer, tmp_path: Path
+) -> None:
+    installer.target.mkdir(parents=True)
+
+    assert "is a folder" in installer.refuse("--from", put(tmp_path / "new", program()))
+    assert list(installer.target.iterdir()) == []
 
 
 def test_an_archive_of_something_else_is_refused(installer: Installer, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def describe(error: Exception) -> str:
     """One sentence for whoever started the program."""
     if isinstance(error, WegentError):
         return str(error)
-    return f"an error that should not happen ends the executor: {type(error).__name__}: {error}"
+    return f"an error that should not happen: {type(error).__name__}: {error}"
 
 
 def exit_status(error: Exception) -> ExitStatus:

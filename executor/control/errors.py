@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from shared.errors import WegentError
 
 
@@ -24,6 +26,14 @@ class NotRunning(ControlError):
     """No executor is running with this home."""
 
     code = "not_running"
+
+
+def not_running(home: Path) -> NotRunning:
+    """Nobody listens for *home*."""
+    return NotRunning(
+        f"no executor is running with the home {home}",
+        hint="`wegent-executor` starts one; WEGENT_EXECUTOR_HOME names another home",
+    )
 
 
 def hung_up() -> ControlError:

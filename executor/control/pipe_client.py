@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from executor.control.errors import ControlError, NotRunning, hung_up, not_answering
+from executor.control.errors import ControlError, hung_up, not_answering, not_running
 from executor.control.places import pipe_name
 from executor.control.protocol import MAX_ANSWER_BYTES
 
@@ -45,7 +45,7 @@ def _exchange(home: Path, request: bytes) -> bytes:
     try:
         pipe = open(pipe_name(home), "r+b", buffering=0)  # noqa: SIM115, PTH123 - no path
     except FileNotFoundError:
-        raise NotRunning(f"no executor is running with the home {home}") from None
+        raise not_running(home) from None
     with pipe:
         pipe.write(request)
         answer = bytearray()

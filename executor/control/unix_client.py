@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from executor.control.errors import ControlError, NotRunning, hung_up, not_answering
+from executor.control.errors import ControlError, hung_up, not_answering, not_running
 from executor.control.places import socket_places
 from executor.control.protocol import MAX_ANSWER_BYTES
 
@@ -58,4 +58,4 @@ def _connected(home: Path, timeout_s: float) -> socket.socket:
                 raise ControlError(f"{place} cannot be opened: {exc.strerror}") from exc
         else:
             return peer
-    raise NotRunning(f"no executor is running with the home {home}")
+    raise not_running(home)

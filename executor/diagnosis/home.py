@@ -1,4 +1,4 @@
-"""The executor's folders: there, writable, and closed to others; and who is using them."""
+"""The executor's folders: there or to be made, writable, and the home closed to others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def look_at_folders(settings: ExecutorSettings) -> list[Finding]:
     findings = [
         _usable("home", settings.home) or _closed(settings.home),
         _usable("workspace", settings.workspace_root)
-        or ok("workspace", f"{settings.workspace_root}"),
-        _usable("logs", settings.log_dir) or ok("logs", f"{settings.log_dir}"),
+        or _there("workspace", settings.workspace_root),
+        _usable("logs", settings.log_dir) or _there("logs", settings.log_dir),
     ]
     if file := exposed_config_file(settings.home):
         what = f"others can read {file}, which holds secrets"
@@ -32,10 +32,6 @@ def look_at_folders(settings: ExecutorSettings) -> list[Finding]:
 def existing_part(path: Path) -> Path:
     """*path*, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _fine(check: str, path: Path) -> Finding:
-    return ok(check, str(path) if path.exists() else f"{path}, made at the first start")
 
 
 def _usable(check: str, path: Path) -> Finding | None:
@@ -54,11 +50,13 @@ def _usable(check: str, path: Path) -> Finding | None:
     return failed(check, what, None if sys.platform == "win32" else remedy)
 
 
+def _there(check: str, path: Path) -> Finding:
+    return ok(check, str(path) if path.is_dir() else f"{path} does not exist yet: it will be made")
+
+
 def _closed(home: Path) -> Finding:
-    if not home.is_dir():
-        return ok("home", f"{home} does not exist yet: the first start makes it")
-    if sys.platform == "win32":
-        return ok("home", str(home))
+    if not home.is_dir() or sys.platform == "win32":
+        return _there("home", home)
     if not _is_ours(home):
         return warning("home", f"{home} belongs to another user", _take_over(home))
     if stat.S_IMODE(home.stat().st_mode) & _OTHERS:

@@ -16,6 +16,7 @@ from executor.diagnosis.remedies import set_variable
 from executor.diagnosis.route import open_route
 from executor.modes.local.backend_url import BackendUrl
 from executor.network.children import children_environment
+from executor.network.problem import reason_of
 from executor.network.proxies import Proxies
 from executor.network.trust import trusting_context
 from executor.tasks.agent_environment import users_claude_state
@@ -66,7 +67,7 @@ def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=file)
         except OSError as exc:
-            raise ConfigError(f"{_AUTHORITY}: {file} cannot be used: {exc.strerror}") from None
+            raise ConfigError(f"{_AUTHORITY}: {file} cannot be used: {reason_of(exc)}") from None
     return context
 
 

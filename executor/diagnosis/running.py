@@ -24,6 +24,8 @@ def look_at_running(home: Path) -> Finding:
     except ControlError as exc:
         return warning(CHECK, f"one is running, and cannot be asked: {exc.message}", exc.hint)
     who = f"running (pid {status['pid']})"
+    if status["draining"]:
+        return warning(CHECK, f"{who}, and stopping: it takes no new tasks", None)
     if status["state"] == "registered":
         return ok(CHECK, f"{who}, registered since {status['since']}")
     why = f": {status['last_error']}" if status["last_error"] else ""

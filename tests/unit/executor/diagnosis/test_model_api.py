@@ -113,6 +113,19 @@ async def test_the_authorities_of_claude_code_are_trusted(
         assert reached.state is State.OK
 
 
+async def test_a_file_of_authorities_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "authority.pem"
+    file.write_text("no certificate")
+    monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(file))
+
+    _, reached = await look(1, scheme="https", ANTHROPIC_API_KEY=KEY)
+
+    what = f"NODE_EXTRA_CA_CERTS: {file} cannot be used: no certificate or crl found"
+    assert reached.what == what
+
+
 async def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_proxy(HttpProxy(refuses=403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url())

@@ -17,7 +17,12 @@ from executor.diagnosis.running import look_at_running
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks at a Unix socket")
 
-STATUS = {"pid": 4711, "state": "registered", "since": "2026-01-01T12:00:00.000Z"}
+STATUS = {
+    "pid": 4711,
+    "state": "registered",
+    "since": "2026-01-01T12:00:00.000Z",
+    "draining": False,
+}
 
 
 @pytest.fixture
@@ -64,6 +69,12 @@ async def test_one_that_is_not_registered_is_a_warning_with_its_reason(home: Pat
     assert finding.state is State.WARNING
     assert finding.what.startswith("running (pid 4711), not registered since ")
     assert finding.what.endswith(": nobody is there")
+
+
+async def test_one_that_stops_is_a_warning(home: Path) -> None:
+    finding = await look(home, says(draining=True))
+
+    assert (finding.state, "takes no new tasks" in finding.what) == (State.WARNING, True)
 
 
 async def test_one_that_does_not_answer_the_question_is_a_warning(home: Path) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -31,7 +32,6 @@ ID_LENGTH: Final = 12
 """Characters of an archive's checksum that name its folder, here and in scripts/install.sh."""
 
 _GZIP: Final = b"\x1f\x8b"
-_EXECUTABLE: Final = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class InstalledProgram:
                     "this is an archive, and the program here is a single file",
                     hint="take the single file, or install the archive with scripts/install.sh",
                 )
-            fetched.chmod(_EXECUTABLE)
+            # Others may have to run it as well, as in a folder for all users.
+            fetched.chmod(stat.S_IMODE(self.entry.stat().st_mode) | stat.S_IRWXU)
             return fetched
         if not is_archive:
             raise UpdateError("the program here is a folder: only its .tar.gz can take its place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,15 @@ def test_another_version_takes_the_place_and_the_one_before_stays(
     assert names(tmp_path / "bin") == [NAME, f"{NAME}.previous"]
     if installed.versions is not None:
         assert len(names(installed.versions)) == 2
+
+
+def test_who_could_run_the_version_before_can_run_the_new_one(tmp_path: Path) -> None:
+    installed = single_file(tmp_path)
+    installed.entry.chmod(0o755)
+
+    put_in_place(installed, program("2"))
+
+    assert stat.S_IMODE(installed.entry.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("kind", [single_file, folder])

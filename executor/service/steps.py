@@ -79,7 +79,7 @@ def perform(steps: Sequence[Step], *, run: Run) -> None:
             case WriteFile():
                 _write(step)
             case RemoveFile(path):
-                path.unlink(missing_ok=True)
+                _remove(path)
             case RunProgram(argv, may_fail):
                 answer = run(argv)
                 if answer.returncode and not may_fail:
@@ -104,6 +104,13 @@ def described(steps: Sequence[Step]) -> Iterator[str]:
                 yield f"remove {path}"
             case RunProgram(argv):
                 yield f"run: {shlex.join(argv)}"
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise StepFailed(f"{path} cannot be removed: {exc.strerror}") from None
 
 
 def _write(step: WriteFile) -> None:

@@ -12,6 +12,7 @@ from executor.exit_status import ExitStatus
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
     from executor.diagnosis.finding import Finding
 
@@ -32,8 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     from executor.network.variables import adopt
 
     read = read_settings()
-    if read.settings is not None:
-        adopt(read.settings.home / CONFIG_FILE, os.environ)
+    file = read.settings.home / CONFIG_FILE if read.settings is not None else None
+    if file is not None:
+        adopt(file, os.environ)
     loop = asyncio.new_event_loop()
     try:
         findings = loop.run_until_complete(examine(read, os.environ))
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(describe(findings))
     else:
-        _print(findings)
+        _print(findings, file)
     return ExitStatus.FAILURE if _worst(findings) == "failed" else ExitStatus.OK
 
 
@@ -61,7 +63,9 @@ def describe(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(findings: Sequence[Finding], file: Path | None) -> None:
+    from executor.diagnosis.remedies import sets_variable
+
     names = max(len(one.check) for one in findings)
     indent = " " * (_STATES + names + 2)
     for one in findings:
@@ -74,6 +78,10 @@ def _print(findings: Sequence[Finding]) -> None:
             print_line(" " * _STATES, Styled("fix: ", "dim"), one.remedy)
     counts = [f"{_count(findings, state)} {state}" for state in ("failed", "warning", "ok")]
     print_line("")
+    if file is not None and any(sets_variable(one.remedy) for one in findings):
+        note = f"A variable set so holds in this shell only; a service reads it from {file}."
+        for line in _wrapped(note, 0):
+            print_line(line)
     print_line(Styled(", ".join(counts), _STYLES[_worst(findings)]))
 
 

@@ -14,6 +14,10 @@ _SET_THE_CLOCK: Final = {
 }
 
 
+_SET: Final = "$env:" if sys.platform == "win32" else "export "
+"""How the setting of a variable begins."""
+
+
 def command(*words: object) -> str:
     """A command line of *words*, quoted where that is needed."""
     texts = [str(word) for word in words]
@@ -22,14 +26,19 @@ def command(*words: object) -> str:
 
 def set_variable(name: str, value: str) -> str:
     """Set an environment variable; *value* is for the reader to replace, so it is not quoted."""
-    return f'$env:{name} = "{value}"' if sys.platform == "win32" else f"export {name}={value}"
+    return f'{_SET}{name} = "{value}"' if sys.platform == "win32" else f"{_SET}{name}={value}"
+
+
+def sets_variable(remedy: str | None) -> bool:
+    """Whether a remedy tells to set an environment variable."""
+    return remedy is not None and _SET in remedy
 
 
 def add_to_no_proxy(host: str) -> str:
     """Reach *host* without a proxy."""
     if sys.platform == "win32":
-        return f'$env:NO_PROXY = "$env:NO_PROXY,{host}"'
-    return f'export NO_PROXY="$NO_PROXY,{host}"'
+        return f'{_SET}NO_PROXY = "$env:NO_PROXY,{host}"'
+    return f'{_SET}NO_PROXY="$NO_PROXY,{host}"'
 
 
 def set_the_clock() -> str:

@@ -156,5 +156,6 @@ def test_what_a_person_reads_has_a_line_for_each_finding_and_its_remedy_below(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "settings", "WEGENT_BACKEND_URL is not set"]
     assert lines[1].strip() == "fix: export WEGENT_BACKEND_URL=http://localhost:8001"
+    assert lines[-2].endswith(f"a service reads it from {tmp_path / 'home' / 'config.env'}.")
     assert lines[-1].startswith("2 failed, ") or lines[-1].startswith("1 failed, ")
     assert TOKEN not in "".join(lines)

@@ -30,6 +30,9 @@ from shared.errors import ConfigError
 
 UNIT: Final = f"{NAME}.service"
 
+STARTED_BY: Final = "default.target"
+"""What systemd starts at a login; who enables the unit gets a link to it in that one's folder."""
+
 START_LIMIT_S: Final = 120
 """Until the executor is set up: it ends what a killed one has left running, and opens its store."""
 
@@ -104,7 +107,7 @@ TimeoutStopSec={service.stop_limit_s:.0f}
 OOMPolicy=continue
 
 [Install]
-WantedBy=default.target
+WantedBy={STARTED_BY}
 """)
 
 
@@ -116,6 +119,7 @@ class SystemdKeeper:
         config = environ.get("XDG_CONFIG_HOME", "")
         base = Path(config) if Path(config).is_absolute() else Path.home() / ".config"
         self.unit = base / "systemd" / "user" / UNIT
+        self.enabled = self.unit.parent / f"{STARTED_BY}.wants" / UNIT
         self._run = run
 
     @property
@@ -132,7 +136,8 @@ class SystemdKeeper:
         """Write the unit and enable it."""
         text = unit_text(service)
         refuse_foreign(self.unit, force=force, own_changes=OWN_CHANGES)
-        if self.unit.is_file() and self.unit.read_bytes() == text.encode():
+        written = self.unit.is_file() and self.unit.read_bytes() == text.encode()
+        if written and self.enabled.is_symlink():
             return []
         return [
             WriteFile(self.unit, text),

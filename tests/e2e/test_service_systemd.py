@@ -49,6 +49,7 @@ async def test_from_its_installation_to_its_removal(systemd: UserSystemd) -> Non
         async with open_backend(backend):
             configure(systemd, backend.url)
         assert (await service(systemd, "install"))[0] == 0
+        assert "installed already" in (await service(systemd, "install"))[1]
         # The backend is away: that is no reason for the start to fail, or to wait.
         assert await service(systemd, "start") == (0, "Started.\n")
         async with open_backend(backend):

@@ -48,7 +48,11 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "systemctl"
-    script.write_text(f'#!/bin/sh\necho "$*" >> {calls}\ncat {tmp_path / "answer"}\n')
+    wants = unit_file().parent / "default.target.wants"
+    script.write_text(
+        f'#!/bin/sh\necho "$*" >> {calls}\ncat {tmp_path / "answer"}\n'
+        f'case $2 in enable) mkdir {wants} && ln -s "{unit_file()}" {wants}/$3 ;; esac\n'
+    )
     script.chmod(0o700)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setattr(systemd, "BOOTED", tmp_path)

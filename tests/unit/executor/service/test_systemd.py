@@ -123,6 +123,9 @@ def test_installing_writes_the_unit_and_enables_it_once(tmp_path: Path) -> None:
         "systemctl --user daemon-reload",
         "systemctl --user enable wegent-executor.service",
     ]
+    assert keeper.install(SERVICE, force=False) != []  # as if systemd could not be asked
+    keeper.enabled.parent.mkdir()
+    keeper.enabled.symlink_to(keeper.unit)
     assert keeper.install(SERVICE, force=False) == []
 
 

@@ -39,8 +39,7 @@ async def look_at_api(settings: ExecutorSettings, environ: Mapping[str, str]) ->
     """Key or login, and the way to the API."""
     credentials = await asyncio.to_thread(_credentials, settings, environ)
     url = BackendUrl.parse(settings.anthropic_base_url or API_URL)
-    # Claude Code reads variables of its own, which are made of the executor's.
-    blocked = await _blocked(url, children_environment(environ))
+    blocked = await _blocked(url, environ)
     if blocked is None:
         return [credentials, ok("Claude API", f"{url} can be reached")]
     say = failed if credentials.remedy is None else warning  # tasks may name other APIs
@@ -63,7 +62,8 @@ async def _blocked(url: BackendUrl, environ: Mapping[str, str]) -> Blocked | Non
 
 def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
     context = trusting_context(environ)
-    if file := environ.get(_AUTHORITY):
+    # Claude Code gets variables of its own, which are made of the executor's.
+    if file := children_environment(environ).get(_AUTHORITY):
         try:
             context.load_verify_locations(cafile=file)
         except OSError as exc:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dotenv.parser import parse_stream
+
 from executor.config import ExecutorSettings
 from executor.diagnosis import remedies
 from executor.diagnosis.finding import Finding, failed, ok, warning
@@ -38,14 +40,28 @@ def read_settings() -> SettingsRead:
         sources = SettingSources.read()
     except ConfigError as exc:
         return SettingsRead([failed(CHECK, exc.message, exc.hint)], None)
+    broken = [_broken(line, sources.file) for line in _broken_lines(sources.file)]
     unknown = [_unknown(name, sources.file) for name in sources.unknown]
     if wrong is not None:
         problems = [_wrong(problem) for problem in wrong.problems]
-        return SettingsRead(problems + unknown, settings, wrong.variables)
+        return SettingsRead([*broken, *problems, *unknown], settings, wrong.variables)
     there = sources.file.is_file()
     source = f"and {sources.file}" if there else f"alone: there is no {sources.file}"
     complete = ok(CHECK, f"complete, from the environment {source}")
-    return SettingsRead([complete, *unknown], settings)
+    return SettingsRead([complete, *broken, *unknown], settings)
+
+
+def _broken_lines(file: Path) -> list[int]:
+    """The numbers of the lines that are passed over, since nobody can tell what they set."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as lines:
+        return [binding.original.line for binding in parse_stream(lines) if binding.error]
+
+
+def _broken(line: int, file: Path) -> Finding:
+    what = f"line {line} of {file} has no effect: it is no KEY=value, or a quote in it has no end"
+    return warning(CHECK, what, "correct it, or put a # before it")
 
 
 def _unknown(name: str, file: Path) -> Finding:

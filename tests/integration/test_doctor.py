@@ -104,6 +104,18 @@ async def test_wrong_settings_keep_nothing_else_from_being_looked_at(tmp_path: P
     assert not any(check.startswith("backend") for check in found)
 
 
+async def test_a_line_of_the_config_file_that_says_nothing_is_a_finding_only(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.env").write_text("WEGENT_AUTH_TOKEN='a-token-for-tests\n")
+
+    _, document = await doctor(home, ANTHROPIC_BASE_URL="http://127.0.0.1:1")
+
+    assert "line 1 of" in document["checks"][0]["what"]
+
+
 async def test_proxies_are_also_read_from_the_config_file(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)

@@ -113,6 +113,16 @@ async def test_the_authorities_of_claude_code_are_trusted(
         assert reached.state is State.OK
 
 
+async def test_a_proxy_is_named_by_the_variable_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+
+    _, reached = await look(1, ANTHROPIC_API_KEY=KEY)
+
+    assert reached.what.startswith("ALL_PROXY names a socks5 proxy")
+
+
 async def test_a_file_of_authorities_that_is_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

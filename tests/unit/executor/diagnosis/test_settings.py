@@ -61,6 +61,20 @@ def test_a_name_in_the_file_that_is_no_setting_is_a_warning(
     assert "a-token-for-tests" not in str(unknown)
 
 
+def test_a_line_that_says_nothing_is_a_warning_with_its_number(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_BACKEND_URL", "http://localhost:1")
+    (home / "config.env").write_text('# mine\nWEGENT_AUTH_TOKEN="a-token-for-tests\n')
+
+    broken, missing = read_settings().findings
+
+    assert broken.state is State.WARNING
+    assert broken.what.startswith(f"line 2 of {home / 'config.env'} has no effect")
+    assert "a-token-for-tests" not in str(broken)
+    assert missing.what == "WEGENT_AUTH_TOKEN is not set"
+
+
 def test_a_file_that_cannot_be_read_is_a_failure(home: Path) -> None:
     (home / "config.env").write_bytes(b"\xff\xfe")
 

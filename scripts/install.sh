@@ -59,11 +59,16 @@ main() {
 
   get "$from" "$new"
   verify
+  folder='' program=$new
   if gzip -t "$new" 2>/dev/null; then
     unpack
   else
     chmod 700 "$new"
-    version=$(version_of "$new")
+  fi
+  version=$(version_of "$program")
+  refuse_while_running # which it may be since: a download takes its time
+  if [ -n "$folder" ]; then
+    link_folder
   fi
   mv -f "$new" "$target"
   say "Installed $version as $target"
@@ -170,8 +175,6 @@ checksum_of() {
   fi
 }
 
-# The folder goes to versions/<start of its checksum>, and $new becomes a link into it: one rename
-# exchanges it, and a version that runs keeps its files. `update` does the same.
 unpack() {
   mkdir -p "$unpacked"
   tar -xozf "$new" -C "$unpacked" || fail "the archive cannot be unpacked"
@@ -179,7 +182,11 @@ unpack() {
     [ -f "$program" ] || fail "the archive does not hold a folder with $NAME in it"
     folder=${program%/*}
   done
-  version=$(version_of "$program")
+}
+
+# The folder goes to versions/<start of its checksum>, and $new becomes a link into it: one rename
+# exchanges it, and a version that runs keeps its files. `update` does the same.
+link_folder() {
   id=$(printf '%.12s' "$wanted")
   rm -rf "$new"
   # One that is there may be damaged, and is replaced.

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -277,6 +277,21 @@ def test_a_running_executor_is_not_exchanged(installer: Installer, tmp_path: Pat
 
     assert "update --from" in installer.refuse("--from", put(tmp_path / "new", program("2")))
     assert installer.target.read_bytes() == program("1", status=0)
+
+
+@pytest.mark.parametrize("wrap", [bytes, archive])
+def test_an_executor_that_was_started_meanwhile_is_not_exchanged(
+    installer: Installer, tmp_path: Path, wrap: Callable[[bytes], bytes]
+) -> None:
+    started = tmp_path / "started"
+    old = program("1").replace(b"exit 3", f"[ -e '{started}' ]; exit".encode())
+    new = program("2").replace(b"--version)", f"--version) : >'{started}';".encode())
+    installer.install("--from", put(tmp_path / "old", wrap(old)))
+    before = installer.target.resolve()
+
+    assert "is running" in installer.refuse("--from", put(tmp_path / "new", wrap(new)))
+    assert installer.target.resolve() == before
+    assert before.read_bytes() == old
 
 
 def test_a_config_of_comments_is_made_for_its_owner_only(

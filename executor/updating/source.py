@@ -138,7 +138,7 @@ class Source:
                     options = await self._network.options(address)
                     async with session.get(address, allow_redirects=False, **options) as response:
                         if 300 <= response.status < 400 and "Location" in response.headers:
-                            address = _follow(address, response.headers["Location"])
+                            address = self._follow(address, response.headers["Location"])
                             continue
                         response.raise_for_status()
                         yield response
@@ -150,6 +150,17 @@ class Source:
             problem = diagnose(exc, where=where, proxy=proxy)
             raise UpdateError(problem.message, hint=problem.hint) from exc
         raise UpdateError(f"{self} leads from one address to the next")
+
+    def _follow(self, address: str, location: str) -> str:
+        target = urljoin(address, location)
+        parts = urlsplit(target)
+        as_safe = parts.scheme == "http" == urlsplit(address).scheme and (
+            self._sha256 is not None or parts.hostname in _LOOPBACK
+        )
+        if not (as_safe or parts.scheme == "https"):
+            where = urlsplit(address).hostname
+            raise UpdateError(f"{where} leads to an address that is not https://")
+        return target
 
 
 class _Sink:
@@ -204,13 +215,3 @@ def _check_address(address: str, *, has_checksum: bool) -> None:
             "--from: who can change a file on its way over http:// can change its checksum, too",
             hint="use https://, or give the checksum with --sha256",
         )
-
-
-def _follow(address: str, location: str) -> str:
-    target = urljoin(address, location)
-    parts = urlsplit(target)
-    if parts.scheme not in {"http", "https"} or (
-        parts.scheme == "http" and urlsplit(address).scheme == "https"
-    ):
-        raise UpdateError(f"{urlsplit(address).hostname} leads to an address that is not https://")
-    return target

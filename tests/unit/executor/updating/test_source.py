@@ -94,6 +94,16 @@ async def test_a_redirect_to_something_else_is_refused(fetch: Fetched, server: F
         await fetch(server.url(NAME), sha256(CONTENT))
 
 
+async def test_a_checksum_does_not_come_over_a_network_that_can_change_it(
+    fetch: Fetched, server: FileServer
+) -> None:
+    server.files = {NAME: CONTENT}
+    server.redirects = {f"{NAME}.sha256": f"http://downloads.invalid/{NAME}.sha256"}
+
+    with pytest.raises(UpdateError, match="not https"):
+        await fetch(server.url(NAME))
+
+
 async def test_what_is_offered_packed_stays_packed(fetch: Fetched, server: FileServer) -> None:
     server.files = {NAME: CONTENT}
     server.headers = {"Content-Encoding": "gzip"}

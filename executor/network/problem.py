@@ -126,7 +126,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _of(cause: BaseException, where: str, proxy: Proxy | None) -> ConnectionProblem | None:
     match cause:
         case aiohttp.ClientHttpProxyError() | aiohttp.ClientResponseError(status=407):
-            return _proxy_refuses(cause, _way(where, proxy))
+            return _proxy_refuses(cause, where, proxy)
         case aiohttp.http_exceptions.HttpProcessingError():
             return ConnectionProblem(Obstacle.OTHER, f"{where} does not speak HTTP")
         case aiohttp.ClientResponseError():
@@ -169,14 +169,18 @@ def _way(where: str, proxy: Proxy | None) -> str:
     return f"the proxy on the way to {where}{named}"
 
 
-def _proxy_refuses(cause: aiohttp.ClientResponseError, way: str) -> ConnectionProblem:
-    message = f"{way} answered HTTP {cause.status}"
+def _proxy_refuses(
+    cause: aiohttp.ClientResponseError, where: str, proxy: Proxy | None
+) -> ConnectionProblem:
+    message = f"{_way(where, proxy)} answered HTTP {cause.status}"
     if cause.status != 407:
         hint = "ask whoever runs it to allow this address, or put its host into NO_PROXY"
         return ConnectionProblem(Obstacle.PROXY, message, hint, status=cause.status)
     offered = cause.headers.getall("Proxy-Authenticate", []) if cause.headers else []
     if ways := other_logins(offered):
         hint = f"it takes {ways} only: run a local proxy that can do that, and name that one"
+    elif proxy is not None and proxy.url.raw_user:
+        hint = "it does not take the login given; in it, write special characters as %XX"
     else:
         hint = "put its user and password into the variable: http://user:password@host:port"
     return ConnectionProblem(Obstacle.PROXY_LOGIN, message, hint, status=cause.status)

@@ -110,19 +110,20 @@ async def test_what_no_proxy_names_is_reached_directly(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
-    ("way", "hint"),
+    ("way", "login", "hint"),
     [
-        ("Basic realm=x", "user and password into the variable: http://user:password@host:port"),
-        ("Negotiate", "takes Negotiate only: run a local proxy"),
+        ("Basic realm=x", None, "user and password into the variable: http://user:password@host"),
+        ("Basic realm=x", "ada:wrong", "does not take the login given"),
+        ("Negotiate", "ada:wrong", "takes Negotiate only: run a local proxy"),
     ],
 )
 async def test_a_proxy_that_wants_another_login_is_told_with_what_to_do(
-    proxy: HttpProxy, scheme: str, way: str, hint: str
+    proxy: HttpProxy, scheme: str, way: str, login: str | None, hint: str
 ) -> None:
     proxy.way = way
     variable = f"{scheme.upper()}_PROXY"
     with pytest.raises(LinkLost) as caught:
-        await connects(f"{scheme}://backend.corp.test:1", {variable: proxy.url("ada:wrong")})
+        await connects(f"{scheme}://backend.corp.test:1", {variable: proxy.url(login)})
     said = str(caught.value)
     assert f"127.0.0.1:{proxy.port} of {variable}, answered HTTP 407" in said
     assert hint in said

@@ -45,19 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.watch:
         _print(ask(home, "status"), json=arguments.json)
         return ExitStatus.OK
-    last: dict[str, Any] | None = None
     with suppress(KeyboardInterrupt):  # the only way to end it
         if on_terminal() and not arguments.json:
-            last = _watch_on_screen(home)
+            _watch_on_screen(home)
         else:
             _watch_changes(home, json=arguments.json)
-    if last is not None:
-        _print(last, json=False)
     return ExitStatus.OK
 
 
-def _watch_on_screen(home: Path) -> dict[str, Any] | None:
-    """Show every second how it stands; on Ctrl-C, the last that was shown."""
+def _watch_on_screen(home: Path) -> None:
+    """Show every second how it stands; what was shown last stays when the screen is given back."""
     from executor.commands.screen import whole_screen
 
     status = None
@@ -67,7 +64,8 @@ def _watch_on_screen(home: Path) -> dict[str, Any] | None:
             clear()
             _print(status, json=False)
             time.sleep(EVERY_S)
-    return status
+    if status is not None:
+        _print(status, json=False)
 
 
 def _watch_changes(home: Path, *, json: bool) -> None:

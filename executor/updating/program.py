@@ -87,11 +87,19 @@ class InstalledProgram:
         return self.entry.with_name(f".{self.entry.name}.new-{secrets.token_hex(4)}")
 
     def prepare(self, fetched: Path, sha256: str) -> Path:
-        """Make of a fetched file what :meth:`exchange` takes.
+        """Make of a fetched file what :meth:`exchange` takes, written through to the disk.
 
         Raises:
             UpdateError: It is a folder's archive where a single file is needed, or the reverse.
         """
+        prepared = self._prepare(fetched, sha256)
+        if hasattr(os, "sync"):
+            # After a power loss its name must not lead to nothing. Here, where all still runs: a
+            # disk may take its time.
+            os.sync()
+        return prepared
+
+    def _prepare(self, fetched: Path, sha256: str) -> Path:
         with fetched.open("rb") as file:
             is_archive = file.read(len(_GZIP)) == _GZIP
         if self.versions is None:
@@ -131,8 +139,6 @@ class InstalledProgram:
         At every moment one of the two is there, except on Windows, which cannot replace a program
         that runs but can rename it.
         """
-        if hasattr(os, "sync"):
-            os.sync()  # after a power loss the new name must not lead to a file without its content
         if sys.platform == "win32":
             self._exchange_by_renames(prepared)
             return

@@ -99,6 +99,29 @@ def test_going_back_twice_leads_to_the_newer_one_again(tmp_path: Path, kind: obj
     assert (version_of(installed.entry), version_of(installed.previous)) == ("2", "1")
 
 
+@pytest.mark.parametrize("kind", [single_file, folder])
+def test_the_disk_is_waited_for_before_anything_is_exchanged(
+    tmp_path: Path, kind: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = single_file(tmp_path) if kind is single_file else folder(tmp_path)
+    content = program("2") if kind is single_file else archive(program("2"))
+    written: list[bool] = []
+    monkeypatch.setattr(
+        os,
+        "sync",
+        lambda: written.append(
+            any(path.read_bytes() == program("2") for path in tmp_path.rglob("*") if path.is_file())
+        ),
+    )
+
+    prepared = installed.prepare(
+        put(installed.temporary(), content, checksum=False), sha256(content)
+    )
+    assert written == [True]
+    installed.exchange(prepared)
+    assert written == [True]
+
+
 def test_there_is_no_way_back_before_the_first_update(tmp_path: Path) -> None:
     with pytest.raises(UpdateError, match="no version before"):
         single_file(tmp_path).prepare_previous()

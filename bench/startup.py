@@ -43,9 +43,9 @@ AIM_STOP_MS = 500.0
 
 LIBRARIES = "import socketio, aiohttp, pydantic_settings"
 
-NOT_REQUIRED = ("greenlet", "cryptography")
+NOT_REQUIRED = ("greenlet",)
 """What the executor's libraries import when they find it, but neither they nor it require: here it
-lies about for the tests, the scripts and the manager. An installation of the executor has none."""
+lies about for the manager. An installation of the executor has none."""
 
 EXECUTOR = (
     f"import runpy, sys; sys.modules.update(dict.fromkeys({NOT_REQUIRED!r})); "

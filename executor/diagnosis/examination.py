@@ -25,6 +25,9 @@ from executor.diagnosis.settings import SettingsRead
 LIMIT_S: Final = 9.5
 """For every check. They bound their own steps, so this is met only when the system hangs."""
 
+_ADDRESSES: Final = {"backend": "WEGENT_BACKEND_URL", "Claude API": "ANTHROPIC_BASE_URL"}
+"""Where checks go to: nowhere, when that is wrong."""
+
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 P = ParamSpec("P")
 
@@ -61,9 +64,7 @@ def _checks_of_settings(
         "Claude API": lambda: look_at_api(settings, environ),
         "sandbox": _in_thread(look_at_sandbox, settings.isolation, environ),
     }
-    if "WEGENT_BACKEND_URL" in wrong:
-        del checks["backend"]
-    return checks
+    return {name: check for name, check in checks.items() if _ADDRESSES.get(name) not in wrong}
 
 
 def _checks_of_machine(environ: Mapping[str, str]) -> dict[str, Check]:

@@ -77,7 +77,7 @@ def unknown_name(
         remedy = _correct(target, proxy)
     else:
         by_proxy = remedies.set_variable("HTTPS_PROXY", _PROXY_EXAMPLE)
-        remedy = f"correct it: {target.correct()}; if only a proxy knows it: {by_proxy}"
+        remedy = f"if it is wrong: {target.correct()}; if only a proxy knows it: {by_proxy}"
     return Blocked(Step.NAME, what, remedy)
 
 

@@ -92,16 +92,16 @@ async def test_a_failure_is_status_1_and_has_a_remedy(tmp_path: Path) -> None:
 
 async def test_wrong_settings_keep_nothing_else_from_being_looked_at(tmp_path: Path) -> None:
     status, document = await doctor(
-        tmp_path / "home", ANTHROPIC_BASE_URL="http://127.0.0.1:1", LOG_LEVEL="SHOUT"
+        tmp_path / "home", ANTHROPIC_BASE_URL="127.0.0.1", LOG_LEVEL="SHOUT"
     )
 
     assert status == ExitStatus.FAILURE
     problems = [one["what"] for one in document["checks"] if one["check"] == "settings"]
-    assert len(problems) == 3
+    assert len(problems) == 4
     found = by_check(document)
     assert found["git"]["state"] == "ok"
     assert "home" in found
-    assert not any(check.startswith("backend") for check in found)
+    assert not any(check.startswith(("backend", "Claude API")) for check in found)
 
 
 async def test_a_line_of_the_config_file_that_says_nothing_is_a_finding_only(

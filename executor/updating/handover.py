@@ -206,7 +206,11 @@ class Handover:
             else:
                 processes.stop(pid, within_s=STOPPED_WITHIN_S)
         except TimeoutError:
-            raise UpdateError(f"the executor (process {pid}) does not stop") from None
+            raise UpdateError(
+                f"the executor (process {pid}) has not stopped within {STOPPED_WITHIN_S:g} s",
+                hint="it has been told to, and runs may finish first, for as long as "
+                "LOCAL_SHUTDOWN_GRACE_SECONDS says: update when it has ended",
+            ) from None
 
     def _wait_until_healthy(self, before: Running) -> None:
         """Wait until the new executor has registered, if the one before had."""

@@ -111,6 +111,7 @@ async def test_the_agents_process_has_exactly_the_variables_it_may_have(tmp_path
     }
     asked = {"ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_MAX_RETRIES", "OF_THE_REQUEST"}
     added = {"CLAUDE_CONFIG_DIR", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_AGENT_SDK_VERSION", "PWD"}
+    added |= {"no_proxy", "GIT_SSL_CAPATH"}  # what NO_PROXY and SSL_CERT_DIR say, in git's words
     job = scenario(step({"text": ""}, {"gate": "look"}, {"text": "ok"}))
     async with (
         ScriptedModel([job]) as model,

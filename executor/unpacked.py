@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,10 @@ _FOLDER: Final = re.compile(r"_MEI(?P<loader>[0-9a-f]{8}).{6}")
 """How PyInstaller 6 names the folder: with the pid of the loader."""
 
 _LOCKED: Final = b"locked\n"
+
+UNPACKING_S: Final = 600.0
+"""Longer than any unpacking takes (0.2 s): a folder that is older and that nobody has ever locked
+was left by a loader that is dead."""
 
 _NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)
 
@@ -81,8 +86,11 @@ def _is_left(folder: Path) -> bool:
         return False
     try:
         lock(descriptor)
-        # Before the program has locked it, only the loader shows that the folder is in use.
-        return os.read(descriptor, len(_LOCKED)) == _LOCKED or not _lives(loader)
+        if os.read(descriptor, len(_LOCKED)) == _LOCKED:
+            return True
+        # The program has not locked it yet: only the loader shows that the folder is in use. One
+        # in a container that shares the temporary folder does not show: its pid is not known here.
+        return not _lives(loader) and time.time() - folder.stat().st_mtime > UNPACKING_S
     except OSError:
         return False  # in use
     finally:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from executor.file_lock import lock
-from executor.unpacked import MARKER, remove_leftovers
+from executor.unpacked import MARKER, UNPACKING_S, remove_leftovers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and symbolic links")
 
@@ -109,8 +110,16 @@ def test_a_folder_that_is_just_being_unpacked_stays(tmp_path: Path) -> None:
     assert folder.exists()
 
 
+def test_a_folder_that_somebody_in_a_container_is_unpacking_stays(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path, dead_pid())  # a number of there, which nobody has here
+    assert remove_leftovers(tmp_path) == []
+    assert folder.exists()
+
+
 def test_a_folder_whose_loader_was_killed_while_unpacking_is_removed(tmp_path: Path) -> None:
     folder = unpacked(tmp_path, dead_pid())
+    before = time.time() - UNPACKING_S - 1
+    os.utime(folder, (before, before))
     assert remove_leftovers(tmp_path) == [folder]
     assert not folder.exists()
 

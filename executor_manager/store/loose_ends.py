@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,34 +42,56 @@ async def loose_ends(
 async def _messages(
     transaction: Transaction, head: Head, reason: Mapping[str, Any]
 ) -> list[OwnEvent]:
-    told = await transaction.connection.execute(
-        select(events.c.type, events.c.source, events.c.data["message_id"].label("message_id"))
-        .where(
-            events.c.run_id == head.run_id,
-            events.c.attempt == head.attempt,
-            events.c.type.in_([EventType.LLM_START, EventType.LLM_DONE, EventType.LLM_ERROR]),
-        )
-        .order_by(events.c.sequence)
-    )
-    begun: dict[str, OwnEvent] = {}
-    for row in told:
-        if not isinstance(row.message_id, str):
-            continue
-        if row.type == EventType.LLM_START:
-            data = {"message_id": row.message_id, **reason}
-            begun[row.message_id] = OwnEvent(EventType.LLM_ERROR, data, row.source)
-        else:
-            begun.pop(row.message_id, None)
-    return list(begun.values())
+    ends = (EventType.LLM_DONE, EventType.LLM_ERROR)
+    begun = await _begun(transaction, head, "message_id", EventType.LLM_START, ends)
+    return [
+        OwnEvent(EventType.LLM_ERROR, {"message_id": message_id, **reason}, source)
+        for message_id, source in begun.items()
+    ]
 
 
 async def _questions(transaction: Transaction, head: Head, outcome: str) -> list[OwnEvent]:
-    asked = await transaction.connection.execute(
-        select(questions.c.request_id)
-        .where(questions.c.run_id == head.run_id, questions.c.outcome.is_(None))
-        .order_by(questions.c.sequence)
+    # By the events: a question may have its outcome already, from its node's answer to an input,
+    # while the node's word about it in the stream is still to come, and now never will.
+    ends = (EventType.INPUT_RESOLVED,)
+    begun = await _begun(transaction, head, "request_id", EventType.INPUT_REQUIRED, ends)
+    settled = await transaction.connection.execute(
+        select(questions.c.request_id, questions.c.outcome).where(
+            questions.c.run_id == head.run_id,
+            questions.c.attempt == head.attempt,
+            questions.c.outcome.is_not(None),
+        )
     )
+    known = {row.request_id: row.outcome for row in settled}
     return [
-        OwnEvent(EventType.INPUT_RESOLVED, {"request_id": request_id, "outcome": outcome})
-        for request_id in asked.scalars()
+        OwnEvent(
+            EventType.INPUT_RESOLVED,
+            {"request_id": request_id, "outcome": known.get(request_id, outcome)},
+            source,
+        )
+        for request_id, source in begun.items()
     ]
+
+
+async def _begun(
+    transaction: Transaction, head: Head, id_name: str, start: EventType, ends: Sequence[EventType]
+) -> dict[str, Mapping[str, Any] | None]:
+    """What the attempt has begun and not ended, by its id, each with its source."""
+    told = await transaction.connection.execute(
+        select(events.c.type, events.c.source, events.c.data[id_name].label("id"))
+        .where(
+            events.c.run_id == head.run_id,
+            events.c.attempt == head.attempt,
+            events.c.type.in_([start, *ends]),
+        )
+        .order_by(events.c.sequence)
+    )
+    begun: dict[str, Mapping[str, Any] | None] = {}
+    for row in told:
+        if not isinstance(row.id, str):
+            continue
+        if row.type == start:
+            begun[row.id] = row.source
+        else:
+            begun.pop(row.id, None)
+    return begun

@@ -170,6 +170,16 @@ async def test_a_question_that_the_node_calls_expired_is_resolved_by_the_nodes_o
     assert [type_ for _, _, type_ in await bench.log(run.run_id)].count("agent.input_resolved") == 1
 
 
+async def test_a_question_that_its_node_called_expired_is_resolved_when_the_run_moves_on(
+    bench: Bench,
+) -> None:
+    run = await asking(bench, on_node_loss="requeue")
+    await bench.store.questions.answer(run.run_id, "q", ALLOW)
+    await bench.store.questions.expired(await the_input(bench))
+    await bench.store.leases.expire((await bench.run(run.run_id)).created_at + 100)
+    assert [type_ for _, _, type_ in await bench.log(run.run_id)].count("agent.input_resolved") == 1
+
+
 async def test_an_answer_is_never_in_the_clear_in_the_files(bench: Bench) -> None:
     run = await asking(bench)
     await bench.store.questions.answer(run.run_id, "q", DENY)

@@ -15,7 +15,7 @@ from executor.agents.claude_code.location import ClaudeSearch, Origin, find_clau
 from executor.agents.claude_code.unpacking import remove_other_versions
 from executor.agents.factory import AgentFactory
 from executor.agents.orphans import end_left_behind
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
 from executor.delivery.outbox import Outbox
@@ -34,6 +34,7 @@ from executor.modes.local.registration import Registrar
 from executor.modes.local.runner import LocalRunner
 from executor.modes.local.standing import LinkStanding
 from executor.modes.local.websocket_client import WebSocketClient
+from executor.packaged.unpacked import remove_own_leftovers
 from executor.service.notify import ServiceManager
 from executor.service.timing import stop_limit_s
 from executor.shielding import finish, in_thread
@@ -48,7 +49,6 @@ from executor.tasks.sandbox_probe import probe_sandbox
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
-from executor.unpacked import remove_own_leftovers
 from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.private_files import empty_directory, make_private_directory

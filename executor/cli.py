@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 from executor import early_signals
-from executor.build_info import PROGRAM
 from executor.commands import run
 from executor.commands.output import OutputClosed
 from executor.commands.parser import build_parser
 from executor.exit_status import ExitStatus, describe, exit_status
-from executor.frozen import is_frozen
+from executor.packaged.build_info import PROGRAM
+from executor.packaged.frozen import is_frozen
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is not run.COMMAND:
         early_signals.leave_to_python()
     if is_frozen():
-        from executor.unpacked import live_with_loader  # shutil is not free
+        from executor.packaged.unpacked import live_with_loader  # shutil is not free
 
         live_with_loader()
     try:

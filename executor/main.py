@@ -6,14 +6,15 @@ from typing import NoReturn
 if not __package__ and not hasattr(sys, "frozen"):
     from pathlib import Path
 
-    # Started as a script: this folder comes first on the path, and its config.py, signals.py and
+    # Started as a script: this folder comes first on the path, and its archive.py, signals.py and
     # others would be found where another package's are meant. Its parent belongs there instead.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 
 def main() -> NoReturn:
     """Carry out the command of this process, and end the process with its exit status."""
-    from executor import early_signals, frozen
+    from executor import early_signals
+    from executor.packaged import frozen
 
     early_signals.stop_at_once()  # before the imports that take their time
     frozen.restore_environment()

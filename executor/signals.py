@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 from executor.early_signals import SIGNALS
-from executor.frozen import unpacked_folder
+from executor.packaged.frozen import unpacked_folder
 
 ECHO_S: Final = 0.5
 """A single file hears a Ctrl-C twice: its terminal tells the loader and the program, and the loader

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from executor.build_info import PROGRAM
 from executor.commands.parser import build_parser
 from executor.completion.words import Word, read_words
 from executor.exit_status import ExitStatus
+from executor.packaged.build_info import PROGRAM
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 if not __package__:  # started as a file: the repository's root belongs on the path, not this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from executor.carried_cli import ENTRY
+from executor.packaged.carried_cli import ENTRY
 from scripts.binary.contents import listing, parts_of_archive, parts_of_folder
 from scripts.binary.ingredients import make_lean
 from scripts.binary.payload import bundled_cli, write_payload

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.archive import Part
-    from executor.config import ExecutorSettings
+    from executor.config.settings import ExecutorSettings
 
 MAX_LOG: Final = 5_000_000
 """How many characters of the log are taken: half of what one file holds by default."""
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from executor.archive import write_archive
-    from executor.setting_sources import SettingSources, load_right_settings
+    from executor.config.sources import SettingSources, load_right_settings
     from shared.errors import ConfigError
     from shared.redaction import Redactor
 
@@ -101,8 +101,8 @@ def _versions() -> dict[str, Any]:
     from contextlib import suppress
     from importlib.metadata import PackageNotFoundError, version
 
-    from executor.build_info import version_line
-    from executor.frozen import is_frozen
+    from executor.packaged.build_info import version_line
+    from executor.packaged.frozen import is_frozen
 
     libraries: dict[str, str] = {}
     for name in LIBRARIES:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cancel, wait for the run's end, and say how it ended."""
+    from executor.config.home import executor_home
     from executor.control.client import TIMEOUT_S, ask
     from executor.control.errors import ControlError
     from executor.control.protocol import CANCEL_WAIT_S
-    from executor.home import executor_home
 
     told = ask(executor_home(), "cancel", timeout_s=CANCEL_WAIT_S + TIMEOUT_S, id=arguments.id)
     name = f"{told['task_id']}/{told['subtask_id']}"

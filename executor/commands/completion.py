@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from executor.build_info import PROGRAM
 from executor.commands.command import Command
 from executor.commands.output import print_text
 from executor.exit_status import ExitStatus
+from executor.packaged.build_info import PROGRAM
 
 if TYPE_CHECKING:
     import argparse

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
 
-    from executor.config import ExecutorSettings
-    from executor.setting_problems import WrongSettings
-    from executor.setting_sources import SettingSources
+    from executor.config.problems import WrongSettings
+    from executor.config.settings import ExecutorSettings
+    from executor.config.sources import SettingSources
     from shared.redaction import Redactor
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the settings; what is wrong with them ends as an error."""
-    from executor.setting_sources import SettingSources, load_right_settings
+    from executor.config.sources import SettingSources, load_right_settings
 
     sources = SettingSources.read()
     for name in sources.unknown:
@@ -39,7 +39,7 @@ def describe(
     settings: ExecutorSettings, sources: SettingSources, wrong: WrongSettings | None
 ) -> dict[str, Any]:
     """The settings as JSON, without secrets; the value of what is wrong is ``None``."""
-    from executor.setting_sources import VARIABLES
+    from executor.config.sources import VARIABLES
 
     wrong_ones = _wrong_variables(wrong, sources)
     redactor = _redactor(settings, sources)
@@ -67,7 +67,7 @@ def describe(
 def _print(
     settings: ExecutorSettings, sources: SettingSources, wrong: WrongSettings | None
 ) -> None:
-    from executor.setting_sources import VARIABLES, Source
+    from executor.config.sources import VARIABLES, Source
 
     wrong_ones = _wrong_variables(wrong, sources)
     redactor = _redactor(settings, sources)
@@ -92,8 +92,8 @@ def _print(
 
 def _wrong_variables(wrong: WrongSettings | None, sources: SettingSources) -> Collection[str]:
     """What is missing, and what was set wrong or does not fit the rest; never what is a default."""
-    from executor.config import EXAMPLES
-    from executor.setting_sources import Source
+    from executor.config.settings import EXAMPLES
+    from executor.config.sources import Source
 
     variables = wrong.variables if wrong else ()
     return {
@@ -141,7 +141,7 @@ def _as_text(value: object) -> str:
 def _suggestion(name: str) -> str:
     from difflib import get_close_matches
 
-    from executor.setting_sources import VARIABLES
+    from executor.config.sources import VARIABLES
 
     close = get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0.8)
     return f"; did you mean {close[0]}?" if close else " and has no effect on it"

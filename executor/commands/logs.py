@@ -27,8 +27,8 @@ _LOOKS: Final[dict[str, Style]] = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the entries that are asked for."""
+    from executor.config.sources import load_right_settings
     from executor.log_files import LogFiles
-    from executor.setting_sources import load_right_settings
     from shared.errors import WegentError
 
     settings, _ = load_right_settings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from executor.build_info import PROGRAM, version_line
 from executor.commands import (
     bundle,
     cancel,
@@ -20,6 +19,7 @@ from executor.commands import (
     update,
 )
 from executor.commands.command import Command
+from executor.packaged.build_info import PROGRAM, version_line
 
 COMMANDS: Final[tuple[Command, ...]] = (
     run.COMMAND,

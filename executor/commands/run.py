@@ -15,7 +15,7 @@ from shared.errors import WegentError
 if TYPE_CHECKING:
     import argparse
 
-    from executor.config import ExecutorSettings
+    from executor.config.settings import ExecutorSettings
     from executor.signals import StopSignals
     from shared.logging import Logs
     from shared.redaction import Redactor
@@ -36,7 +36,7 @@ def run(_arguments: argparse.Namespace) -> int:
     # structlog imports rich when it finds it: 30 ms and 4 MB for what only other commands use.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes its import fail
 
-    from executor.config import CONFIG_FILE, load_settings
+    from executor.config.settings import CONFIG_FILE, load_settings
     from executor.network.variables import adopt
     from shared.logging import get_logger
     from shared.redaction import Redactor
@@ -76,7 +76,7 @@ def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
-    from executor.config import exposed_config_file
+    from executor.config.settings import exposed_config_file
     from shared.logging import LogFile, configure_logging, get_logger
 
     logs = configure_logging(

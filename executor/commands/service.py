@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from executor.commands.command import Command
+from executor.config.home import HOME_VARIABLE, default_home, executor_home
 from executor.exit_status import ExitStatus
-from executor.home import HOME_VARIABLE, default_home, executor_home
 from executor.service.keeper import keeper_here
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
 
-    from executor.config import ExecutorSettings
+    from executor.config.settings import ExecutorSettings
     from executor.service.definition import Service, ServiceKeeper, ServiceStatus
     from executor.service.steps import Step
 
@@ -140,9 +140,9 @@ def _settings_of_a_service() -> tuple[ExecutorSettings, list[str]]:
     """
     from dotenv import dotenv_values
 
-    from executor.config import CONFIG_FILE, ExecutorSettings, load_settings
+    from executor.config.problems import WrongSettings
+    from executor.config.settings import CONFIG_FILE, ExecutorSettings, load_settings
     from executor.network.variables import NETWORK_VARIABLES
-    from executor.setting_problems import WrongSettings
 
     file = executor_home() / CONFIG_FILE
     ours = {str(field.validation_alias) for field in ExecutorSettings.model_fields.values()}
@@ -174,7 +174,7 @@ def _without(names: Iterable[str]) -> Iterator[None]:
 
 
 def _service(settings: ExecutorSettings, environ: Mapping[str, str]) -> Service:
-    from executor.frozen import unpacked_folder
+    from executor.packaged.frozen import unpacked_folder
     from executor.service.definition import Service
     from executor.service.timing import stop_limit_s
 
@@ -195,7 +195,7 @@ def _program(home: Path) -> Path:
     """This program, by a path that stays the same when it is updated."""
     import shutil
 
-    from executor.frozen import is_frozen
+    from executor.packaged.frozen import is_frozen
     from executor.service.definition import NAME
 
     this = Path(sys.executable)

@@ -38,8 +38,8 @@ _RUN_STATES: Final = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and print, once or again and again."""
+    from executor.config.home import executor_home
     from executor.control.client import ask
-    from executor.home import executor_home
 
     home = executor_home()
     if not arguments.watch:

@@ -34,8 +34,8 @@ _WAITS_FOR: Final = {
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and print."""
+    from executor.config.home import executor_home
     from executor.control.client import ask
-    from executor.home import executor_home
 
     told = ask(executor_home(), "tasks")
     if arguments.json:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 from executor.commands.command import Command
+from executor.config.home import executor_home
 from executor.exit_status import ExitStatus
-from executor.home import executor_home
 from shared.errors import ConfigError, WegentError
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Update this program, or go back to the version before."""
     import os
 
-    from executor.config import CONFIG_FILE
-    from executor.frozen import is_frozen
+    from executor.config.settings import CONFIG_FILE
     from executor.network.access import NetworkAccess
     from executor.network.variables import adopt
+    from executor.packaged.frozen import is_frozen
     from executor.updating.errors import UpdateError
     from executor.updating.source import Source
 

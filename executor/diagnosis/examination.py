@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, ParamSpec
 
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.diagnosis.backend import look_at_backend
 from executor.diagnosis.disk import look_at_disks
 from executor.diagnosis.finding import Finding, failed

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from executor.config import ExecutorSettings, exposed_config_file
+from executor.config.settings import ExecutorSettings, exposed_config_file
 from executor.diagnosis.finding import Finding, failed, ok, warning
 from executor.diagnosis.remedies import command
 

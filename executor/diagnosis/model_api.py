@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.diagnosis.finding import Finding, failed, ok, warning
 from executor.diagnosis.obstacles import Blocked, Step, Target, unusable_setting
 from executor.diagnosis.remedies import set_variable

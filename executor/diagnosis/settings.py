@@ -8,11 +8,11 @@ from typing import Final
 
 from dotenv.parser import parse_stream
 
-from executor.config import ExecutorSettings
+from executor.config.problems import Problem
+from executor.config.settings import ExecutorSettings
+from executor.config.sources import SettingSources, load_right_settings
 from executor.diagnosis import remedies
 from executor.diagnosis.finding import Finding, failed, ok, warning
-from executor.setting_problems import Problem
-from executor.setting_sources import SettingSources, load_right_settings
 from shared.errors import ConfigError
 
 CHECK: Final = "settings"

@@ -6,8 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from executor.config.home import executor_home
 from executor.exit_status import ExitStatus
-from executor.home import executor_home
 from shared.errors import WegentError
 
 if TYPE_CHECKING:

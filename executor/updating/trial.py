@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from executor.build_info import PROGRAM
+from executor.packaged.build_info import PROGRAM
 from executor.updating.errors import UpdateError
 
 VERSION_S: Final = 30.0

@@ -1,4 +1,4 @@
-"""Make the entry that carries the Claude Code CLI; executor/carried_cli.py reads it."""
+"""Make the entry that carries the Claude Code CLI; executor/packaged/carried_cli.py reads it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 MODULE: Final = "wegent_build"
-"""What the built program imports to learn what it is; see ``executor/build_info.py``."""
+"""What the built program imports to learn what it is; see ``executor/packaged/build_info.py``."""
 
 _SYSTEMS: Final = {"darwin": "macos"}
 _MACHINES: Final = {"amd64": "x86_64", "aarch64": "arm64"}

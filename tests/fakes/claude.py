@@ -10,8 +10,8 @@ from pathlib import Path
 
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.location import Claude, ClaudeSearch, Origin, bundled_claude
-from executor.carried_cli import ENTRY, CarriedCli
 from executor.memory import SystemMemory
+from executor.packaged.carried_cli import ENTRY, CarriedCli
 
 REAL = bundled_claude()
 """The CLI of the SDK's wheel; looked for here, since tests on the event loop may not."""
@@ -47,7 +47,7 @@ def carried(content: bytes, packed: Path, version: str = NEW) -> CarriedCli:
 
 
 def executable_with(content: bytes, path: Path, version: str = NEW) -> Path:
-    """An executable at *path* that carries *content*, as far as :mod:`executor.carried_cli` looks.
+    """An executable at *path* that carries *content*; see :mod:`executor.packaged.carried_cli`.
 
     The layout is that of PyInstaller's archive: entries, table of contents, cookie.
     """

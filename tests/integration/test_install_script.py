@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.programs import NAME, archive, checksum_line, program, put, sha256
 

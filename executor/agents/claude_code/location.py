@@ -19,7 +19,7 @@ from executor.agents.claude_code.install_places import (
     usual_places,
 )
 from executor.agents.claude_code.unpacking import UnpackError, never, unpack
-from executor.carried_cli import carried_cli
+from executor.packaged.carried_cli import carried_cli
 
 LOWEST_VERSION: Final = (2, 1, 318)
 """Measured: the tests of the agent, its permissions and its sandbox pass with it. Before 2.1.317

@@ -19,8 +19,8 @@ from typing import Final
 import psutil
 
 from executor.agents.claude_code.install_places import program_name
-from executor.carried_cli import CarriedCli
 from executor.file_lock import lock
+from executor.packaged.carried_cli import CarriedCli
 from shared.errors import WegentError
 from shared.logging import get_logger
 from shared.private_files import (

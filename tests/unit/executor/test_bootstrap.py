@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from executor.bootstrap import run_local
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from shared.errors import ConfigError

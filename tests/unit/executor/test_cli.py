@@ -221,7 +221,9 @@ def test_the_second_signal_ends_at_once_after_cleaning_up(run: Run) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["executor.cli", "executor.config", "executor.bootstrap"])
+@pytest.mark.parametrize(
+    "module", ["executor.cli", "executor.config.settings", "executor.bootstrap"]
+)
 def test_a_signal_stops_the_program_while_it_is_still_being_imported(
     run: Run, tmp_path: Path, module: str, number: int
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.carried_cli import ENTRY, carried_cli
+from executor.packaged.carried_cli import ENTRY, carried_cli
 from scripts.binary.payload import Cli, bundled_cli, write_payload
 
 CONTENT = bytes(range(256)) * 4000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from executor.cli import main
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.exit_status import ExitStatus
 from executor.network.variables import NETWORK_VARIABLES
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.diagnosis.finding import Finding, State
 from executor.diagnosis.home import look_at_folders
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from executor.config import ExecutorSettings
+from executor.config.settings import ExecutorSettings
 from executor.diagnosis.finding import Finding, State
 from executor.diagnosis.model_api import look_at_api
 from tests.fakes.authority import Authority

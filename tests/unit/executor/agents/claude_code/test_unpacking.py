@@ -18,8 +18,8 @@ from executor.agents.claude_code.unpacking import (
     remove_other_versions,
     unpack,
 )
-from executor.carried_cli import CarriedCli
 from executor.file_lock import lock
+from executor.packaged.carried_cli import CarriedCli
 from tests.fakes.claude import carried
 
 CONTENT = os.urandom(2**20)
@@ -125,7 +125,7 @@ def test_a_killed_attempt_leaves_no_program_behind(home: Path, tmp_path: Path) -
         "import os, sys\n"
         "from pathlib import Path\n"
         "from executor.agents.claude_code.unpacking import unpack\n"
-        "from executor.carried_cli import CarriedCli\n"
+        "from executor.packaged.carried_cli import CarriedCli\n"
         "class Killed(CarriedCli):\n"
         "    def chunks(self):\n"
         "        yield b'half of it'\n"

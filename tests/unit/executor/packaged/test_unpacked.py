@@ -15,14 +15,14 @@ import psutil
 import pytest
 
 from executor.file_lock import lock
-from executor.unpacked import MARKER, UNPACKING_S, remove_leftovers
+from executor.packaged.unpacked import MARKER, UNPACKING_S, remove_leftovers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and symbolic links")
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from executor.unpacked import claim
+from executor.packaged.unpacked import claim
 claim(Path(sys.argv[1]))
 print("claimed", flush=True)
 sys.stdin.read()
@@ -32,7 +32,7 @@ LOADER = """
 import os, subprocess, sys
 code = f'''
 import sys
-from executor.loader_death import end_with
+from executor.packaged.loader_death import end_with
 end_with({{loader}})
 print("bound", flush=True)
 sys.stdin.read()
@@ -160,7 +160,8 @@ def test_a_killed_loader_takes_its_program_with_it(repository_root: Path) -> Non
 
 
 def test_a_program_whose_loader_died_before_it_looked_ends_at_once(repository_root: Path) -> None:
-    code = f"from executor.loader_death import end_with; end_with({dead_pid()}); print('alive')"
+    imports = "from executor.packaged.loader_death import end_with"
+    code = f"{imports}; end_with({dead_pid()}); print('alive')"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=repository_root, capture_output=True, check=False
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from executor.frozen import is_frozen
+from executor.packaged.frozen import is_frozen
 from shared.version import __version__
 
 PROGRAM: Final = "wegent-executor"

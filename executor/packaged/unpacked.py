@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from executor.file_lock import lock
-from executor.frozen import unpacked_folder
-from executor.loader_death import end_with
+from executor.packaged.frozen import unpacked_folder
+from executor.packaged.loader_death import end_with
 
 MARKER: Final = ".wegent-executor"
 """Empty until the program has locked it."""

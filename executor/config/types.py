@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from executor.home import absolute
+from executor.config.home import absolute
 from executor.tasks.allowed_hosts import read_hosts
 
 

@@ -11,16 +11,16 @@ from typing import Any, Final, Self
 from pydantic_core import PydanticUndefined
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
-from executor.config import (
+from executor.config.home import HOME_VARIABLE, executor_home
+from executor.config.problems import WrongSettings
+from executor.config.settings import (
     CONFIG_FILE,
     EXAMPLES,
     ExecutorSettings,
     load_settings,
     unreadable,
 )
-from executor.home import HOME_VARIABLE, executor_home
 from executor.network.variables import NETWORK_VARIABLES, adopt
-from executor.setting_problems import WrongSettings
 from shared.protocol.credentials import named_credentials
 
 VARIABLES: Final[Mapping[str, str]] = {

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from executor import frozen
-from executor.build_info import version_line
+from executor.packaged import frozen
+from executor.packaged.build_info import version_line
 from shared.version import __version__
 
 BUNDLE = "/tmp/_MEI000004d2abcdef"

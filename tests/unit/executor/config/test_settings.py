@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from executor.config import ExecutorSettings, exposed_config_file, load_settings
+from executor.config.settings import ExecutorSettings, exposed_config_file, load_settings
 from shared.errors import ConfigError
 
 URL = "http://localhost:8001"

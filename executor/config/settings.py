@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from executor.home import HOME_VARIABLE, default_home, executor_home
-from executor.setting_problems import Problem, WrongSettings
-from executor.setting_types import (
+from executor.config.home import HOME_VARIABLE, default_home, executor_home
+from executor.config.problems import Problem, WrongSettings
+from executor.config.types import (
     AbsolutePath,
     Directory,
     FileName,

@@ -1,0 +1,1 @@
+"""The settings of one executor: their names, types and values, and what is said of wrong ones."""

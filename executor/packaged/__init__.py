@@ -1,0 +1,1 @@
+"""The program as PyInstaller builds it: what differs from one that runs from source."""

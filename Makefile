@@ -55,7 +55,7 @@ docs: $(STAMP)  ## Write docs/commands and docs/exit-status.md from the program 
 requirements: $(STAMP)  ## Lock the versions of all dependencies anew
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
-	  --python-version 3.11 --extra manager --group dev pyproject.toml -o requirements/dev.txt
+	  --python-version 3.11 --extra manager --extra agno --extra storage --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
 	  --python-version 3.11 --group build --constraint requirements/dev.txt pyproject.toml \
 	  -o requirements/build.txt

@@ -53,6 +53,15 @@ function Assert-Address([string]$Address) {
     if (-not $Sha256) { throw 'http:// needs -Sha256: use https://, or give the checksum.' }
 }
 
+# A running program cannot be replaced.
+function Assert-NotRunning {
+    if (-not (Test-Path -LiteralPath $target -PathType Leaf)) { return }
+    & $target status | Out-Null
+    if ($LASTEXITCODE -eq 0) {
+        throw "An executor is running in ${root}: stop it first, or type: wegent-executor update --from ..."
+    }
+}
+
 function Get-WantedChecksum([string]$Temporary) {
     $wanted = $Sha256
     if (-not $wanted) {
@@ -83,6 +92,10 @@ function Add-Config([string]$Config) {
         ''
         '# Without a key, your own `claude` login is used.'
         '#ANTHROPIC_API_KEY=your-api-key'
+        ''
+        '# In a network with a proxy, or with a certificate authority of its own.'
+        '#HTTPS_PROXY=http://proxy.example.com:3128'
+        '#SSL_CERT_FILE=C:\certificates\company.pem'
         ''
         '#LOCAL_MAX_CONCURRENT_TASKS=4'
         '#LOG_LEVEL=INFO'
@@ -119,12 +132,10 @@ $target = Join-Path $bin 'wegent-executor.exe'
 $new = Join-Path $bin ".wegent-executor.new-$PID.exe"
 
 Assert-Address $From
-if (Test-Path -LiteralPath $target) {
-    & $target status | Out-Null
-    if ($LASTEXITCODE -eq 0) {
-        throw "An executor is running in ${root}: stop it first, or type: wegent-executor update --from ..."
-    }
+if (Test-Path -LiteralPath $target -PathType Container) {
+    throw "$target is a folder: move it away, then try again."
 }
+Assert-NotRunning
 New-Item -ItemType Directory -Force -Path $bin | Out-Null
 try {
     Save-Source $From $new
@@ -137,6 +148,7 @@ try {
     if ($LASTEXITCODE -ne 0 -or $version -notlike 'wegent-executor *') {
         throw 'It does not run on this machine.'
     }
+    Assert-NotRunning # which it may be since: a download takes its time
     Move-Item -Force -LiteralPath $new -Destination $target
     Write-Output "Installed $version as $target"
 }

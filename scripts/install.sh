@@ -222,6 +222,10 @@ make_config() {
 # Without a key, your own `claude` login is used.
 #ANTHROPIC_API_KEY=your-api-key
 
+# In a network with a proxy, or with a certificate authority of its own.
+#HTTPS_PROXY=http://proxy.example.com:3128
+#SSL_CERT_FILE=/etc/ssl/certs/company.pem
+
 #LOCAL_MAX_CONCURRENT_TASKS=4
 #LOG_LEVEL=INFO
 END

@@ -12,16 +12,16 @@ _LOCKED_AT: Final = 2**30
 if sys.platform == "win32":
     import msvcrt
 
-    def lock(descriptor: int) -> None:
-        """Lock the file for this process.
+    def lock(descriptor: int, *, wait: bool = False) -> None:
+        """Lock the file for this process; *wait*: once no other process has it.
 
         Raises:
-            BlockingIOError: Another process has it.
+            BlockingIOError: Another process has it, or keeps it for longer than 10 s.
             OSError: It cannot be locked.
         """
         os.lseek(descriptor, _LOCKED_AT, os.SEEK_SET)
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         except PermissionError as exc:
             raise BlockingIOError from exc
         finally:
@@ -29,11 +29,11 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def lock(descriptor: int) -> None:
-        """Lock the file for this process.
+    def lock(descriptor: int, *, wait: bool = False) -> None:
+        """Lock the file for this process; *wait*: once no other process has it.
 
         Raises:
             BlockingIOError: Another process has it.
             OSError: It cannot be locked.
         """
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

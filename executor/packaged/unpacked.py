@@ -55,7 +55,7 @@ def claim(folder: Path) -> None:
     """Show for as long as this process lives that *folder* is in use."""
     with suppress(OSError):  # then it looks like one that is just being unpacked
         descriptor = os.open(folder / MARKER, os.O_RDWR | _NO_LINKS)
-        lock(descriptor)
+        lock(descriptor, wait=True)  # for whoever is just looking whether it is in use
         os.write(descriptor, _LOCKED)
     with suppress(OSError):  # Windows has no such locks, and nobody there who would ask for them
         # systemd-tmpfiles removes what is ten days old in there, but leaves locked folders alone.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from executor.file_lock import lock
-from executor.packaged.unpacked import MARKER, UNPACKING_S, remove_leftovers
+from executor.packaged.unpacked import MARKER, UNPACKING_S, claim, remove_leftovers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and symbolic links")
 
@@ -89,6 +90,18 @@ def test_the_folder_of_a_program_whose_loader_is_gone_stays_while_it_lives(
     with program_in(folder, repository_root):
         assert remove_leftovers(tmp_path) == []
         assert folder.exists()
+
+
+def test_a_program_waits_for_whoever_is_just_looking_at_its_folder(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path, dead_pid())
+    looking = os.open(folder / MARKER, os.O_RDWR)
+    lock(looking)
+    claiming = threading.Thread(target=claim, args=(folder,))
+    claiming.start()
+    claiming.join(0.1)
+    os.close(looking)
+    claiming.join()
+    assert (folder / MARKER).read_text() == "locked\n"
 
 
 def test_whoever_tidies_up_by_age_finds_the_folder_locked(

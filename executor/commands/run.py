@@ -46,7 +46,8 @@ def run(_arguments: argparse.Namespace) -> int:
     redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
     logs = _open_logs(settings, redactor)
     try:
-        from executor.bootstrap import run_local  # heavy, so only now that the settings are right
+        # heavy, so only now that the settings are right
+        from executor.bootstrap.local import run_local
 
         # What is imported stays: a full collection that looked at it would stop everything for
         # some 50 ms, again and again.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from executor.delivery.state import StateStore
-from executor.modes.local.identity import load_executor_id
+from executor.executor_id import load_executor_id
 from shared.protocol.events import TERMINAL_EVENTS, AgentEvent, EventType, NumberedEvent, RunRef
 from tests.fakes.outbox import open_outbox
 from tests.fakes.power import Machine, machine

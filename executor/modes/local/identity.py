@@ -1,23 +1,20 @@
-"""Who this executor is: its lasting id, its host, and what its backends have offered."""
+"""What a register tells of this machine, and what the backends have offered."""
 
 from __future__ import annotations
 
 import json
 import platform
 import socket
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.private_files import make_private_directory, write_private_file
 
 logger = get_logger("identity")
 
-ID_FILE: Final = "executor_id"
 BACKENDS_FILE: Final = "backends.json"
 
 
@@ -37,25 +34,6 @@ def describe_host() -> Host:
         platform=platform.system().lower(),
         arch=platform.machine().lower(),
     )
-
-
-def load_executor_id(home: Path) -> str:
-    """Return the id of the executor that lives in *home*; made on the first call, then kept.
-
-    An id that cannot be read is replaced by a new one: the backend then sees a new executor.
-    Blocks for as long as the disk takes.
-
-    Raises:
-        ConfigError: *home* cannot be read or written.
-    """
-    try:
-        make_private_directory(home)
-        return _read_id(home / ID_FILE) or _new_id(home / ID_FILE)
-    except OSError as exc:
-        raise ConfigError(
-            f"WEGENT_EXECUTOR_HOME: {home} cannot be used: {exc.strerror}",
-            hint="make it writable for this user, or name another folder",
-        ) from exc
 
 
 class BackendMemory:
@@ -90,22 +68,6 @@ class BackendMemory:
             write_private_file(self._file, json.dumps(content, indent=2) + "\n")
         except OSError as exc:
             logger.warning("%s cannot be written: %s", self._file, exc.strerror)
-
-
-def _read_id(file: Path) -> str | None:
-    try:
-        return str(uuid.UUID(file.read_bytes().decode().strip()))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        logger.warning("%s holds no id; this executor gets a new one", file)
-        return None
-
-
-def _new_id(file: Path) -> str:
-    executor_id = str(uuid.uuid4())
-    write_private_file(file, f"{executor_id}\n")
-    return executor_id
 
 
 def _read(file: Path) -> dict[str, frozenset[str]]:

@@ -50,11 +50,11 @@ def program(work: str, *, name: str = "run_local") -> str:
         """
         import asyncio, os, signal, sys, types
         from shared.errors import *
-        bootstrap = types.ModuleType("executor.bootstrap")
+        bootstrap = types.ModuleType("executor.bootstrap.local")
         async def {name}(settings, stop, redactor):
         {work}
         bootstrap.{name} = {name}
-        sys.modules["executor.bootstrap"] = bootstrap
+        sys.modules["executor.bootstrap.local"] = bootstrap
         from executor.main import main
         main()
         """
@@ -111,7 +111,7 @@ def test_version_loads_none_of_the_heavy_libraries(run: Run) -> None:
 def test_local_mode_loads_neither_a_web_server_nor_the_agents_sdk(run: Run) -> None:
     done = run(
         "-c",
-        "import sys\nimport executor.main, executor.bootstrap\n"
+        "import sys\nimport executor.main, executor.bootstrap.local\n"
         "print({'fastapi', 'starlette', 'uvicorn', 'claude_agent_sdk', 'mcp', 'sqlalchemy'}"
         " & set(sys.modules))",
     )
@@ -222,7 +222,7 @@ def test_the_second_signal_ends_at_once_after_cleaning_up(run: Run) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "module", ["executor.cli", "executor.config.settings", "executor.bootstrap"]
+    "module", ["executor.cli", "executor.config.settings", "executor.bootstrap.local"]
 )
 def test_a_signal_stops_the_program_while_it_is_still_being_imported(
     run: Run, tmp_path: Path, module: str, number: int

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.bootstrap import run_local
+from executor.bootstrap.local import run_local
 from executor.config.settings import ExecutorSettings
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals

@@ -1,0 +1,1 @@
+"""The composition roots, one per mode: the only places that pick implementations."""

@@ -1,0 +1,192 @@
+"""What carries out the runs of both modes, made from the settings and from what is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from executor.agents.claude_code.agent import ClaudeCodeAgent
+from executor.agents.claude_code.location import ClaudeSearch, Origin, find_claude
+from executor.agents.claude_code.unpacking import remove_other_versions
+from executor.agents.factory import AgentFactory
+from executor.bootstrap.home import private_dir
+from executor.config.settings import ExecutorSettings
+from executor.delivery.state import StateStore
+from executor.memory import MemoryPressure, SystemMemory
+from executor.packaged.unpacked import remove_own_leftovers
+from executor.signals import StopSignals
+from executor.tasks.agent_environment import ExecutorApi
+from executor.tasks.agent_rules import AgentRules
+from executor.tasks.allowed_hosts import read_hosts
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.isolation import IsolationRules
+from executor.tasks.questions import UserInput
+from executor.tasks.sandbox_probe import probe_sandbox
+from executor.tasks.warm_sessions import WarmSessions
+from executor.tasks.workspace import Workspaces
+from shared.logging import get_logger
+from shared.protocol.execution import Isolation
+
+logger = get_logger("bootstrap")
+
+CLAUDE_CODE = "claude_code"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What this machine has for runs.
+
+    Attributes:
+        environ: The variables of this process, as they were when it was looked at.
+        isolation: Which walls agents can have, and which they get.
+        search: The Claude Code that was found, or why there is none.
+    """
+
+    environ: Mapping[str, str]
+    isolation: IsolationRules
+    search: ClaudeSearch
+
+    @property
+    def capabilities(self) -> list[str]:
+        """The agents that can be run."""
+        return [CLAUDE_CODE] if self.search.claude is not None else []
+
+
+async def find_means(settings: ExecutorSettings, stop: StopSignals) -> Means:
+    """Look at this machine; may take a while, since programs are started and unpacked."""
+    environ = dict(os.environ)
+    isolation, search = await asyncio.gather(
+        asyncio.to_thread(_isolation, settings, environ),
+        asyncio.to_thread(_find_claude, settings, environ, stop),
+    )
+    return Means(environ, isolation, search)
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """The handler of runs in this process, and what is to be done once others are served."""
+
+    handler: InProcessRunHandler
+    claude: ClaudeCodeAgent
+
+
+def in_process(
+    settings: ExecutorSettings,
+    means: Means,
+    state: StateStore,
+    *,
+    answerable: Callable[[], bool],
+    backend_url: str,
+) -> InProcess:
+    """Make the handler; whoever has its supervisor closes it.
+
+    Args:
+        answerable: Whether there is somebody who can answer an agent's questions now.
+        backend_url: Where the files of requests may be fetched with a run's token.
+    """
+    memory = SystemMemory()
+    claude = ClaudeCodeAgent(means.search, memory)
+    handler = InProcessRunHandler(
+        agents=AgentFactory({CLAUDE_CODE: claude}),
+        workspaces=Workspaces(
+            settings.workspace_root,
+            private_dir=private_dir(settings),
+            clone_timeout_s=settings.clone_timeout_s,
+            allow_local_repositories=settings.allow_local_repositories,
+            environ=means.environ,
+            backend_url=backend_url,
+        ),
+        rules=_rules(settings, means),
+        state=state,
+        warm=WarmSessions(
+            limit=settings.claude_max_warm_sessions,
+            idle_s=settings.claude_session_idle_s,
+            pressure=MemoryPressure(memory),
+        ),
+        private_dir=private_dir(settings),
+        user_input=UserInput(
+            timeout_s=settings.user_input_timeout_s,
+            run_timeout_s=settings.task_timeout_s,
+            answerable=answerable,
+        ),
+        stall_timeout_s=settings.stall_timeout_s,
+    )
+    return InProcess(handler, claude)
+
+
+async def clear_leftovers() -> None:
+    """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
+    if left := await asyncio.to_thread(remove_own_leftovers):
+        logger.info("removed the unpacked files of %d killed executors", len(left))
+
+
+def _find_claude(
+    settings: ExecutorSettings, environ: dict[str, str], stop: StopSignals
+) -> ClaudeSearch:
+    """The CLI to run, if there is one; says which, and what is wrong with those before it."""
+    search = find_claude(settings.claude_path, settings.home, environ, stopping=stop.first.is_set)
+    claude = search.claude
+    if claude is None:
+        logger.error(
+            "%s; tasks that need it will fail. To have it: %s", search.problem, search.remedy
+        )
+        return search
+    for other in search.skipped:
+        logger.warning("passed over: %s (%s) %s", other.path, other.origin, other.reason)
+    logger.info("Claude Code %s: %s (%s)", claude.version, claude.path, claude.origin)
+    if claude.origin is Origin.CARRIED:
+        remove_other_versions(claude.path)
+    return search
+
+
+def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> IsolationRules:
+    """What the operator wants and this machine can do; says so when these are not the same."""
+    problem = probe_sandbox(environ)
+    reason = problem.reason if problem is not None else None
+    if settings.isolation == "auto":
+        if problem is None:
+            return IsolationRules(Isolation.SANDBOX, None)
+        logger.warning(
+            "no sandbox (%s): shell commands of agents may do what this user may do; to have "
+            "one: %s (or LOCAL_ISOLATION=none to accept this)",
+            problem.reason,
+            problem.remedy,
+        )
+        return IsolationRules(Isolation.NONE, reason)
+    if settings.isolation == "sandbox" and problem is not None:
+        logger.error(
+            "LOCAL_ISOLATION=sandbox, but there is none (%s): tasks are refused until it works; "
+            "to have one: %s",
+            problem.reason,
+            problem.remedy,
+        )
+    return IsolationRules(Isolation(settings.isolation), reason)
+
+
+def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
+    hosts = settings.sandbox_allowed_hosts
+    key, token = settings.anthropic_api_key, settings.anthropic_auth_token
+    mode = settings.permission_mode
+    return AgentRules(
+        home=settings.home,
+        environ=means.environ,
+        api=ExecutorApi(
+            api_key=key.get_secret_value() if key else None,
+            auth_token=token.get_secret_value() if token else None,
+            base_url=settings.anthropic_base_url,
+            model=settings.anthropic_model,
+        ),
+        permission_mode=None if mode == "unattended" else mode,
+        isolation=means.isolation,
+        hidden=(settings.workspace_root, settings.log_dir),
+        allowed_hosts=None if hosts is None else read_hosts(hosts),
+        trust_repositories=settings.trust_repo_settings,
+    )
+
+
+async def _clear_leftovers() -> None:
+    """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
+    if left := await asyncio.to_thread(remove_own_leftovers):
+        logger.info("removed the unpacked files of %d killed executors", len(left))

@@ -148,13 +148,28 @@ def agent_environment(
     Raises:
         RunError: ``credentials_missing``: another base URL than the executor's, without a key.
     """
+    given = api_variables(request, executor)
+    env = {**_inherited(environ), **DEFAULTS, **given}
+    model = request.model or env.get("ANTHROPIC_MODEL") or executor.model
+    if model:
+        env["ANTHROPIC_MODEL"] = model
+    if has_credentials(given):
+        return AgentEnvironment(env, model, claude_state(home))
+    env |= {name: environ[name] for name in _LOGIN if environ.get(name)}
+    return AgentEnvironment(env, model, None)
+
+
+def api_variables(request: ExecutionRequest, executor: ExecutorApi) -> dict[str, str]:
+    """The variables that *request* gives its agent, with an address and a key of the API.
+
+    Those that it does not name are the executor's own, whose key goes to its own base URL only.
+
+    Raises:
+        RunError: ``credentials_missing``: another base URL than the executor's, without a key.
+    """
     given = _given(request.first_bot.agent_config.env)
-    env = {**_inherited(environ), **DEFAULTS}
     base_url = given.get("ANTHROPIC_BASE_URL", executor.base_url)
-    if base_url:
-        env["ANTHROPIC_BASE_URL"] = base_url
-    has_key = any(name in given for name in _CREDENTIALS)
-    if not has_key:
+    if not has_credentials(given):
         if _origin(base_url) != _origin(executor.base_url):
             raise RunError(
                 ErrorCode.CREDENTIALS_MISSING,
@@ -167,15 +182,14 @@ def agent_environment(
             "ANTHROPIC_AUTH_TOKEN": executor.auth_token,
         }
         given |= {name: value for name, value in own.items() if value}
-        has_key = any(own.values())
-    env |= given
-    model = request.model or env.get("ANTHROPIC_MODEL") or executor.model
-    if model:
-        env["ANTHROPIC_MODEL"] = model
-    if has_key:
-        return AgentEnvironment(env, model, claude_state(home))
-    env |= {name: environ[name] for name in _LOGIN if environ.get(name)}
-    return AgentEnvironment(env, model, None)
+    if base_url:
+        given["ANTHROPIC_BASE_URL"] = base_url
+    return given
+
+
+def has_credentials(variables: Mapping[str, str]) -> bool:
+    """Whether there is a key of the API among these."""
+    return any(name in variables for name in _CREDENTIALS)
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:

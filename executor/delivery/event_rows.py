@@ -60,11 +60,18 @@ def insert_events(db: sqlite3.Connection, placed: Sequence[Placed], now: float) 
             db.execute(_INSERT[count], [value for row in chunk for value in row])
             start += count
     last: dict[RunKey, tuple[NumberedEvent, Any]] = {}
+    origins: dict[RunKey, int] = {}
     for (_, event), row in zip(placed, rows, strict=True):
         last[event.run.key] = (event, row)
+        if event.event.origin is not None:
+            origins[event.run.key] = event.event.origin
         _note_what_is_open(db, event)
     for key, (event, row) in last.items():
         _note_progress(db, key, event, body=row[6], now=now)
+    for key, origin in origins.items():
+        db.execute(
+            "UPDATE runs SET origin = ? WHERE subtask_id = ? AND attempt = ?", (origin, *key)
+        )
 
 
 def event_row(position: int, event: NumberedEvent, now: float) -> tuple[Any, ...]:

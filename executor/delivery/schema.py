@@ -90,7 +90,12 @@ ALTER TABLE runs ADD COLUMN turns INTEGER;
 ALTER TABLE runs ADD COLUMN cost_before_usd REAL;       -- of its conversation, when it began
 """
 
-_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK, _SPENDING)
+_ORIGIN: Final = """
+-- Up to where in another executor's log a run was passed on; NULL: it is carried out here.
+ALTER TABLE runs ADD COLUMN origin INTEGER;
+"""
+
+_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK, _SPENDING, _ORIGIN)
 """What each version adds to the one before it."""
 
 VERSION: Final = len(_STEPS)

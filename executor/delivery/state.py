@@ -59,6 +59,8 @@ class RunRecord:
     """Messages that have begun and not ended, with where they come from."""
     open_questions: Collection[str] = ()
     """Ids of what the user was asked, and nobody has answered."""
+    origin: int | None = None
+    """The origin of its last event that has one; what follows it was not told here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,10 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
     questions: dict[RunKey, list[str]] = {}
     for subtask_id, attempt, request_id in db.execute("SELECT * FROM open_questions"):
         questions.setdefault((subtask_id, attempt), []).append(request_id)
+    rows = db.execute(
+        "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin"
+        " FROM runs ORDER BY rowid"
+    )
     return [
         RunRecord(
             _ref(ids, attempt),
@@ -313,11 +319,9 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
             sdk_session_id,
             messages.get((subtask_id, attempt), {}),
             questions.get((subtask_id, attempt), ()),
+            origin,
         )
-        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id in db.execute(
-            "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id FROM runs"
-            " ORDER BY rowid"
-        )
+        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin in rows
     ]
 
 

@@ -25,6 +25,10 @@ class Reporter(Protocol):
         """Go on with a reopened run."""
         ...
 
+    def reattach(self, request: ExecutionRequest) -> None:
+        """Have the request of a reopened run that has gone on elsewhere all the time."""
+        ...
+
     def park(self, key: RunKey) -> None:
         """Tell at once what is held back of a run that stops here without a verdict."""
         ...

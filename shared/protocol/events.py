@@ -85,6 +85,11 @@ class AgentEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
     timestamp: str = field(default_factory=utc_timestamp)
+    origin: int | None = None
+    """Its ``sequence`` in the log of another executor that has told it; ``None``: told here.
+
+    What another executor has told is masked, merged and bounded already, and is only passed on.
+    """
 
     @property
     def category(self) -> str:

@@ -134,6 +134,7 @@ class Reports:
         """Since this process began."""
         self.repeated: list[tuple[RunKey, int]] = []
         self.resumed: list[RunKey] = []
+        self.reattached: list[RunKey] = []
         self.forgotten: list[RunKey] = []
         self.parked: list[RunKey] = []
         self.undelivered: set[RunKey] = set()
@@ -149,6 +150,9 @@ class Reports:
 
     def resume(self, request: ExecutionRequest) -> None:
         self.resumed.append(request.run.key)
+
+    def reattach(self, request: ExecutionRequest) -> None:
+        self.reattached.append(request.run.key)
 
     def park(self, key: RunKey) -> None:
         self.parked.append(key)

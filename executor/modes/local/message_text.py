@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
-from executor.delivery.bounds import MAX_DATA_BYTES, split_text
+from executor.delivery.bounds import MAX_CHUNK_CHARS, MAX_DATA_BYTES, split_text
 from shared.protocol.events import AgentEvent, EventType, Source
 from shared.redaction_stream import StreamRedactor
 
@@ -75,3 +76,43 @@ class MessageText:
             self._timestamp = timestamp
         self._parts.append(text)
         self.waiting += len(text)
+
+
+class PassedOnText:
+    """Neighbouring chunks of one message that another executor has told, joined into one.
+
+    It has the offset of the first and the origin of the last, so that nothing before that origin
+    is missing where it is written down.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        """Characters that the joined chunk would have."""
+        self._chunks: list[AgentEvent] = []
+
+    def continues(self, chunk: AgentEvent) -> bool:
+        """Whether *chunk* follows what is waiting, and may become one with it."""
+        if not self._chunks:
+            return True
+        first = self._chunks[0]
+        end = first.data.get("offset", 0) + self.waiting
+        return (
+            first.data.get("message_id") == chunk.data.get("message_id")
+            and chunk.data.get("offset") == end
+            and self.waiting + len(chunk.data["content"]) <= MAX_CHUNK_CHARS
+        )
+
+    def add(self, chunk: AgentEvent) -> None:
+        """Take the next chunk; only one that :meth:`continues` the others."""
+        self._chunks.append(chunk)
+        self.waiting += len(chunk.data["content"])
+
+    def take(self) -> AgentEvent | None:
+        """What is waiting, as one ``llm.stream``; ``None``: nothing."""
+        if not self._chunks:
+            return None
+        chunks, self._chunks, self.waiting = self._chunks, [], 0
+        content = "".join(chunk.data["content"] for chunk in chunks)
+        return replace(
+            chunks[0], data={**chunks[0].data, "content": content}, origin=chunks[-1].origin
+        )

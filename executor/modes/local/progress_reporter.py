@@ -3,19 +3,22 @@
 The one place where AgentEvents get their ``seq``. Before that it masks secrets, merges text deltas,
 bounds every event's size, closes messages and questions that were left open, and works out the
 progress bar.
+
+What another executor has told already (``AgentEvent.origin``) is passed on as it is: a number of
+its own and the progress bar are all that it gets here. Nothing of it is held back when a later
+event is numbered, so that after a crash it goes on exactly after the last origin written down.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from executor.delivery.bounds import bound, bound_name, bound_source
-from executor.delivery.outbox import Outbox
 from executor.delivery.state import RunRecord
-from executor.modes.local.message_text import MessageText
+from executor.modes.local.message_text import MessageText, PassedOnText
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest
 from shared.redaction import Redactor, RunRedactor
@@ -48,6 +51,42 @@ _INTACT: Final = frozenset(
 """Fields that others find things by; they are never masked."""
 
 
+class EventSink(Protocol):
+    """Where numbered events go: the outbox, or the log of docker mode. Nothing here can fail."""
+
+    on_connected: Callable[[], None]
+    """Called when a connection starts to take events."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody takes events right now; otherwise they are gathered into larger ones."""
+        ...
+
+    def put(self, event: NumberedEvent) -> None:
+        """Take *event*; those of one run come in the order of their numbers, without gaps."""
+        ...
+
+    def know(self, run: RunRef, last_seq: int) -> None:
+        """Be told of an unfinished run of an earlier process, which has told so many events."""
+        ...
+
+    def last_seq(self, key: RunKey) -> int:
+        """The last number of this run that is in use; 0: none is known."""
+        ...
+
+    def waits_for(self, key: RunKey) -> bool:
+        """Whether something of this run has still to be delivered."""
+        ...
+
+    def drop(self, key: RunKey) -> None:
+        """Nobody wants this run's events any more."""
+        ...
+
+    def repeat_verdict(self, run: RunRef, seq: int) -> None:
+        """Deliver the verdict of a finished run, its event *seq*, once more."""
+        ...
+
+
 @dataclass(slots=True)
 class _Told:
     """What has been told of one run so far."""
@@ -63,6 +102,7 @@ class _Told:
     open_messages: dict[str, Source | None] = field(default_factory=dict)
     open_questions: set[str] = field(default_factory=set)
     texts: dict[str, MessageText] = field(default_factory=dict)
+    passed_on: PassedOnText = field(default_factory=PassedOnText)
     timer: asyncio.TimerHandle | None = None
 
 
@@ -70,21 +110,21 @@ class ProgressReporter:
     """Turns a run's AgentEvents into numbered ones; every call is synchronous and cannot fail."""
 
     def __init__(
-        self, outbox: Outbox, redactor: Redactor, *, merge_for_s: float = MERGE_FOR_S
+        self, sink: EventSink, redactor: Redactor, *, merge_for_s: float = MERGE_FOR_S
     ) -> None:
         """Take the parts.
 
         Args:
-            outbox: Gets what is told.
+            sink: Gets what is told.
             redactor: Knows the secrets of a run from :meth:`open` to its verdict.
             merge_for_s: 0: every delta becomes a chunk of its own while connected.
         """
-        self._outbox = outbox
+        self._sink = sink
         self._redactor = redactor
         self._merge_for_s = merge_for_s
         self._runs: dict[RunKey, _Told] = {}
         """The unfinished ones."""
-        outbox.on_connected = self._flush_all
+        sink.on_connected = self._flush_all
 
     def open(self, request: ExecutionRequest) -> None:
         """Begin to number a run's events at 1."""
@@ -99,25 +139,38 @@ class ProgressReporter:
         )
 
     def reopen(self, record: RunRecord) -> None:
-        """Go on with an unfinished run of an earlier process, after its last number."""
+        """Go on with an unfinished run of an earlier process, after its last number.
+
+        A run that has gone on elsewhere meanwhile may be reported from now on: what follows
+        ``record.origin``, with its own.
+        """
         told = _Told(record.run, self._redactor.open_run([]), task_title=None, subtask_title=None)
         told.seq, told.progress = record.last_seq, record.progress
         told.open_messages.update(record.open_messages)
         told.open_questions.update(record.open_questions)
         self._runs[record.run.key] = told
-        self._outbox.know(record.run, record.last_seq)
+        self._sink.know(record.run, record.last_seq)
 
     def resume(self, request: ExecutionRequest) -> None:
         """A reopened run goes on: its old messages end, what follows opens new ones."""
-        reopened = self._runs.pop(request.run.key)
+        self.reattach(request)
+        error = "the executor was restarted before this message was complete"
+        self._close(self._runs[request.run.key], error, INTERRUPTED, "expired")
+
+    def reattach(self, request: ExecutionRequest) -> None:
+        """The request of a reopened run is there again: its titles and secrets are known.
+
+        The run itself has gone on elsewhere: its messages and questions stay open.
+        """
+        reopened = self._runs[request.run.key]
+        self._flush(reopened)
         reopened.redactor.close()
         self.open(request)
         told = self._runs[request.run.key]
         told.seq, told.progress = reopened.seq, reopened.progress
+        told.turns, told.todos = reopened.turns, reopened.todos
         told.open_messages = reopened.open_messages
         told.open_questions = reopened.open_questions
-        error = "the executor was restarted before this message was complete"
-        self._close(told, error, INTERRUPTED, "expired")
 
     def report(self, run: RunRef, event: AgentEvent) -> int:
         """Take one event of an opened run; after its verdict, or when unknown, it is dropped.
@@ -129,11 +182,16 @@ class ProgressReporter:
         if told is None:
             return 0
         if event.type == EventType.LLM_STREAM:
-            self._stream(told, event)
+            stream = self._stream if event.origin is None else self._pass_text_on
+            stream(told, event)
             return told.seq
-        event = replace(event, data=told.redactor.redact_data(event.data, intact=_INTACT))
-        event = self._end_texts(told, event)
+        if event.origin is None:
+            event = replace(event, data=told.redactor.redact_data(event.data, intact=_INTACT))
+            event = self._end_texts(told, event)
         self._flush(told)
+        if event.origin is not None and event.type == EventType.TRUNCATED:
+            # The numbers that it tells are of the other log.
+            event = replace(event, data={"covers_from": self._next_seq(told)})
         if event.terminal:
             error = event.data.get("error") or "the run ended before this message did"
             # Whoever cancels a run denies what it asks.
@@ -150,7 +208,7 @@ class ProgressReporter:
         """Report a dispatch that was refused as a failed run, for a backend that sees no acks."""
         data = {"error": self._redactor.redact(error), "error_code": str(code)}
         event = AgentEvent(EventType.FAILED, data)
-        self._outbox.put(NumberedEvent(request_run, 1, event, progress=100))
+        self._sink.put(NumberedEvent(request_run, 1, event, progress=100))
 
     def park(self, key: RunKey) -> None:
         """Number the text gathered of a run that stops here, to go on in a later process."""
@@ -164,11 +222,11 @@ class ProgressReporter:
 
     def repeat_verdict(self, run: RunRef, seq: int) -> None:
         """Send a finished run's result, its event number *seq*, once more."""
-        self._outbox.repeat_verdict(run, seq)
+        self._sink.repeat_verdict(run, seq)
 
     def delivered(self, key: RunKey) -> bool:
         """Whether everything told of this run has been acknowledged."""
-        return not self._outbox.waits_for(key)
+        return not self._sink.waits_for(key)
 
     def forget(self, key: RunKey) -> None:
         """Drop a run: what is left of it is not sent, and later events are ignored."""
@@ -177,7 +235,7 @@ class ProgressReporter:
             told.redactor.close()
             if told.timer is not None:
                 told.timer.cancel()
-        self._outbox.drop(key)
+        self._sink.drop(key)
 
     def _stream(self, told: _Told, event: AgentEvent) -> None:
         message_id = event.data["message_id"]
@@ -188,12 +246,19 @@ class ProgressReporter:
         text.add(event)
         if not text.waiting:
             return
-        at_once = not self._merge_for_s and self._outbox.connected
+        at_once = not self._merge_for_s and self._sink.connected
         if not text.streamed or at_once or text.waiting >= MERGED_CHARS_OFFLINE:
             self._flush(told)
         elif told.timer is None:
             loop = asyncio.get_running_loop()
             told.timer = loop.call_later(self._merge_for_s, self._merged, told)
+
+    def _pass_text_on(self, told: _Told, event: AgentEvent) -> None:
+        if not told.passed_on.continues(event):
+            self._flush(told)
+        told.passed_on.add(event)
+        if self._sink.connected or told.passed_on.waiting >= MERGED_CHARS_OFFLINE:
+            self._flush(told)
 
     def _end_texts(self, told: _Told, event: AgentEvent) -> AgentEvent:
         """Let go of text that *event* ends; an ended message's content is what was sent of it."""
@@ -217,7 +282,7 @@ class ProgressReporter:
 
     def _merged(self, told: _Told) -> None:
         told.timer = None
-        if self._outbox.connected:
+        if self._sink.connected:
             self._flush(told)
 
     def _flush_all(self) -> None:
@@ -232,6 +297,8 @@ class ProgressReporter:
         for text in told.texts.values():
             for chunk in text.chunks():
                 self._put(told, chunk)
+        if (passed_on := told.passed_on.take()) is not None:
+            self._put(told, passed_on)
 
     def _close(self, told: _Told, error: str, code: str, outcome: str) -> None:
         """Questions without an answer get this outcome, messages without an end this error."""
@@ -242,10 +309,13 @@ class ProgressReporter:
             data = {"message_id": message_id, "error": error, "code": code}
             self._put(told, AgentEvent(EventType.LLM_ERROR, data, source))
 
-    def _put(self, told: _Told, event: AgentEvent) -> None:
+    def _next_seq(self, told: _Told) -> int:
         # After a loss of power the backend may have more than this disk; and a run that was refused
         # before has told that.
-        told.seq = max(told.seq, self._outbox.last_seq(told.run.key)) + 1
+        return max(told.seq, self._sink.last_seq(told.run.key)) + 1
+
+    def _put(self, told: _Told, event: AgentEvent) -> None:
+        told.seq = self._next_seq(told)
         self._advance(told, event)
         numbered = NumberedEvent(
             run=told.run,
@@ -255,7 +325,7 @@ class ProgressReporter:
             task_title=told.task_title,
             subtask_title=told.subtask_title,
         )
-        self._outbox.put(numbered)
+        self._sink.put(numbered)
 
     def _advance(self, told: _Told, event: AgentEvent) -> None:
         """Keep count of what is open, and move the progress bar, which never falls."""

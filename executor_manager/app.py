@@ -29,12 +29,12 @@ from executor_manager.scheduler.dispatcher import CALL_TIMEOUT_S, POLL_S, Dispat
 from executor_manager.scheduler.leases import expire_forever
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
-from executor_manager.streams.sse import KEEPALIVE_SECONDS, Streams
 from executor_manager.tokens import Tokens
 from shared.protocol import wire_json
 from shared.protocol.local import MAX_MESSAGE_BYTES, SOCKETIO_PATH
 from shared.redaction import Redactor
 from shared.version import __version__
+from shared.web.streams import KEEPALIVE_SECONDS, Streams
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body of an HTTP request: as large as the message that carries it on."""

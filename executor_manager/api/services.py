@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 
 from executor_manager.store.store import Store
 from executor_manager.streams.hub import Hub
-from executor_manager.streams.sse import Streams
 from shared.redaction import Redactor
+from shared.web.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)

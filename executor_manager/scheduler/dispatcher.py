@@ -13,7 +13,6 @@ from typing import Any, Final, NoReturn, Protocol
 from executor_manager.request_secrets import merge
 from executor_manager.store.records import Errand
 from executor_manager.store.store import Store
-from executor_manager.streams.hub import WakeUp
 from shared.errors import ConfigError, LinkLost, ProtocolError
 from shared.protocol.execution import read_execution_request
 from shared.protocol.local import (
@@ -29,6 +28,7 @@ from shared.protocol.local import (
 )
 from shared.redaction import Redactor
 from shared.status import ErrorCode, RunState
+from shared.web.hub import WakeUp
 
 CALL_TIMEOUT_S: Final = 10.0
 """After this long without an answer an errand is due again; source: the local protocol."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from shared.protocol.events import TERMINAL_EVENTS
 from shared.status import RunState
 
 OnNodeLoss = Literal["wait", "requeue", "fail"]
@@ -119,6 +120,11 @@ class StoredEvent:
     source: Mapping[str, Any] | None
     data: Mapping[str, Any]
     timestamp: str
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether it is the run's verdict, which nothing follows."""
+        return self.type in TERMINAL_EVENTS
 
     def to_dict(self) -> dict[str, Any]:
         """The shape that every door shows."""

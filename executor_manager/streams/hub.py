@@ -1,60 +1,19 @@
-"""Wake-ups inside this process: that something has changed, never what.
-
-A follower reads the log from where it is, waits to be woken, and reads again. So no event is kept
-twice, none is lost or split between followers, and a slow follower costs nothing.
-"""
+"""What wakes the parts of this process: changes of runs, and of the queue."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from shared.web import hub
+from shared.web.hub import WakeUp
 
 
-class WakeUp:
-    """Tells one follower that there is something new; several changes count as one."""
-
-    def __init__(self) -> None:
-        # Set from the start: what happened before the first wait is new too.
-        self._event = asyncio.Event()
-        self._event.set()
-
-    def set(self) -> None:
-        """Wake the follower, or let its next wait return at once."""
-        self._event.set()
-
-    async def wait(self) -> None:
-        """Return once something changed since the last return. Read the log after it."""
-        await self._event.wait()
-        self._event.clear()
-
-
-class Hub:
+class Hub(hub.Hub):
     """Passes the store's changes on to those who follow them."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, set[WakeUp]] = defaultdict(set)
+        super().__init__()
         self.queue = WakeUp()
         """There may be something to claim or to tell a node."""
-
-    def run_changed(self, run_id: str) -> None:
-        """Wake everyone who follows this run."""
-        for follower in self._runs.get(run_id, ()):
-            follower.set()
 
     def queue_changed(self) -> None:
         """Wake the dispatcher."""
         self.queue.set()
-
-    @contextmanager
-    def follow(self, run_id: str) -> Iterator[WakeUp]:
-        """Wake-ups for one run; the first wait returns at once."""
-        follower = WakeUp()
-        self._runs[run_id].add(follower)
-        try:
-            yield follower
-        finally:
-            self._runs[run_id].discard(follower)
-            if not self._runs[run_id]:
-                del self._runs[run_id]

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from executor_manager.streams.sse import PAGE_EVENTS
 from shared.protocol.local import LocalEvent
+from shared.web.streams import PAGE_EVENTS
 from tests.fakes.executor_client import ExecutorClient
 from tests.fakes.manager import RunningManager, running_manager
 from tests.fakes.sse import Received, read_stream

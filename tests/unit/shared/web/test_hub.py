@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from executor_manager.streams.hub import Hub, WakeUp
+from shared.web.hub import Hub, WakeUp
 
 
 async def returns(wake_up: WakeUp) -> bool:

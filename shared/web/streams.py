@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from sse_starlette import ServerSentEvent
 
-from executor_manager.store.records import StoredEvent
-from executor_manager.streams.hub import Hub, WakeUp
-from shared.protocol.events import TERMINAL_EVENTS
+from shared.web.hub import Hub, WakeUp
 
 KEEPALIVE_SECONDS: Final = 15.0
 """Without traffic for this long, a comment is sent. Source: the event format."""
@@ -26,10 +24,33 @@ PAGE_EVENTS: Final = 100
 _CLOSE: Final = ServerSentEvent(event="close", data='{"message": "Stream closed"}', sep="\n")
 
 
+class StreamedEvent(Protocol):
+    """An event as a log gives it."""
+
+    @property
+    def sequence(self) -> int:
+        """Its place among the run's events."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """``category.action``."""
+        ...
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether nothing follows it."""
+        ...
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """The shape that every door shows."""
+        ...
+
+
 class Log(Protocol):
     """Where events are read."""
 
-    async def after(self, run_id: str, sequence: int, limit: int = ...) -> list[StoredEvent]:
+    async def after(self, run_id: str, sequence: int, limit: int = ...) -> Sequence[StreamedEvent]:
         """The events that follow *sequence*, at most *limit*."""
         ...
 
@@ -74,7 +95,7 @@ class Streams:
                     for event in page:
                         yield _server_sent(event)
                         position = event.sequence
-                        if event.type in TERMINAL_EVENTS:
+                        if event.ends_run:
                             finished_at = position
                     if page:
                         comment_due = loop.time() + self._keepalive_seconds
@@ -89,7 +110,7 @@ class Streams:
                 self._open.discard(wake_up)
 
 
-def _server_sent(event: StoredEvent) -> ServerSentEvent:
+def _server_sent(event: StreamedEvent) -> ServerSentEvent:
     return ServerSentEvent(
         id=str(event.sequence),
         event=event.type,

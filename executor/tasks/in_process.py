@@ -132,6 +132,7 @@ class _InProcessRun:
         self._questions = Questions(
             handler.user_input,
             self._told.put_nowait,
+            timeout_s=request.user_input_timeout_seconds,
             run_timeout_s=request.timeout_seconds,
             held=self._clock.held,
         )

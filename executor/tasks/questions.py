@@ -81,6 +81,7 @@ class Questions:
         rules: UserInput,
         tell: Callable[[AgentEvent], None],
         *,
+        timeout_s: float | None = None,
         run_timeout_s: float | None = None,
         held: Callable[[], AbstractContextManager[None]] = nullcontext,
         now: Callable[[], float] | None = None,
@@ -91,12 +92,14 @@ class Questions:
         Args:
             rules: How users are asked.
             tell: Takes events into the run's stream.
+            timeout_s: How long a question waits, 0: nobody is asked; ``None``: as the rules say.
             run_timeout_s: How long the run may take from now; ``None``: as the rules say.
             held: Entered while a question waits, by each of them.
             now: A monotonic clock in seconds; ``None``: the event loop's.
             sleep: Waits that many seconds of *now*.
         """
         self._rules = rules
+        self._timeout_s = rules.timeout_s if timeout_s is None else timeout_s
         self._tell = tell
         self._held = held
         self._now = now or asyncio.get_running_loop().time
@@ -120,7 +123,7 @@ class Questions:
         source: Source | None = None,
     ) -> ToolDecision | None:
         """Ask the user and wait; see :class:`executor.agents.protocol.Ask`."""
-        wait_s = min(self._rules.timeout_s, self._run_ends_at - self._now())
+        wait_s = min(self._timeout_s, self._run_ends_at - self._now())
         if self._closed or wait_s <= 0 or not self._rules.answerable():
             return None
         request_id = str(uuid.uuid4())

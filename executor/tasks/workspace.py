@@ -92,6 +92,9 @@ class Workspaces:
         allow_local_repositories: Whether ``file://`` addresses are taken.
         environ: The executor's environment; git gets an allow-listed part of it.
         backend_url: The backend this executor is connected to, for attachments.
+        session_dir: The directory of the only session that is served, whichever comes first;
+            ``None``: every session has its own, below *root*.
+        session_id: Which session that is; ``None``: see :attr:`bound_session`.
     """
 
     def __init__(
@@ -103,8 +106,13 @@ class Workspaces:
         allow_local_repositories: bool,
         environ: Mapping[str, str],
         backend_url: str | None,
+        session_dir: Path | None = None,
+        session_id: str | None = None,
     ) -> None:
         self._root = root
+        self._only_dir = session_dir
+        self.bound_session = session_id
+        """The only session served, once it is known; ``None`` as well where all are."""
         self._private_dir = private_dir
         self._clone_timeout_s = clone_timeout_s
         self._allow_local = allow_local_repositories
@@ -117,6 +125,12 @@ class Workspaces:
         Raises:
             Refusal: ``invalid_request``, naming the field.
         """
+        if self._belongs_to_another(request):
+            raise Refusal(
+                ErrorCode.INVALID_REQUEST,
+                "task_id: this executor serves one session, and that is another",
+                hint="send it to the executor of its own session",
+            )
         if request.git_url is not None:
             repository = Repository.parse(request.git_url)
             if repository.scheme == "file" and not self._allow_local:
@@ -213,6 +227,8 @@ class Workspaces:
 
     def _session_directory(self, request: ExecutionRequest) -> Path:
         make_private_directory(self._private_dir)
+        if self._only_dir is not None:
+            return self._bind(request, self._only_dir)
         make_private_directory(self._root)
         root = self._root.resolve()
         session_dir = root / str(request.task_id)
@@ -226,8 +242,20 @@ class Workspaces:
                 hint="remove it",
             )
         session_dir.chmod(0o700)
-        for unfinished in session_dir.glob(f".*{_UNFINISHED}"):
-            _remove(unfinished)
+        _remove_unfinished(session_dir)
+        return session_dir
+
+    def _belongs_to_another(self, request: ExecutionRequest) -> bool:
+        return self.bound_session not in (None, request.run.session)
+
+    def _bind(self, request: ExecutionRequest, session_dir: Path) -> Path:
+        if self._belongs_to_another(request):  # accepted before it was known whose this is
+            raise RunError(ErrorCode.WORKSPACE_ERROR, "this executor serves another session")
+        self.bound_session = request.run.session
+        # Its mode stays: it is a mount, or a folder that somebody else has chosen.
+        make_private_directory(session_dir)
+        session_dir = session_dir.resolve()
+        _remove_unfinished(session_dir)
         return session_dir
 
     async def _checkout(
@@ -311,6 +339,11 @@ class Workspaces:
             await in_thread(unfinished.rename, path)
         finally:
             await in_thread(_remove, unfinished)
+
+
+def _remove_unfinished(session_dir: Path) -> None:
+    for unfinished in session_dir.glob(f".*{_UNFINISHED}"):
+        _remove(unfinished)
 
 
 def _remove(path: Path) -> None:

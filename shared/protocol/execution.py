@@ -7,37 +7,44 @@ the names of the fields at fault, never with their values: a dispatch carries pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StrictInt,
     StrictStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from shared.errors import ProtocolError
-from shared.protocol.credentials import (
-    argument_credentials,
-    named_credentials,
-    url_credentials,
-)
+from shared.protocol.credentials import named_credentials, url_credentials
 from shared.protocol.events import RunRef
+from shared.protocol.part import Part
+from shared.protocol.provisions import (
+    Commands,
+    InputFiles,
+    McpServers,
+    Skill,
+    Skills,
+    SubAgents,
+    Variables,
+    server_credentials,
+)
 from shared.protocol.repository import (
     DEVICE_NAMES,
     Repository,
     check_branch,
     check_repository_url,
 )
+from shared.protocol.variables import resolved
 
 MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
 """Longest text of a prompt, as UTF-8. Beyond any model's context, below the wire's 32 MiB."""
@@ -105,30 +112,13 @@ class Isolation(StrEnum):
 PermissionMode = Literal["default", "acceptEdits", "plan", "bypassPermissions", "dontAsk", "auto"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True
-    )
-
-
-class AgentConfig(_Part):
+class AgentConfig(Part):
     """``bot[].agent_config``: what the agent's process gets as environment."""
 
     env: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
-def _servers_by_name(value: Any) -> Any:
-    if isinstance(value, list):
-        named = {}
-        for server in value:
-            if not isinstance(server, dict) or not isinstance(server.get("name"), str):
-                raise ValueError("every server of a list needs a name")
-            named[server["name"]] = {k: v for k, v in server.items() if k != "name"}
-        return named
-    return value
-
-
-class Bot(_Part):
+class Bot(Part):
     """One member of the team that a backend assigned; local mode uses the first."""
 
     id: int | str | None = None
@@ -136,17 +126,15 @@ class Bot(_Part):
     shell_type: str | None = None
     agent_config: AgentConfig = Field(default_factory=AgentConfig)
     system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
-    mcp_servers: Annotated[dict[str, dict[str, Any]] | None, BeforeValidator(_servers_by_name)] = (
-        Field(default=None, repr=False)
-    )
-    skills: list[Any] | None = None
+    mcp_servers: McpServers | None = Field(default=None, repr=False)
+    skills: Skills | None = None
     allowed_tools: list[str] | None = None
     disallowed_tools: list[str] | None = None
     max_turns: Annotated[int, Field(ge=1)] | None = None
     permission_mode: PermissionMode | None = None
 
 
-class User(_Part):
+class User(Part):
     """On whose behalf; the names and the token used with git."""
 
     user_name: str | None = None
@@ -155,7 +143,7 @@ class User(_Part):
     git_token: SecretStr | None = None
 
 
-class Attachment(_Part):
+class Attachment(Part):
     """A file for the run: fetched from ``url``, or given inline."""
 
     id: int | str | None = None
@@ -172,14 +160,14 @@ class Attachment(_Part):
         return self
 
 
-class TextBlock(_Part):
+class TextBlock(Part):
     """A piece of prompt text."""
 
     type: Literal["text"]
     text: str
 
 
-class ImageBlock(_Part):
+class ImageBlock(Part):
     """A picture, in the shape of the Messages API."""
 
     type: Literal["image"]
@@ -203,7 +191,7 @@ def _check_prompt(value: str | list[TextBlock | ImageBlock]) -> str | list[TextB
     return value
 
 
-class ExecutionRequest(_Part):
+class ExecutionRequest(Part):
     """One run: what to do, where the code is, and within which limits.
 
     Field by field as in the local protocol; ``None`` means "not said", so that the executor's own
@@ -219,6 +207,7 @@ class ExecutionRequest(_Part):
     task_title: str | None = None
     subtask_title: str | None = None
     agent_type: str | None = None
+    variables: Variables = Field(default_factory=dict)  # before what refers to them
     bot: Annotated[list[Bot], BeforeValidator(_one_as_list)] = Field(default_factory=list)
 
     model: str | None = None
@@ -230,6 +219,18 @@ class ExecutionRequest(_Part):
     disallowed_tools: list[str] | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stall_timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    user_input_timeout_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    mcp_servers: McpServers = Field(
+        default_factory=dict,
+        repr=False,
+        validation_alias=AliasChoices("mcp_servers", "mcp_config"),
+    )
+    skills: Skills = Field(default_factory=list)
+    skill_files: Skills = Field(default_factory=list)
+    input_files: InputFiles = Field(default_factory=list)
+    agents: SubAgents = Field(default_factory=dict)
+    commands: Commands = Field(default_factory=dict)
 
     git_url: Annotated[str | None, AfterValidator(check_repository_url)] = Field(
         default=None, validation_alias=AliasChoices("git_url", "repo_url"), repr=False
@@ -261,6 +262,14 @@ class ExecutionRequest(_Part):
         blank = {"git_url", "repo_url", "branch_name", "branch", "git_branch", "agent_type"}
         return {k: v for k, v in raw.items() if v is not None and not (k in blank and v == "")}
 
+    @field_validator("bot", "mcp_servers")
+    @classmethod
+    def _variables_are_known(cls, value: Any, info: ValidationInfo) -> Any:
+        if "variables" in info.data:
+            servers = value[0].mcp_servers if info.field_name == "bot" and value else value
+            resolved(servers, info.data["variables"])
+        return value
+
     @property
     def run(self) -> RunRef:
         """Which run and attempt this is."""
@@ -270,6 +279,21 @@ class ExecutionRequest(_Part):
     def first_bot(self) -> Bot:
         """The member that local mode runs; an empty one when the backend named none."""
         return self.bot[0] if self.bot else Bot()
+
+    @property
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """The MCP servers of this run: the bot's, over them the request's; references resolved."""
+        merged = {**(self.first_bot.mcp_servers or {}), **self.mcp_servers}
+        servers: dict[str, dict[str, Any]] = resolved(merged, self.variables)
+        return servers
+
+    @property
+    def all_skills(self) -> list[Skill]:
+        """The skills of this run: of one name the last in ``bot``, ``skills``, ``skill_files``."""
+        given = [*(self.first_bot.skills or ()), *self.skills, *self.skill_files]
+        # What is only a name asks for one of the others, or for one that nobody brings.
+        given.sort(key=lambda skill: skill.brings_content)
+        return list({skill.name.casefold(): skill for skill in given}.values())
 
     @property
     def secrets(self) -> list[str]:
@@ -282,12 +306,18 @@ class ExecutionRequest(_Part):
             found += url_credentials(self.git_url or "")
         if self.auth_token is not None:
             found.append(self.auth_token.get_secret_value())
-        for url in (self.backend_url, *(part.url for part in self.attachments)):
+        urls = [self.backend_url, *(attachment.url for attachment in self.attachments)]
+        urls += [file.url for file in self.input_files]
+        urls += [skill.url for skill in self.all_skills]
+        for url in urls:
             found += url_credentials(url or "")
+        found += named_credentials(self.variables)
         for bot in self.bot:
             found += named_credentials(bot.agent_config.env)
             for server in (bot.mcp_servers or {}).values():
-                found += _credentials_of_server(server)
+                found += server_credentials(server)
+        for server in self.servers.values():
+            found += server_credentials(server)
         return found
 
     @property
@@ -301,18 +331,6 @@ class ExecutionRequest(_Part):
     def requested_agent(self) -> str:
         """The agent as the request names it, not yet resolved; ``claude_code`` when it does not."""
         return self.agent_type or self.first_bot.shell_type or "claude_code"
-
-
-def _credentials_of_server(server: dict[str, Any]) -> Iterator[str]:
-    for part in ("headers", "env"):
-        given = server.get(part)
-        if isinstance(given, dict):
-            yield from named_credentials(given)
-    arguments, url = server.get("args"), server.get("url")
-    if isinstance(arguments, list):
-        yield from argument_credentials(arguments)
-    if isinstance(url, str):
-        yield from url_credentials(url)
 
 
 def read_execution_request(raw: object) -> ExecutionRequest:

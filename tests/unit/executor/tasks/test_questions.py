@@ -24,7 +24,12 @@ class User:
     """Questions of a run, who hears of them, and who waits for the answers."""
 
     def __init__(
-        self, *, timeout_s: float = 600, run_timeout_s: float = 3600, answerable: bool = True
+        self,
+        *,
+        timeout_s: float = 600,
+        run_timeout_s: float = 3600,
+        answerable: bool = True,
+        of_request_s: float | None = None,
     ) -> None:
         self.time = ManualClock()
         self.told: list[AgentEvent] = []
@@ -34,6 +39,7 @@ class User:
         self.questions = Questions(
             rules,
             self.told.append,
+            timeout_s=of_request_s,
             held=self._held,
             now=self.time.now,
             sleep=self.time.sleep,
@@ -168,7 +174,21 @@ async def test_an_answer_that_does_not_fit_leaves_the_question_open(user: User) 
     assert decision.updated_input == QUESTION | {"answers": {"Which?": "b"}}
 
 
-@pytest.mark.parametrize("options", [{"timeout_s": 0}, {"answerable": False}])
+async def test_a_request_says_how_long_its_questions_wait() -> None:
+    user = User(timeout_s=0, of_request_s=30)
+
+    asking = await user.asked()
+    await user.time.advance(29)
+    assert not asking.done()
+    await user.time.advance(1)
+    await asking
+
+    assert user.outcomes == ["expired"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout_s": 0}, {"answerable": False}, {"timeout_s": 600, "of_request_s": 0}]
+)
 async def test_where_nobody_can_answer_nothing_is_asked(options: dict[str, Any]) -> None:
     user = User(**options)
     assert await (await user.asked()) is None

@@ -22,7 +22,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from executor.agents.claude_code.chats import Chats
+from executor.agents.chats import Chats
 from executor.agents.claude_code.limits import reset_time
 from executor.agents.claude_code.verdict import (
     interrupted,

@@ -22,7 +22,7 @@ class _Chat:
 
 
 class Chats:
-    """The open chat messages, by the tool uses that have started who speaks (``None``: main)."""
+    """The open chat messages, by what has started who speaks (``None``: the agent itself)."""
 
     def __init__(self, source_of: Callable[[str | None], Source]) -> None:
         self._source_of = source_of
@@ -82,14 +82,20 @@ class Chats:
         data = {"message_id": chat.message_id, "content": "".join(chat.text), "usage": usage}
         return [AgentEvent(EventType.LLM_DONE, data, chat.source)]
 
+    def failed(self, parent: str | None, error: str | None, code: str) -> list[AgentEvent]:
+        """End a message that will not be completed, if it is open."""
+        chat = self._open.pop(parent, None)
+        if chat is None:
+            return []
+        data = {"message_id": chat.message_id, "error": error, "code": code}
+        return [AgentEvent(EventType.LLM_ERROR, data, chat.source)]
+
     def finish(self, end: TurnEnd, code: str | None) -> list[AgentEvent]:
         """Close all messages as the turn has ended; *code*: of the error, ``None`` without one."""
         events: list[AgentEvent] = []
-        for parent, chat in list(self._open.items()):
+        for parent in list(self._open):
             if code is None:
                 events += self.done(parent, end.statistics.get("usage") if parent is None else None)
             else:
-                data = {"message_id": chat.message_id, "error": end.error, "code": code}
-                events.append(AgentEvent(EventType.LLM_ERROR, data, chat.source))
-        self._open.clear()
+                events += self.failed(parent, end.error, code)
         return events

@@ -49,8 +49,9 @@ bench: $(STAMP)  ## Measure; the results are described in docs/benchmarks.md
 binary: $(BUILD_STAMP)  ## Build the executor as one file into dist (OPTIONS="--onedir --with-claude")
 	@$(BUILD)/bin/python scripts/build_local.py $(OPTIONS)
 
-docs: $(STAMP)  ## Write docs/commands and docs/exit-status.md from the program itself
+docs: $(STAMP)  ## Write docs/commands, docs/exit-status.md and docs/settings.md from the program itself
 	@$(BIN)/python -m scripts.build_command_docs
+	@$(BIN)/python -m scripts.build_settings_docs
 
 requirements: $(STAMP)  ## Lock the versions of all dependencies anew
 	$(PIP) install uv

@@ -8,7 +8,7 @@ import os
 
 from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.runs import Means, clear_leftovers, find_means, in_process
-from executor.config.settings import ExecutorSettings
+from executor.config.local import LocalSettings
 from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
 from executor.delivery.outbox import Outbox
@@ -34,7 +34,7 @@ from shared.redaction import Redactor
 from shared.version import __version__
 
 
-async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Redactor) -> None:
+async def run_local(settings: LocalSettings, stop: StopSignals, redactor: Redactor) -> None:
     """Run local mode until the first stop signal; every part lives and ends in here.
 
     Raises:
@@ -51,7 +51,7 @@ async def run_local(settings: ExecutorSettings, stop: StopSignals, redactor: Red
 
 
 async def _run(
-    settings: ExecutorSettings,
+    settings: LocalSettings,
     stop: StopSignals,
     redactor: Redactor,
     home: Home,
@@ -152,7 +152,7 @@ async def _run(
         await outbox.close()
 
 
-def _service_manager(settings: ExecutorSettings) -> ServiceManager:
+def _service_manager(settings: LocalSettings) -> ServiceManager:
     return ServiceManager.of_this_process(
         os.environ,
         backend=str(BackendUrl.parse(settings.backend_url)),
@@ -162,7 +162,7 @@ def _service_manager(settings: ExecutorSettings) -> ServiceManager:
     )
 
 
-def _hello(settings: ExecutorSettings, executor_id: str, means: Means) -> Register:
+def _hello(settings: LocalSettings, executor_id: str, means: Means) -> Register:
     host = describe_host()
     return Register(
         executor_id=executor_id,

@@ -176,7 +176,7 @@ def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
             api_key=key.get_secret_value() if key else None,
             auth_token=token.get_secret_value() if token else None,
             base_url=settings.anthropic_base_url,
-            model=settings.anthropic_model,
+            model=settings.model,
         ),
         permission_mode=None if mode == "unattended" else mode,
         isolation=means.isolation,

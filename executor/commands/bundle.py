@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.archive import Part
-    from executor.config.settings import ExecutorSettings
+    from executor.config.loading import Settings
 
 MAX_LOG: Final = 5_000_000
 """How many characters of the log are taken: half of what one file holds by default."""
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _parts(settings: ExecutorSettings) -> Iterator[Part]:
+def _parts(settings: Settings) -> Iterator[Part]:
     from executor.archive import Part
     from executor.delivery.summary import summarize
 

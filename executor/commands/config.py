@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
 
+    from executor.config.loading import Settings
     from executor.config.problems import WrongSettings
-    from executor.config.settings import ExecutorSettings
     from executor.config.sources import SettingSources
     from shared.redaction import Redactor
 
@@ -36,10 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(
-    settings: ExecutorSettings, sources: SettingSources, wrong: WrongSettings | None
+    settings: Settings, sources: SettingSources, wrong: WrongSettings | None
 ) -> dict[str, Any]:
     """The settings as JSON, without secrets; the value of what is wrong is ``None``."""
-    from executor.config.sources import VARIABLES
+    from executor.config.loading import variables_of
 
     wrong_ones = _wrong_variables(wrong, sources)
     redactor = _redactor(settings, sources)
@@ -53,7 +53,7 @@ def describe(
                 "source": sources.of(variable).value,
                 "overrides_config_file": sources.overridden(variable),
             }
-            for variable, attribute in VARIABLES.items()
+            for variable, attribute in variables_of(type(settings)).items()
         },
         "network": {
             name: {"value": redactor.redact(value), "source": source.value}
@@ -64,17 +64,16 @@ def describe(
     }
 
 
-def _print(
-    settings: ExecutorSettings, sources: SettingSources, wrong: WrongSettings | None
-) -> None:
-    from executor.config.sources import VARIABLES, Source
+def _print(settings: Settings, sources: SettingSources, wrong: WrongSettings | None) -> None:
+    from executor.config.loading import variables_of
+    from executor.config.sources import Source
 
     wrong_ones = _wrong_variables(wrong, sources)
     redactor = _redactor(settings, sources)
     exists = "" if sources.file.exists() else " (there is none)"
     print_line(Styled(f"config.env: {sources.file}{exists}", "dim"))
     rows: list[tuple[Cell, Cell, Cell]] = []
-    for variable, attribute in VARIABLES.items():
+    for variable, attribute in variables_of(type(settings)).items():
         source = sources.of(variable)
         value: Cell = _as_text(_shown(getattr(settings, attribute), redactor))
         if variable in wrong_ones:
@@ -92,7 +91,7 @@ def _print(
 
 def _wrong_variables(wrong: WrongSettings | None, sources: SettingSources) -> Collection[str]:
     """What is missing, and what was set wrong or does not fit the rest; never what is a default."""
-    from executor.config.settings import EXAMPLES
+    from executor.config.loading import EXAMPLES
     from executor.config.sources import Source
 
     variables = wrong.variables if wrong else ()
@@ -103,7 +102,7 @@ def _wrong_variables(wrong: WrongSettings | None, sources: SettingSources) -> Co
     }
 
 
-def _redactor(settings: ExecutorSettings, sources: SettingSources) -> Redactor:
+def _redactor(settings: Settings, sources: SettingSources) -> Redactor:
     from shared.protocol.credentials import named_credentials
     from shared.redaction import Redactor
 

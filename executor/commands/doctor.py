@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from executor.config.settings import CONFIG_FILE
+    from executor.config.loading import CONFIG_FILE
     from executor.diagnosis.examination import examine
     from executor.diagnosis.settings import read_settings
     from executor.network.variables import adopt

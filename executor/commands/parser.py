@@ -41,9 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; what it returns has ``command``, the :class:`Command` to carry out."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Run coding agents on this machine, for a backend that sends the tasks.",
+        description="Run coding agents on this machine, for whoever sends the tasks.",
         epilog="Settings come from environment variables and from config.env in "
-        "~/.wegent-executor. At least WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN have to be set.",
+        "~/.wegent-executor. With WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN it takes tasks from "
+        "that backend, without both it serves HTTP on PORT (10001).",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version_line())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from executor.commands.command import Command
 from executor.exit_status import ExitStatus, describe, exit_status, root_cause
@@ -15,10 +16,13 @@ from shared.errors import WegentError
 if TYPE_CHECKING:
     import argparse
 
-    from executor.config.settings import ExecutorSettings
+    from executor.config.loading import Settings
     from executor.signals import StopSignals
     from shared.logging import Logs
     from shared.redaction import Redactor
+
+Work: TypeAlias = "Callable[[StopSignals], Coroutine[Any, Any, int | None]]"
+"""The whole executor until it ends; its exit status, ``None``: 0."""
 
 STOP_WITHIN_S: Final = 30.0
 """How long a stop may take beyond the time that runs have to finish: agents that ignore signals
@@ -36,7 +40,7 @@ def run(_arguments: argparse.Namespace) -> int:
     # structlog imports rich when it finds it: 30 ms and 4 MB for what only other commands use.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes its import fail
 
-    from executor.config.settings import CONFIG_FILE, load_settings
+    from executor.config.loading import CONFIG_FILE, load_settings
     from executor.network.variables import adopt
     from shared.logging import get_logger
     from shared.redaction import Redactor
@@ -46,26 +50,35 @@ def run(_arguments: argparse.Namespace) -> int:
     redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
     logs = _open_logs(settings, redactor)
     try:
-        # heavy, so only now that the settings are right
-        from executor.bootstrap.local import run_local
+        work = _work_of(settings, redactor)  # its imports are heavy: the settings come first
 
         # What is imported stays: a full collection that looked at it would stop everything for
         # some 50 ms, again and again.
         gc.freeze()
         # Not closed, which would wait for threads; and its signal handlers stay to the end.
         return asyncio.Runner().run(
-            _serve(
-                lambda stop: run_local(settings, stop, redactor),
-                stop_within_s=settings.shutdown_grace_s + STOP_WITHIN_S,
-            )
+            _serve(work, stop_within_s=settings.shutdown_grace_s + STOP_WITHIN_S)
         )
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
         cause = root_cause(exc)
-        expected = isinstance(cause, WegentError) and settings.log_level != "DEBUG"
+        expected = isinstance(cause, WegentError) and settings.lowest_level != "DEBUG"
         get_logger("cli").error(describe(cause), exc_info=None if expected else exc)
         return exit_status(cause)
     finally:
         logs.close()
+
+
+def _work_of(settings: Settings, redactor: Redactor) -> Work:
+    """The whole executor, in the mode that the settings are of."""
+    from executor.config.local import LocalSettings
+
+    if isinstance(settings, LocalSettings):
+        from executor.bootstrap.local import run_local
+
+        return functools.partial(run_local, settings, redactor=redactor)
+    from executor.bootstrap.docker import run_docker
+
+    return functools.partial(run_docker, settings, redactor=redactor)
 
 
 def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
@@ -76,8 +89,8 @@ def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
     return named_credentials({name: environ[name] for name in environ if names.fullmatch(name)})
 
 
-def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
-    from executor.config.settings import exposed_config_file
+def _open_logs(settings: Settings, redactor: Redactor) -> Logs:
+    from executor.config.loading import exposed_config_file
     from shared.logging import LogFile, configure_logging, get_logger
 
     logs = configure_logging(
@@ -86,7 +99,7 @@ def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
             max_bytes=settings.log_max_size_mb * 1_000_000,
             backups=settings.log_backup_count,
         ),
-        level=settings.log_level,
+        level=settings.lowest_level,
         format=settings.log_format,
         redactor=redactor,
     )
@@ -97,9 +110,7 @@ def _open_logs(settings: ExecutorSettings, redactor: Redactor) -> Logs:
     return logs
 
 
-async def _serve(
-    work: Callable[[StopSignals], Coroutine[Any, Any, None]], *, stop_within_s: float
-) -> int:
+async def _serve(work: Work, *, stop_within_s: float) -> int:
     """Carry out *work* until it ends, a second signal comes, or a stop takes too long."""
     import asyncio
 
@@ -112,8 +123,7 @@ async def _serve(
     await asyncio.wait({working, hurry}, return_when=asyncio.FIRST_COMPLETED)
     if working.done():
         hurry.cancel()
-        working.result()
-        return ExitStatus.OK
+        return working.result() or ExitStatus.OK
     working.cancel()
     await asyncio.wait({working}, timeout=LAST_STEPS_S)
     return hurry.result()
@@ -138,8 +148,8 @@ async def _hurry(stop: StopSignals, stop_within_s: float) -> int:
 COMMAND: Final = Command(
     name="run",
     help="be an executor until told to stop (as without a command)",
-    description="Connect to the backend, take its tasks and carry them out. The first SIGINT or "
-    "SIGTERM lets running tasks finish for LOCAL_SHUTDOWN_GRACE_SECONDS, a second one ends at "
-    "once.",
+    description="Take tasks and carry them out: from the backend that WEGENT_BACKEND_URL names "
+    "(local mode), or, without one, over HTTP (docker mode). The first SIGINT or SIGTERM lets "
+    "running tasks finish for LOCAL_SHUTDOWN_GRACE_SECONDS, a second one ends at once.",
     run=run,
 )

@@ -18,7 +18,7 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     import argparse
 
-    from executor.config.settings import ExecutorSettings
+    from executor.config.local import LocalSettings
     from executor.service.definition import Service, ServiceKeeper, ServiceStatus
     from executor.service.steps import Step
 
@@ -132,7 +132,7 @@ def _carry_out(steps: Sequence[Step], *, dry_run: bool) -> bool:
     return True
 
 
-def _settings_of_a_service() -> tuple[ExecutorSettings, list[str]]:
+def _settings_of_a_service() -> tuple[LocalSettings, list[str]]:
     """The settings as a service reads them, and the names of variables that only this shell has.
 
     Raises:
@@ -140,13 +140,14 @@ def _settings_of_a_service() -> tuple[ExecutorSettings, list[str]]:
     """
     from dotenv import dotenv_values
 
+    from executor.config.loading import CONFIG_FILE, load_settings
+    from executor.config.local import LocalSettings
     from executor.config.problems import WrongSettings
-    from executor.config.settings import CONFIG_FILE, ExecutorSettings, load_settings
+    from executor.config.sources import VARIABLES
     from executor.network.variables import NETWORK_VARIABLES
 
     file = executor_home() / CONFIG_FILE
-    ours = {str(field.validation_alias) for field in ExecutorSettings.model_fields.values()}
-    ours -= {HOME_VARIABLE}  # which the service is given
+    ours = VARIABLES - {HOME_VARIABLE}  # which the service is given
     try:
         with _without(name for name in list(os.environ) if name.upper() in ours):
             settings = load_settings()
@@ -156,6 +157,11 @@ def _settings_of_a_service() -> tuple[ExecutorSettings, list[str]]:
             hint="a service has no shell's environment: what it needs has to be in "
             f"{file}, as KEY=value lines",
         ) from None
+    if not isinstance(settings, LocalSettings):
+        raise ConfigError(
+            f"{file} names no backend: a service runs in local mode",
+            hint="it needs WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN, as KEY=value lines",
+        )
     in_file = {
         name.upper() for name, value in dotenv_values(file, encoding="utf-8").items() if value
     }
@@ -173,7 +179,7 @@ def _without(names: Iterable[str]) -> Iterator[None]:
         os.environ.update(held)
 
 
-def _service(settings: ExecutorSettings, environ: Mapping[str, str]) -> Service:
+def _service(settings: LocalSettings, environ: Mapping[str, str]) -> Service:
     from executor.packaged.frozen import unpacked_folder
     from executor.service.definition import Service
     from executor.service.timing import stop_limit_s

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Update this program, or go back to the version before."""
     import os
 
-    from executor.config.settings import CONFIG_FILE
+    from executor.config.loading import CONFIG_FILE
     from executor.network.access import NetworkAccess
     from executor.network.variables import adopt
     from executor.packaged.frozen import is_frozen

@@ -1,19 +1,17 @@
-"""The settings of one executor: environment over ``{home}/config.env`` over defaults."""
+"""The settings of both modes: environment over ``{home}/config.env`` over defaults.
+
+Of each mode: :mod:`executor.config.local` and :mod:`executor.config.docker`.
+"""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError, PydanticUndefined
+from pydantic import Field, SecretStr
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from executor.config.home import HOME_VARIABLE, default_home, executor_home
-from executor.config.problems import Problem, WrongSettings
+from executor.config.home import HOME_VARIABLE, default_home
 from executor.config.types import (
     AbsolutePath,
     Directory,
@@ -25,51 +23,46 @@ from executor.config.types import (
     one_of,
     url,
 )
-from shared.errors import ConfigError
 from shared.protocol.execution import PermissionMode
 
-CONFIG_FILE: Final = "config.env"
-
-EXAMPLES: Final = {
-    "WEGENT_BACKEND_URL": "http://localhost:8001",
-    "WEGENT_AUTH_TOKEN": "your-auth-token",
-    "ANTHROPIC_BASE_URL": "https://api.anthropic.com",
-}
-"""What a message suggests for variables that have no default."""
-
-
-def _local_only(mode: object) -> object:
-    if isinstance(mode, str) and mode.strip().lower() == "docker":
-        raise PydanticCustomError(
-            _DOCKER, "docker mode is not part of this version; set EXECUTOR_MODE=local"
-        )
-    return mode
-
-
+Mode = Annotated[Literal["local", "docker"], one_of("local", "docker")]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LocalIsolation = Literal["auto", "none", "sandbox"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
-_DOCKER: Final = "docker_mode"
-_MISFIT: Final = "misfit"
-_CONSEQUENCE: Final = "default_factory_not_called"
-"""What pydantic says of a default that depends on others, when any is wrong."""
-_TIMES: Final = (
-    "LOCAL_HEARTBEAT_INTERVAL",
-    "LOCAL_HEARTBEAT_TIMEOUT",
-    "LOCAL_RECONNECT_DELAY",
-    "LOCAL_RECONNECT_MAX_DELAY",
-)
-"""The variables that have to fit together."""
+MISFIT: Final = "misfit"
+"""The type of an error about settings that do not fit together; made by :func:`misfit`."""
 _PERMISSION_MODES: Final = get_args(LocalPermissionMode)
 
 
-class ExecutorSettings(BaseSettings):
-    """Settings of one executor process.
+def misfit(problems: list[str], *variables: str) -> PydanticCustomError:
+    """The error of a validator that looks at several settings.
 
-    Built in :mod:`executor.commands` only, by :func:`load_settings`. Other modules take the values
-    they need as constructor arguments. Whoever builds it by hand names the variables, as in
-    ``ExecutorSettings(LOG_LEVEL="DEBUG")``: were field names accepted too, pydantic-settings would
-    take ``HOME`` for :attr:`home`.
+    Args:
+        problems: Each is a variable, a colon and what is wrong with it.
+        variables: The names of all that have a part in it.
+    """
+    return PydanticCustomError(
+        MISFIT, "{problems}", {"problems": "\n".join(problems), "variables": variables}
+    )
+
+
+def mode_field(default: Literal["local", "docker"]) -> Any:
+    """The definition of :attr:`ExecutorSettings.mode` for the settings of mode *default*."""
+    return Field(
+        default=default,
+        validation_alias="EXECUTOR_MODE",
+        description="`local` or `docker`; when not set, `local` where `WEGENT_BACKEND_URL` or "
+        "`WEGENT_AUTH_TOKEN` is set, and otherwise `docker`",
+    )
+
+
+class ExecutorSettings(BaseSettings):
+    """What an executor needs in either mode.
+
+    Built in :mod:`executor.commands` only, by :func:`executor.config.loading.load_settings`. Other
+    modules take the values they need as constructor arguments. Whoever builds it by hand names the
+    variables, as in ``LocalSettings(LOG_LEVEL="DEBUG")``: were field names accepted too,
+    pydantic-settings would take ``HOME`` for :attr:`home`.
     """
 
     model_config = SettingsConfigDict(
@@ -80,26 +73,8 @@ class ExecutorSettings(BaseSettings):
         str_strip_whitespace=True,
     )
 
-    # --- Which backend, and as whom ---
-    mode: Annotated[Literal["local"], one_of("local"), BeforeValidator(_local_only)] = Field(
-        default="local",
-        validation_alias="EXECUTOR_MODE",
-        description="How the executor runs; `local` is assumed when it is not set",
-    )
-    backend_url: Annotated[str, url("http", "https", "ws", "wss")] = Field(
-        validation_alias="WEGENT_BACKEND_URL",
-        description="Address of the backend; a path prefix is kept",
-    )
-    auth_token: Token = Field(
-        validation_alias="WEGENT_AUTH_TOKEN",
-        description="Token that the backend gave out; a leading `Bearer ` is ignored",
-    )
-    executor_name: str | None = Field(
-        default=None,
-        validation_alias="WEGENT_EXECUTOR_NAME",
-        max_length=200,
-        description="Name shown at the backend; the host's name when not set",
-    )
+    mode: Mode
+    """Each mode has a default of its own; :func:`mode_field`."""
 
     # --- Where things lie ---
     home: Directory = Field(
@@ -107,11 +82,8 @@ class ExecutorSettings(BaseSettings):
         validation_alias=HOME_VARIABLE,
         description="Main folder, with `config.env` in it; read from the environment only",
     )
-    workspace_root: Directory = Field(
-        default_factory=lambda data: data["home"] / "workspace",
-        validation_alias="LOCAL_WORKSPACE_ROOT",
-        description="Where repositories are cloned: `{task_id}/{repo_name}`",
-    )
+    workspace_root: Directory
+    """Each mode has a variable and a default of its own."""
 
     # --- Logs ---
     log_dir: AbsolutePath = Field(
@@ -147,28 +119,6 @@ class ExecutorSettings(BaseSettings):
         default="text",
         validation_alias="LOG_FORMAT",
         description="`text`, or `json` for one JSON object per line",
-    )
-
-    # --- The connection ---
-    heartbeat_interval_s: Seconds = Field(
-        default=30,
-        validation_alias="LOCAL_HEARTBEAT_INTERVAL",
-        description="Seconds between heartbeats, unless the backend says otherwise",
-    )
-    heartbeat_timeout_s: Seconds = Field(
-        default=90,
-        validation_alias="LOCAL_HEARTBEAT_TIMEOUT",
-        description="Seconds without a heartbeat before connecting anew, at least two intervals",
-    )
-    reconnect_delay_s: Seconds = Field(
-        default=1,
-        validation_alias="LOCAL_RECONNECT_DELAY",
-        description="Seconds before the first attempts to connect again",
-    )
-    reconnect_max_delay_s: Seconds = Field(
-        default=30,
-        validation_alias="LOCAL_RECONNECT_MAX_DELAY",
-        description="Longest pause in seconds between attempts to connect",
     )
 
     # --- Runs ---
@@ -286,104 +236,22 @@ class ExecutorSettings(BaseSettings):
         description="Whether the cache of skills is emptied at start",
     )
 
-    @model_validator(mode="after")
-    def _times_fit_together(self) -> Self:
-        problems = []
-        if self.heartbeat_timeout_s < 2 * self.heartbeat_interval_s:
-            problems.append(
-                "LOCAL_HEARTBEAT_TIMEOUT: must be at least twice LOCAL_HEARTBEAT_INTERVAL, "
-                "or one lost heartbeat ends the connection"
-            )
-        if self.reconnect_max_delay_s < self.reconnect_delay_s:
-            problems.append(
-                "LOCAL_RECONNECT_MAX_DELAY: must not be smaller than LOCAL_RECONNECT_DELAY"
-            )
-        if problems:
-            raise PydanticCustomError(_MISFIT, "{problems}", {"problems": "\n".join(problems)})
-        return self
+    @property
+    def lowest_level(self) -> LogLevel:
+        """The lowest level that is logged."""
+        return self.log_level
+
+    @property
+    def model(self) -> str | None:
+        """The model for requests that name none; ``None``: Claude Code's own default."""
+        return self.anthropic_model
 
     @property
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        held = (self.auth_token, self.anthropic_api_key, self.anthropic_auth_token)
-        return [secret.get_secret_value() for secret in held if secret is not None]
+        return revealed(self.anthropic_api_key, self.anthropic_auth_token)
 
 
-def load_settings(instead: Mapping[str, Any] | None = None) -> ExecutorSettings:
-    """Read the settings of this process.
-
-    Args:
-        instead: Values that count more than what is set, by the names of the variables.
-
-    Raises:
-        ConfigError: Lists every variable that is missing or wrong, with the reason and the fix.
-    """
-    file = executor_home() / CONFIG_FILE
-    try:
-        settings = ExecutorSettings(_env_file=file, **(instead or {}))
-    except ValidationError as exc:
-        raise _explained(exc.errors(include_url=False, include_input=False), file) from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise unreadable(file, exc) from None
-    if settings.home != file.parent:
-        raise ConfigError(
-            f"{HOME_VARIABLE}: {file} names another folder than the one it is in",
-            hint=f"remove it there and set it in the environment: export {HOME_VARIABLE}=<folder>",
-        )
-    return settings
-
-
-def unreadable(file: Path, exc: OSError | UnicodeDecodeError) -> ConfigError:
-    """The error to raise when ``config.env`` cannot be read."""
-    return ConfigError(
-        f"{file} cannot be read: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}",
-        hint="every line is KEY=value",
-    )
-
-
-def exposed_config_file(home: Path) -> Path | None:
-    """Return the config file if others than its owner may read it, ``None`` when all is well."""
-    file = home / CONFIG_FILE
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return None
-    return file if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) else None
-
-
-def _explained(errors: list[ErrorDetails], file: Path) -> WrongSettings:
-    """One error for all that is wrong: variables, reasons and fixes, never a value."""
-    errors = [error for error in errors if error["type"] != _CONSEQUENCE]
-    where = f"set them in the environment, or as KEY=value lines in {file}"
-    variables = frozenset(
-        name for error in errors for name in ([str(error["loc"][0])] if error["loc"] else _TIMES)
-    )
-    if docker := next((error for error in errors if error["type"] == _DOCKER), None):
-        return WrongSettings([Problem(f"EXECUTOR_MODE: {docker['msg']}")], variables, hint=where)
-    if any(error["type"] == "missing" for error in errors):
-        where += "; this version has local mode only, docker mode comes later"
-    problems = [problem for error in errors for problem in _problems(error)]
-    return WrongSettings(problems, variables, hint=where)
-
-
-def _problems(error: ErrorDetails) -> Iterator[Problem]:
-    if error["type"] == _MISFIT:
-        yield from map(Problem, error["msg"].split("\n"))
-        return
-    variable = str(error["loc"][0])
-    value = _example(variable)
-    example = None if value is None else f"{variable}={value}"
-    if error["type"] == "missing":
-        yield Problem(f"{variable} is not set", example, missing=True)
-        return
-    reason = error["msg"].removeprefix("Value error, ")
-    yield Problem(f"{variable}: {reason[:1].lower()}{reason[1:]}", example)
-
-
-def _example(variable: str) -> str | None:
-    if variable in EXAMPLES:
-        return EXAMPLES[variable]
-    for field in ExecutorSettings.model_fields.values():
-        if field.validation_alias == variable and field.default not in {None, PydanticUndefined}:
-            return str(field.default).lower() if field.annotation is bool else str(field.default)
-    return None
+def revealed(*secrets: SecretStr | None) -> list[str]:
+    """The values of those that are set."""
+    return [secret.get_secret_value() for secret in secrets if secret is not None]

@@ -11,22 +11,25 @@ from typing import Any, Final, Self
 from pydantic_core import PydanticUndefined
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
+from executor.config.docker import DockerSettings
 from executor.config.home import HOME_VARIABLE, executor_home
-from executor.config.problems import WrongSettings
-from executor.config.settings import (
+from executor.config.loading import (
     CONFIG_FILE,
     EXAMPLES,
-    ExecutorSettings,
+    Settings,
     load_settings,
+    told_mode,
     unreadable,
+    variables_of,
 )
+from executor.config.local import LocalSettings
+from executor.config.problems import WrongSettings
+from executor.config.settings import ExecutorSettings
 from executor.network.variables import NETWORK_VARIABLES, adopt
 from shared.protocol.credentials import named_credentials
 
-VARIABLES: Final[Mapping[str, str]] = {
-    str(field.validation_alias): name for name, field in ExecutorSettings.model_fields.items()
-}
-"""The names of all settings' variables, and of their attributes."""
+VARIABLES: Final = frozenset(variables_of(LocalSettings) | variables_of(DockerSettings))
+"""The names of the variables of all settings, whatever the mode."""
 
 
 class Source(StrEnum):
@@ -102,7 +105,7 @@ class SettingSources:
         return any(name.upper() == variable for name in self._in_file)
 
 
-def load_right_settings() -> tuple[ExecutorSettings, WrongSettings | None]:
+def load_right_settings() -> tuple[Settings, WrongSettings | None]:
     """The settings as if what is missing or wrong were not set, and what that is.
 
     What is required and missing has the value of an example.
@@ -110,6 +113,7 @@ def load_right_settings() -> tuple[ExecutorSettings, WrongSettings | None]:
     Raises:
         ConfigError: Not even that can be read.
     """
+    kind = told_mode()
     instead: dict[str, Any] = {}
     wrong: WrongSettings | None = None
     while True:
@@ -119,19 +123,21 @@ def load_right_settings() -> tuple[ExecutorSettings, WrongSettings | None]:
             if exc.variables <= instead.keys():
                 raise
             wrong = _joined(wrong, exc) if wrong else exc
-            instead |= {variable: _default(variable) for variable in exc.variables}
+            instead |= {variable: _default(kind, variable) for variable in exc.variables}
 
 
 def _joined(first: WrongSettings, then: WrongSettings) -> WrongSettings:
     return WrongSettings(
-        [*first.problems, *then.problems], first.variables | then.variables, hint=first.hint or ""
+        [*first.problems, *then.problems],
+        first.variables | then.variables,
+        hint=first.hint or "",
     )
 
 
-def _default(variable: str) -> object:
+def _default(kind: type[Settings], variable: str) -> object:
     if variable == HOME_VARIABLE:
         return executor_home()
-    field = ExecutorSettings.model_fields[VARIABLES[variable]]
+    field = kind.model_fields[variables_of(kind)[variable]]
     if field.is_required():
         return EXAMPLES[variable]
     default = field.get_default(call_default_factory=True, validated_data={"home": executor_home()})

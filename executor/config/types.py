@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,36 @@ def _token(value: SecretStr) -> SecretStr:
     return SecretStr(token)
 
 
+def read_token(file: Path) -> SecretStr:
+    """The token in *file*, which may end in a line feed. Blocks for as long as the disk takes.
+
+    Raises:
+        ValueError: There is none; does not say what is there instead.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ValueError(f"cannot be read: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("cannot be read: it is not text") from None
+    return _token(SecretStr(text))
+
+
+def _token_file(path: Path) -> Path:
+    read_token(path)
+    return path
+
+
+def _json_object(value: SecretStr) -> SecretStr:
+    try:
+        found = json.loads(value.get_secret_value())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("must be a JSON object")
+    return value
+
+
 def _hosts(value: str) -> str:
     read_hosts(value)
     return value
@@ -84,3 +115,7 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)]
+TokenFile = Annotated[Path, AfterValidator(absolute), AfterValidator(_token_file)]
+"""A file with a token in it."""
+JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
+"""A JSON object as text, which may have secrets in it."""

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, ParamSpec
 
-from executor.config.settings import ExecutorSettings
+from executor.config.loading import Settings
+from executor.config.local import LocalSettings
 from executor.diagnosis.backend import look_at_backend
 from executor.diagnosis.disk import look_at_disks
 from executor.diagnosis.finding import Finding, failed
@@ -51,15 +52,19 @@ async def carry_out(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) ->
 
 
 def _checks_of_settings(
-    settings: ExecutorSettings, wrong: frozenset[str], environ: Mapping[str, str]
+    settings: Settings, wrong: frozenset[str], environ: Mapping[str, str]
 ) -> dict[str, Check]:
     folders: tuple[Path, ...] = (settings.home, settings.workspace_root, settings.log_dir)
-    token = None if "WEGENT_AUTH_TOKEN" in wrong else settings.auth_token
     checks: dict[str, Check] = {
         "home": _in_thread(look_at_folders, settings),
         "executor": _in_thread(look_at_running, settings.home),
         "disk": _in_thread(look_at_disks, folders),
-        "backend": lambda: look_at_backend(settings.backend_url, token, environ),
+    }
+    if isinstance(settings, LocalSettings):
+        url = settings.backend_url
+        token = None if "WEGENT_AUTH_TOKEN" in wrong else settings.auth_token
+        checks["backend"] = lambda: look_at_backend(url, token, environ)
+    checks |= {
         "Claude Code": _in_thread(look_at_claude, settings.claude_path, settings.home, environ),
         "Claude API": lambda: look_at_api(settings, environ),
         "sandbox": _in_thread(look_at_sandbox, settings.isolation, environ),

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from executor.config.settings import ExecutorSettings, exposed_config_file
+from executor.config.loading import exposed_config_file
+from executor.config.settings import ExecutorSettings
 from executor.diagnosis.finding import Finding, failed, ok, warning
 from executor.diagnosis.remedies import command
 

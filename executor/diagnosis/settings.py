@@ -8,8 +8,8 @@ from typing import Final
 
 from dotenv.parser import parse_stream
 
+from executor.config.loading import Settings
 from executor.config.problems import Problem
-from executor.config.settings import ExecutorSettings
 from executor.config.sources import SettingSources, load_right_settings
 from executor.diagnosis import remedies
 from executor.diagnosis.finding import Finding, failed, ok, warning
@@ -29,7 +29,7 @@ class SettingsRead:
     """
 
     findings: list[Finding]
-    settings: ExecutorSettings | None
+    settings: Settings | None
     wrong: frozenset[str] = frozenset()
 
 

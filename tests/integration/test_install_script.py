@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.config.settings import ExecutorSettings
+from executor.config.local import LocalSettings
 from executor.network.variables import NETWORK_VARIABLES
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.programs import NAME, archive, checksum_line, program, put, sha256
@@ -306,7 +306,7 @@ def test_a_config_of_comments_is_made_for_its_owner_only(
     lines = config.read_text().splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == []
     named = {match[1] for line in lines if (match := re.match(r"#([A-Z_]+)=", line))}
-    known = {field.validation_alias for field in ExecutorSettings.model_fields.values()}
+    known = {field.validation_alias for field in LocalSettings.model_fields.values()}
     known.update(NETWORK_VARIABLES)
     assert {"WEGENT_BACKEND_URL", "WEGENT_AUTH_TOKEN"} <= named <= known
 

@@ -131,7 +131,7 @@ def test_the_executor_itself_runs_without_what_only_other_commands_show_with(run
 
 
 def test_missing_settings_end_with_2_and_one_message_without_a_trace(run: Run) -> None:
-    done = run("-m", "executor.main")
+    done = run("-m", "executor.main", EXECUTOR_MODE="local", WEGENT_AUTH_TOKEN="a-token")
 
     assert done.returncode == 2
     assert done.stderr.count("WEGENT_BACKEND_URL is not set") == 1

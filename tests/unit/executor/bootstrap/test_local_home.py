@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from executor.bootstrap.local import run_local
-from executor.config.settings import ExecutorSettings
+from executor.config.local import LocalSettings
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from shared.errors import ConfigError
@@ -29,7 +29,7 @@ async def start_and_stop(
 ) -> None:
     """Run local mode against a backend that is not there, and ask for a stop *once* that holds."""
     settings = await asyncio.to_thread(
-        ExecutorSettings,
+        LocalSettings,
         WEGENT_EXECUTOR_HOME=str(home),
         WEGENT_BACKEND_URL="http://127.0.0.1:1",
         WEGENT_AUTH_TOKEN="token",

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from executor.cli import main
-from executor.config.settings import ExecutorSettings
+from executor.config.docker import DockerSettings
+from executor.config.loading import variables_of
+from executor.config.local import LocalSettings
 from executor.exit_status import ExitStatus
 from executor.network.variables import NETWORK_VARIABLES
 
@@ -60,12 +62,37 @@ def test_each_value_is_shown_with_its_source(
     assert row(shown, "LOCAL_HEARTBEAT_INTERVAL")[1:] == ["30", "default"]
 
 
-def test_every_setting_is_shown(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("mode", "kind"), [("local", LocalSettings), ("docker", DockerSettings)])
+def test_every_setting_of_the_mode_is_shown_and_no_other(
+    config_file: Path,
+    mode: str,
+    kind: type[LocalSettings | DockerSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     del config_file
-    main(["config", "--json"])
+    monkeypatch.setenv("EXECUTOR_MODE", mode)
+    assert main(["config", "--json"]) == ExitStatus.OK
 
-    names = [field.validation_alias for field in ExecutorSettings.model_fields.values()]
-    assert list(shown_json(capsys)["settings"]) == names
+    assert list(shown_json(capsys)["settings"]) == list(variables_of(kind))
+
+
+def test_tokens_and_tasks_of_docker_mode_are_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    (tmp_path / "token").write_text("token-in-a-file\n")
+    monkeypatch.setenv("EXECUTOR_API_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("EXECUTOR_ENV", '{"MY_SECRET": "hunter2"}')
+    monkeypatch.setenv("EXECUTOR_NAME", "hunter2 token-in-a-file")
+
+    assert main(["config"]) == ExitStatus.OK
+
+    shown = capsys.readouterr().out
+    assert row(shown, "EXECUTOR_ENV")[1:] == ["***", "environment"]
+    assert row(shown, "HOST")[1:] == ["0.0.0.0", "default"]
+    assert "hunter2" not in shown
+    assert "token-in-a-file" not in shown
 
 
 def test_what_the_environment_overrides_is_told(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-from pydantic_core import PydanticUndefined
 
-from executor.config.settings import ExecutorSettings, exposed_config_file, load_settings
+from executor.config.docker import DockerSettings
+from executor.config.loading import exposed_config_file, load_settings
+from executor.config.local import LocalSettings
 from shared.errors import ConfigError
 
 URL = "http://localhost:8001"
@@ -32,35 +31,14 @@ def refusal() -> str:
     return str(caught.value)
 
 
-def documented(field_name: str, settings: ExecutorSettings) -> str:
-    """The README's row of a setting, as its definition has it."""
-    field = ExecutorSettings.model_fields[field_name]
-    if field.default is PydanticUndefined and field.default_factory is None:
-        default = "required"
-    else:
-        value = getattr(settings, field_name)
-        if value is None:
-            default = "-"
-        elif isinstance(value, bool):
-            default = f"`{str(value).lower()}`"
-        elif isinstance(value, float):
-            default = f"`{value:g}`"
-        else:
-            default = f"`{value}`".replace(str(Path.home()), "~")
-    return f"| `{field.validation_alias}` | {default} | {field.description} |"
-
-
-def test_the_readme_lists_exactly_the_settings_there_are(repository_root: Path) -> None:
-    text = (repository_root / "README.md").read_text(encoding="utf-8")
-    section = text.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
-    rows = re.findall(r"^\| `[A-Z].*$", section, re.MULTILINE)
-
-    settings = ExecutorSettings(WEGENT_BACKEND_URL=URL, WEGENT_AUTH_TOKEN=SecretStr(TOKEN))
-    assert rows == [documented(name, settings) for name in ExecutorSettings.model_fields]
+def load_local() -> LocalSettings:
+    settings = load_settings()
+    assert isinstance(settings, LocalSettings)
+    return settings
 
 
 def test_defaults_are_those_of_the_local_mode_document(home: Path) -> None:
-    settings = load_settings()
+    settings = load_local()
 
     assert settings.mode == "local"
     assert settings.home == home
@@ -94,7 +72,7 @@ def test_the_environment_wins_over_the_config_file_and_that_over_defaults(
     )
     monkeypatch.setenv("LOCAL_RECONNECT_DELAY", "3")
 
-    settings = load_settings()
+    settings = load_local()
 
     assert settings.heartbeat_interval_s == 5
     assert settings.reconnect_delay_s == 3
@@ -156,7 +134,7 @@ def test_backend_urls_keep_their_path(
     del home
     monkeypatch.setenv("WEGENT_BACKEND_URL", given)
 
-    assert load_settings().backend_url == kept
+    assert load_local().backend_url == kept
 
 
 @pytest.mark.parametrize(
@@ -194,7 +172,7 @@ def test_a_leading_bearer_is_not_part_of_the_token(
     del home
     monkeypatch.setenv("WEGENT_AUTH_TOKEN", "bearer  abc.def ")
 
-    assert load_settings().auth_token.get_secret_value() == "abc.def"
+    assert load_local().auth_token.get_secret_value() == "abc.def"
 
 
 @pytest.mark.parametrize("token", ["Bearer ", "  ", "two words", "line\nbreak"])
@@ -207,30 +185,57 @@ def test_a_token_that_cannot_be_one_is_refused(
     assert "WEGENT_AUTH_TOKEN" in refusal()
 
 
-def test_without_url_and_token_both_are_named_with_the_commands_that_set_them(
+def test_a_token_alone_asks_for_the_backend_and_tells_of_docker_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    monkeypatch.setenv("WEGENT_AUTH_TOKEN", TOKEN)
+
+    message = refusal()
+
+    assert message.startswith("WEGENT_BACKEND_URL is not set: export WEGENT_BACKEND_URL=")
+    assert str(tmp_path / "config.env") in message
+    assert "EXECUTOR_MODE=docker" in message
+
+
+def test_local_mode_without_url_and_token_names_both_with_the_commands_that_set_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    monkeypatch.setenv("EXECUTOR_MODE", "local")
 
     message = refusal()
 
     assert "export WEGENT_BACKEND_URL=" in message
     assert "export WEGENT_AUTH_TOKEN=" in message
-    assert str(tmp_path / "config.env") in message
-    assert "docker mode comes later" in message
 
 
-def test_docker_mode_is_refused_and_nothing_else_is_said(
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, DockerSettings),
+        ({"WEGENT_BACKEND_URL": URL, "WEGENT_AUTH_TOKEN": TOKEN}, LocalSettings),
+        ({"WEGENT_BACKEND_URL": " ", "WEGENT_AUTH_TOKEN": ""}, DockerSettings),
+        ({"WEGENT_BACKEND_URL": URL, "EXECUTOR_MODE": "Docker"}, DockerSettings),
+    ],
+)
+def test_the_mode_follows_from_what_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kind: type
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    assert type(load_settings()) is kind
+
+
+def test_a_backend_in_the_config_file_means_local_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
-    monkeypatch.setenv("EXECUTOR_MODE", "Docker")
+    (tmp_path / "config.env").write_text(f"WEGENT_BACKEND_URL={URL}\nWEGENT_AUTH_TOKEN={TOKEN}\n")
 
-    message = refusal()
-
-    assert "EXECUTOR_MODE" in message
-    assert "docker mode is not part of this version" in message
-    assert "WEGENT_AUTH_TOKEN" not in message
+    assert type(load_settings()) is LocalSettings
 
 
 def test_several_wrong_values_are_listed_together_without_the_values(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from executor.config.settings import ExecutorSettings
+from executor.config.local import LocalSettings
 from executor.diagnosis.finding import Finding, State
 from executor.diagnosis.home import look_at_folders
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owner
 
 
 def look(home: Path, **variables: Any) -> dict[str, Finding]:
-    settings = ExecutorSettings(
+    settings = LocalSettings(
         WEGENT_BACKEND_URL="http://localhost:8001",
         WEGENT_AUTH_TOKEN=SecretStr("a-token-for-tests"),
         WEGENT_EXECUTOR_HOME=home,

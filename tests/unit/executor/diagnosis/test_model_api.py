@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from executor.config.settings import ExecutorSettings
+from executor.config.local import LocalSettings
 from executor.diagnosis.finding import Finding, State
 from executor.diagnosis.model_api import look_at_api
 from tests.fakes.authority import Authority
@@ -35,7 +35,7 @@ async def look(port: int, *, scheme: str = "http", **variables: Any) -> list[Fin
         "WEGENT_AUTH_TOKEN": SecretStr("a-token-for-tests"),
         "ANTHROPIC_BASE_URL": f"{scheme}://127.0.0.1:{port}",
     }
-    settings = await asyncio.to_thread(lambda: ExecutorSettings(**given | variables))
+    settings = await asyncio.to_thread(lambda: LocalSettings(**given | variables))
     async with asyncio.timeout(10):
         return await look_at_api(settings, os.environ)
 

@@ -16,6 +16,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol, Self
 
+from executor.delivery.bound_keeper import BoundKeeper
 from executor.delivery.bounding import Bounds
 from executor.delivery.in_flight import InFlight, SentWithoutAcks
 from executor.delivery.ledger import Account, Ledger
@@ -42,10 +43,6 @@ RETRY_AFTER_S: Final = 1.0
 
 DELETE_AFTER_S: Final = 0.05
 """How long acknowledgements are gathered before their events are deleted from the disk."""
-
-BOUND_EVERY_S: Final = 60.0
-BOUND_EVERY_EVENTS: Final = 256
-"""How often the bounds of size and age are looked after."""
 
 
 class Sender(Protocol):
@@ -100,23 +97,25 @@ class Outbox:
         self._stuck_after_s = stuck_after_s
         self._assume_delivered_after_s = assume_delivered_after_s
         self._retry_after_s = retry_after_s
-        self._bounds = bounds or Bounds()
         self._in_flight = InFlight()
         self._retrying: set[RunKey] = set()
         self._acked: dict[RunKey, int] = {}
         """What is to be deleted from the disk soon."""
         self._deleting: asyncio.TimerHandle | None = None
-        self._shrinking: asyncio.Task[None] | None = None
-        self._shortened = False
-        """Whether events were replaced by placeholders in the life of this process."""
-        self._since_bounded = 0
         self._settled = asyncio.Event()
         self._connected = False
         self._acks = True
         self.on_connected: Callable[[], None] = lambda: None
         """Called when a connection starts to take events."""
         self._note_settled()
-        self._bound_timer: asyncio.TimerHandle = self._keep_bounded()
+        self._keeper = BoundKeeper(
+            store,
+            bounds or Bounds(),
+            warning="the backend is away for long: the oldest events are dropped from now on",
+            holds_any=lambda: self._ledger.waiting > 0,
+            after=lambda: self._queue.sent if self._connected else 0,
+            on_shortened=self._queue.only_on_disk,
+        )
 
     @classmethod
     async def open(
@@ -128,10 +127,7 @@ class Outbox:
     async def close(self) -> None:
         """Hand the last deletions to the store, and stop all timers."""
         self._delete_acknowledged()
-        self._bound_timer.cancel()
-        if self._shrinking is not None:
-            self._shrinking.cancel()
-            await asyncio.wait({self._shrinking})
+        await self._keeper.close()
 
     @property
     def connected(self) -> bool:
@@ -171,12 +167,9 @@ class Outbox:
             return
         self._settled.clear()
         # The store marks the end of a message that has lost some of its text.
-        losses = self._shortened or self._shrinking is not None
-        may_be_marked = losses and event.event.type == EventType.LLM_DONE
+        may_be_marked = self._keeper.events_lost and event.event.type == EventType.LLM_DONE
         self._queue.put(event, in_memory=self._connected and not may_be_marked)
-        self._since_bounded += 1
-        if self._since_bounded >= BOUND_EVERY_EVENTS:
-            self._shrink()
+        self._keeper.grown()
 
     def repeat_verdict(self, run: RunRef, seq: int) -> None:
         """Send the verdict that the store keeps of a finished run once more; *seq* is its number.
@@ -355,40 +348,6 @@ class Outbox:
         handed_over = not self._acks and self._connected and self._queue.empty
         if not self._ledger.waiting or handed_over:
             self._settled.set()
-
-    # --- Bounds ---------------------------------------------------------------------------------
-
-    def _keep_bounded(self) -> asyncio.TimerHandle:
-        if not self._ledger.waiting:
-            self._store.give_back_space()
-        self._shrink()
-        loop = asyncio.get_running_loop()
-        return loop.call_later(BOUND_EVERY_S, self._bound_again)
-
-    def _bound_again(self) -> None:
-        self._bound_timer = self._keep_bounded()
-
-    def _shrink(self) -> None:
-        self._since_bounded = 0
-        if self._shrinking is None and self._ledger.waiting:
-            self._shrinking = asyncio.create_task(self._shrink_now(), name="bound the outbox")
-
-    async def _shrink_now(self) -> None:
-        try:
-            while await self._store.shrink(
-                self._bounds, self._queue.sent if self._connected else 0
-            ):
-                if not self._shortened:
-                    logger.warning(
-                        "the backend is away for long: the oldest events are dropped from now on"
-                    )
-                self._shortened = True
-                self._queue.only_on_disk()
-        except Exception:
-            # What waits stays; the next time may succeed.
-            logger.exception("the outbox could not be kept within its bounds")
-        finally:
-            self._shrinking = None
 
 
 def _now() -> float:

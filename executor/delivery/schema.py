@@ -95,7 +95,29 @@ _ORIGIN: Final = """
 ALTER TABLE runs ADD COLUMN origin INTEGER;
 """
 
-_STEPS: Final = (_SESSIONS, _RUNS_AND_EVENTS, _QUESTIONS_AND_CLOCK, _SPENDING, _ORIGIN)
+_CALLBACKS: Final = """
+-- Where a run is told by callbacks, and how far that has come.
+CREATE TABLE callbacks (
+    run_id     TEXT PRIMARY KEY,
+    url        TEXT NOT NULL,
+    token      TEXT,                          -- NULL also when nothing is to be sent any more
+    request_id TEXT,
+    trace_id   TEXT,
+    acked      INTEGER NOT NULL DEFAULT 0,    -- the sequence up to which all is told
+    state      TEXT NOT NULL DEFAULT 'active',              -- active | parked | ended
+    error      TEXT,
+    settled    INTEGER NOT NULL DEFAULT 0     -- whether nothing is to be sent any more
+) STRICT, WITHOUT ROWID;
+"""
+
+_STEPS: Final = (
+    _SESSIONS,
+    _RUNS_AND_EVENTS,
+    _QUESTIONS_AND_CLOCK,
+    _SPENDING,
+    _ORIGIN,
+    _CALLBACKS,
+)
 """What each version adds to the one before it."""
 
 VERSION: Final = len(_STEPS)

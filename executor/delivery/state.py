@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeVar
 
 from executor.delivery import bounding, event_rows
 from executor.delivery.bounding import Bounds
@@ -25,6 +25,8 @@ from shared.logging import get_logger
 from shared.protocol.events import NumberedEvent, RunKey, RunRef, Source
 
 logger = get_logger("state")
+
+T = TypeVar("T")
 
 FINISHED_KEPT_S: Final = 7 * 24 * 3600.0
 """How long a finished run is known, so that a repeat gets its result. Source: Delivery 1."""
@@ -120,6 +122,17 @@ class StateStore:
     async def close(self) -> None:
         """Finish all writes and close the file."""
         await self._database.close()
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Do *work* after all that was asked before; done when it is committed.
+
+        For those parts of delivery that have SQL of their own. *work* may be done again.
+        """
+        return self._database.submit(work)
+
+    def tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do *work* like :meth:`submit`; nobody waits for it, and an error is logged."""
+        self._database.tell(work)
 
     # --- Sessions -------------------------------------------------------------------------------
 

@@ -1,0 +1,113 @@
+"""The events table as a log that is read by run: functions of a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from executor.delivery.event_rows import decode
+from shared.protocol.events import NumberedEvent, RunKey
+
+_OF_A_RUN: Final = ("runs", "open_messages", "open_questions")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a log begins with."""
+
+    accepted: dict[str, int]
+    """The newest attempt of each run that is known."""
+    last_seqs: dict[str, list[tuple[int, int]]]
+    """Of each run that has told something: its attempts in order, each with its last number."""
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """How an attempt stands by what it has told."""
+
+    ids: str
+    attempt: int
+    state: str
+    last_seq: int
+    progress: int
+    verdict: NumberedEvent | None
+
+
+def forget_old(db: sqlite3.Connection, before: float) -> None:
+    """Forget the runs that had ended by *before*, and what belongs to no run that is known."""
+    old = db.execute(
+        "SELECT subtask_id FROM runs GROUP BY subtask_id"
+        " HAVING count(*) = count(finished_at) AND max(finished_at) < ?"
+        " UNION SELECT DISTINCT subtask_id FROM events WHERE NOT EXISTS"
+        " (SELECT 1 FROM runs WHERE runs.subtask_id = events.subtask_id)",
+        (before,),
+    ).fetchall()
+    for (run_id,) in old:
+        forget(db, run_id)
+
+
+def forget(db: sqlite3.Connection, run_id: str) -> None:
+    """Delete all that is kept of a run, of all its attempts."""
+    for table in (*_OF_A_RUN, "events"):
+        db.execute(f"DELETE FROM {table} WHERE subtask_id = ?", (run_id,))  # noqa: S608
+    db.execute("DELETE FROM callbacks WHERE run_id = ?", (run_id,))
+
+
+def forget_attempt(db: sqlite3.Connection, key: RunKey) -> None:
+    """Delete what is known of an attempt, but for what it has told."""
+    for table in _OF_A_RUN:
+        db.execute(f"DELETE FROM {table} WHERE subtask_id = ? AND attempt = ?", key)  # noqa: S608
+
+
+def read_kept(db: sqlite3.Connection) -> Kept:
+    """Which runs are known, and how much they have told."""
+    last_seqs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for run_id, attempt, seq in db.execute(
+        "SELECT subtask_id, attempt, max(seq) FROM events GROUP BY subtask_id, attempt"
+        " ORDER BY subtask_id, attempt"
+    ):
+        last_seqs[run_id].append((attempt, seq))
+    accepted = dict(
+        db.execute("SELECT subtask_id, max(attempt) FROM runs GROUP BY subtask_id").fetchall()
+    )
+    (position,) = db.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+    return Kept(accepted, dict(last_seqs), position)
+
+
+def read_after(
+    db: sqlite3.Connection, keys: Iterable[tuple[RunKey, int]], limit: int
+) -> list[tuple[NumberedEvent, float]]:
+    """The events of each key after its number, in order, each with when it was written.
+
+    At most *limit* of all together.
+    """
+    found: list[tuple[NumberedEvent, float]] = []
+    for (run_id, attempt), seq in keys:
+        rows = db.execute(
+            "SELECT seq, type, body, created_at FROM events"
+            " WHERE subtask_id = ? AND attempt = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (run_id, attempt, seq, limit - len(found)),
+        )
+        found += [
+            (decode(attempt, number, type_, body), created_at)
+            for number, type_, body, created_at in rows
+        ]
+    return found
+
+
+def read_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
+    """How the newest attempt of a run stands; ``None`` when the run is not known."""
+    row = db.execute(
+        "SELECT ids, attempt, state, last_seq, progress, verdict_type, verdict FROM runs"
+        " WHERE subtask_id = ? ORDER BY attempt DESC LIMIT 1",
+        (run_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    ids, attempt, state, last_seq, progress, type_, body = row
+    verdict = decode(attempt, last_seq, type_, body) if type_ is not None else None
+    return RunRow(ids, attempt, state, last_seq, progress, verdict)

@@ -1,0 +1,194 @@
+"""The bodies with which docker mode is given tasks, and where it is to tell what happens.
+
+A body is read twice: as the request that every door reads, and for the callbacks of its run.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+
+from shared.errors import ProtocolError
+from shared.protocol.execution import (
+    ExecutionRequest,
+    Id,
+    protocol_error,
+    read_execution_request,
+)
+from shared.protocol.part import Part
+
+DEFAULT_MAX_TURNS: Final = 100
+"""Turns of a task of ``/v1/tasks/execute`` that says nothing about them. Source: seed 000."""
+
+_NAMES_IN_CONFIG: Final = {"system_prompt": "custom_instructions"}
+"""Fields of a request that ``config`` calls by another name."""
+
+_NOT_IN_CONFIG: Final = frozenset({"task_id", "subtask_id", "attempt", "prompt", "content", "bot"})
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackTarget:
+    """Where the events of one run are posted."""
+
+    url: str
+    token: SecretStr | None = None
+    """Sent as bearer; ``None``: the receiver wants none."""
+    base_url: str | None = None
+    """Where questions of the agent are created and polled; ``None``: nowhere."""
+    trace_id: str | None = None
+    """The ``X-Trace-ID`` of the request that asked for the run; sent with each callback."""
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises when it is not a number
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a login; use callback_token")
+    if not url.isprintable() or " " in url:
+        raise ValueError("contains a space or a control character")
+    return url
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    value = token.get_secret_value()
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("must be one word of ASCII characters")
+    return token
+
+
+_Url = Annotated[str, AfterValidator(_check_url)]
+
+
+class _Callback(Part):
+    """What a body says about callbacks, whatever its shape."""
+
+    callback_url: _Url | None = None
+    callback_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
+    callback_base_url: _Url | None = None
+
+    def target(self, trace_id: str | None) -> CallbackTarget | None:
+        if self.callback_url is None:
+            return None
+        base = self.callback_base_url
+        return CallbackTarget(
+            self.callback_url, self.callback_token, base.rstrip("/") if base else None, trace_id
+        )
+
+
+class _SeedTask(Part):
+    """The ids of a task of ``/v1/tasks/execute``."""
+
+    session_id: Id
+    run_id: Id | None = None
+    attempt: int = Field(default=1, ge=1, le=2**31 - 1)
+
+
+def read_task(
+    raw: object, *, trace_id: str | None = None
+) -> tuple[ExecutionRequest, CallbackTarget | None]:
+    """Read the body of ``/api/tasks/execute``: a dispatch payload, with callbacks or without.
+
+    Args:
+        trace_id: Goes on with the callbacks.
+
+    Raises:
+        ProtocolError: It cannot be used; says which fields are at fault, never a value.
+    """
+    request = read_execution_request(raw)
+    return request, _read_callback(raw, trace_id)
+
+
+def read_seed_task(
+    raw: object, *, trace_id: str | None = None
+) -> tuple[ExecutionRequest, CallbackTarget | None]:
+    """Read the body of ``/v1/tasks/execute``: ``session_id``, ``prompt`` and ``config``.
+
+    A task that brings no ``run_id`` gets a new one.
+
+    Raises:
+        ProtocolError: It cannot be used; says which fields are at fault, never a value.
+    """
+    if not isinstance(raw, dict):
+        raise ProtocolError("the request must be an object")
+    config = raw.get("config") or {}
+    if not isinstance(config, dict):
+        raise ProtocolError("config: must be an object", fields=("config",))
+    try:
+        task = _SeedTask.model_validate(_without_none(raw))
+    except ValidationError as exc:
+        raise protocol_error(exc) from None
+    payload = {
+        "max_turns": DEFAULT_MAX_TURNS,
+        **_payload_of(_without_none(config)),
+        "task_id": task.session_id,
+        "subtask_id": uuid.uuid4().hex if task.run_id is None else task.run_id,
+        "attempt": task.attempt,
+        "prompt": raw.get("prompt"),
+    }
+    for name in ("sdk_session_id", "user_input_timeout_seconds"):
+        if raw.get(name) is not None:
+            payload[name] = raw[name]
+    try:
+        request = read_execution_request(payload)
+    except ProtocolError as exc:
+        raise _in_words_of_the_body(exc) from None
+    return request, _read_callback(raw, trace_id)
+
+
+def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` as a dispatch payload spells it; what no run knows is left out when it is read."""
+    payload = {name: value for name, value in config.items() if name not in _NOT_IN_CONFIG}
+    for name, theirs in _NAMES_IN_CONFIG.items():
+        if theirs in payload:
+            payload.setdefault(name, payload.pop(theirs))
+    env = payload.pop("env", None)
+    if env is not None:
+        payload["bot"] = [{"agent_config": {"env": env}}]
+    return payload
+
+
+def _read_callback(raw: object, trace_id: str | None) -> CallbackTarget | None:
+    try:
+        callback = _Callback.model_validate(_without_blank(raw))
+    except ValidationError as exc:
+        raise protocol_error(exc) from None
+    return callback.target(trace_id)
+
+
+def _without_none(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if value is not None}
+
+
+def _without_blank(raw: object) -> object:
+    """``null`` and an empty text say nothing, as with the other fields of a body."""
+    if not isinstance(raw, dict):
+        return raw
+    return {name: value for name, value in raw.items() if value is not None and value != ""}
+
+
+def _in_words_of_the_body(exc: ProtocolError) -> ProtocolError:
+    ids = {"task_id": "session_id", "subtask_id": "run_id"}
+    own = {"prompt", "attempt", "sdk_session_id", "user_input_timeout_seconds"}
+
+    def place(field: str) -> str:
+        first, dot, rest = field.partition(".")
+        if first in ids:
+            return ids[first] + dot + rest
+        if first in own:
+            return field
+        inside = field.removeprefix("bot.0.agent_config.")
+        return f"config.{_NAMES_IN_CONFIG.get(inside, inside)}"
+
+    parts = [part.partition(": ") for part in exc.message.split("; ")]
+    message = "; ".join(f"{place(field)}{colon}{reason}" for field, colon, reason in parts)
+    return ProtocolError(message, fields=tuple(map(place, exc.fields)), hint=exc.hint)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Checks what the project needs of the machine: Python 3.11 or newer with venv, and git.
 #
-# With --install, for the tests, also what Claude Code's sandbox and PyInstaller need on Linux; what
-# is missing is installed where that needs no question (Debian, as root).
+# With --install, for the tests, also what Claude Code's sandbox and PyInstaller need on Linux, and for
+# root, who alone can start one, a Docker engine; what is missing is installed where that needs no
+# question (Debian, as root).
 # Otherwise the command to type is printed and the exit status is 1. Prints the path of the Python
 # to use on standard output, everything else on standard error.
 set -euo pipefail
@@ -16,6 +17,10 @@ say() { printf '%s\n' "$*" >&2; }
 needed_commands="git:git"
 if [ "$install" = yes ] && [ "$(uname -s)" = Linux ]; then
   needed_commands="$needed_commands bwrap:bubblewrap socat:socat objcopy:binutils"
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    needed_commands="$needed_commands dockerd:docker.io docker:docker-cli iptables:iptables"
+    needed_commands="$needed_commands ip:iproute2 debootstrap:debootstrap"
+  fi
 fi
 
 # The first Python that is new enough and can do what the arguments, if any, import.
@@ -59,6 +64,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   say "Installing ${missing[*]}"
   apt-get update --quiet >&2
+  # Before Debian 13 the command line was a part of docker.io.
+  apt-cache show docker-cli >/dev/null 2>&1 || missing=("${missing[@]/#docker-cli/docker.io}")
   DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends \
     "${missing[@]}" >&2
   python=$(find_python "import venv, ensurepip") || { say "This system's python3 is older than 3.11."; exit 1; }

@@ -16,6 +16,10 @@ import pytest
 import structlog
 from blockbuster import BlockBuster
 
+from tests.fakes.docker_engine import OwnEngine
+
+pytest_plugins = ["tests.fakes.docker_fixtures"]
+
 OUR_PACKAGES = ["executor", "executor_manager", "shared"]
 
 HARMLESS_CALLS = ("os.getcwd", "os.path.abspath", "os.path.samestat")
@@ -99,7 +103,11 @@ def _no_process_is_left_behind() -> Iterator[None]:
     this = psutil.Process()
     before = {child.pid for child in this.children(recursive=True)}
     yield
-    started = [child for child in this.children(recursive=True) if child.pid not in before]
+    started = [
+        child
+        for child in this.children(recursive=True)
+        if child.pid not in before and not OwnEngine.has(child)
+    ]
     if not started:
         return
     _, left = psutil.wait_procs(started, timeout=LEFTOVER_GRACE_S)

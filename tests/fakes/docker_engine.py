@@ -1,0 +1,318 @@
+"""A real Docker engine for tests, which disturbs no other engine of the machine.
+
+It is started once for all tests of a session, where that may be done: as root, on Linux, with
+Debian's ``docker.io``. ``WEGENT_TEST_DOCKER_HOST`` names another one to use instead.
+
+Two engines in one network namespace share the tables of the packet filter, and each flushes them
+when it starts. So this one leaves them alone: ports are published by ``docker-proxy``, on a bridge
+of its own. Containers reach this host (``host-gateway``), and nothing beyond it. Networks of tests
+have the addresses that Docker chooses: an engine with an address pool of its own removes
+``docker0`` when it starts a second time, whoever uses that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import psutil
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+CACHE: Final = ROOT / "build" / "engine"
+"""What is kept from one session to the next: the data of engines, and the root of base images."""
+
+GIVEN: Final = "WEGENT_TEST_DOCKER_HOST"
+
+START_S: Final = 60.0
+STOP_S: Final = 30.0
+
+_NEEDED: Final = ("dockerd", "docker", "docker-proxy", "ip", "setpriv")
+_CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+_BRIDGE: Final = "wegent"
+_ADDRESSES: Final = [ipaddress.IPv4Network(f"10.{number}.0.0/16") for number in range(201, 250)]
+
+
+class EngineError(Exception):
+    """The engine does not do what it should; the text has what it said."""
+
+
+def unavailable() -> str | None:
+    """Why no engine can be started here; None when one can."""
+    if sys.platform != "linux":
+        return "an engine of one's own needs Linux"
+    missing = [command for command in _NEEDED if shutil.which(command) is None]
+    if missing:
+        return f"{', '.join(missing)} missing: make test as root installs docker.io"
+    effective = next(
+        int(line.split()[1], 16)
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("CapEff:")
+    )
+    absent = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    return f"an engine of one's own needs root with {', '.join(absent)}" if absent else None
+
+
+class DockerEngine:
+    """An engine, and its command line.
+
+    Attributes:
+        host: Its address, as ``DOCKER_HOST`` has it.
+        owned: Whether it was started here: it can be stopped, and all that is in it is ours.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.owned = False
+
+    def docker(self, *arguments: str, **options: Any) -> str:
+        """What ``docker ARGUMENTS`` prints.
+
+        Args:
+            options: For :func:`subprocess.run`, such as ``input``.
+
+        Raises:
+            EngineError: It has failed.
+        """
+        ended: subprocess.CompletedProcess[str] = subprocess.run(
+            ["docker", *arguments],
+            env={**os.environ, "DOCKER_HOST": self.host},
+            text=True,
+            capture_output=True,
+            check=False,
+            **options,
+        )
+        if ended.returncode:
+            raise EngineError(f"docker {' '.join(arguments)}: {ended.stderr or ended.stdout}")
+        return ended.stdout.strip()
+
+    def has_image(self, name: str) -> bool:
+        """Whether the image *name* is there."""
+        return bool(self.docker("image", "ls", "--quiet", name))
+
+    def contents(self) -> set[str]:
+        """Everything in it that a test can leave behind."""
+        return {
+            *self._each("container", "ls", "--all", "--no-trunc"),
+            *self._each("volume", "ls"),
+            *self._each("network", "ls", "--no-trunc", "--filter", "type=custom"),
+        }
+
+    def remove(self, things: set[str]) -> None:
+        """Remove what :meth:`contents` has named."""
+        for kind in ("container", "volume", "network"):
+            names = [thing.partition(" ")[2] for thing in things if thing.startswith(kind)]
+            if names:
+                force = () if kind == "network" else ("--force",)
+                self.docker(kind, "rm", *force, *names)
+
+    def _each(self, kind: str, *arguments: str) -> list[str]:
+        return [f"{kind} {name}" for name in self.docker(kind, *arguments, "--quiet").split()]
+
+
+class OwnEngine(DockerEngine):
+    """An engine that was started here.
+
+    Attributes:
+        process: The engine's; None while it is stopped.
+    """
+
+    _running: ClassVar[set[int]] = set()
+
+    def __init__(self, place: Path, data: Path, bridge: str) -> None:
+        super().__init__(f"unix://{place / 'docker.sock'}")
+        self.owned = True
+        self.place = place
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = [
+            *("setpriv", "--pdeathsig", "TERM", "dockerd"),  # it ends with the tests, even killed
+            *("--config-file", str(place / "daemon.json"), "--host", self.host),
+            *("--data-root", str(data), "--exec-root", str(place / "exec")),
+            *("--pidfile", str(place / "pid"), "--shutdown-timeout", "5", "--log-level", "warn"),
+            *("--bridge", bridge),
+            *("--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"),
+        ]
+        (place / "daemon.json").write_text("{}")
+
+    @property
+    def log(self) -> Path:
+        """What the engine has written."""
+        return self.place / "log"
+
+    def spawn(self) -> None:
+        """Start it, on the thread of the tests, with whose end it ends."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._running.add(self.process.pid)
+
+    def wait_ready(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            EngineError: It has ended, or does not answer in time.
+        """
+        assert self.process
+        for _ in range(int(START_S / 0.1)):
+            if self.process.poll() is not None:
+                break
+            with contextlib.suppress(EngineError):
+                self.docker("version")
+                return
+            time.sleep(0.1)  # it tells nobody when it is ready
+        raise EngineError(f"dockerd does not start: {self.log.read_text()[-2000:]}")
+
+    def wait_stopped(self) -> None:
+        """Wait until it has ended; after a while, kill it. Containers of a killed one live on."""
+        assert self.process
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._running.discard(self.process.pid)
+        self.process = None
+        # A killed engine's containerd ends a moment later, and would be taken for a living one.
+        _end(each for each in self._processes() if "containerd.toml" in str(each.info["cmdline"]))
+        (self.place / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End it, with its containers."""
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.wait_stopped()
+        _end(self._processes())
+
+    async def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it by the signal *how* and start it again."""
+        assert self.process
+        self.process.send_signal(how)
+        await asyncio.to_thread(self.wait_stopped)
+        self.spawn()
+        await asyncio.to_thread(self.wait_ready)
+
+    def _processes(self) -> list[psutil.Process]:
+        """What belongs to it: containerd and the shims name its folder in their arguments."""
+        mark = str(self.place)
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(mark in argument for argument in process.info["cmdline"] or ())
+        ]
+
+    @classmethod
+    def has(cls, process: psutil.Process) -> bool:
+        """Whether *process* is part of an engine that runs; a test may have started it anew."""
+        with contextlib.suppress(psutil.Error):
+            return any(each.pid in cls._running for each in [process, *process.parents()])
+        return False
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    """Kill *processes*, and what they have started."""
+    left = list(processes)
+    with contextlib.suppress(psutil.Error):
+        left += [child for process in left for child in process.children(recursive=True)]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, STOP_S)
+
+
+@contextlib.contextmanager
+def own_engine() -> Iterator[OwnEngine]:
+    """An engine that ends with the block; its images stay for the next one.
+
+    Raises:
+        EngineError: It does not start.
+    """
+    with _data() as data, _bridge() as bridge:
+        # The names of sockets are short, and those of checkouts need not be.
+        place = Path(tempfile.mkdtemp(prefix="we-engine-"))
+        engine = OwnEngine(place, data, bridge)
+        try:
+            engine.spawn()
+            engine.wait_ready()
+            engine.remove(engine.contents())  # of a session that was killed
+            yield engine
+            if engine.process:
+                engine.remove(engine.contents())
+        finally:
+            engine.stop()
+            _unmount(place)
+            _unmount(data)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _data() -> Iterator[Path]:
+    """The first folder that no other session holds."""
+    for number in range(100):
+        place = CACHE / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield place / "data"
+            return
+    raise EngineError(f"a hundred engines run in {CACHE}")
+
+
+@contextlib.contextmanager
+def _bridge() -> Iterator[str]:
+    """A bridge with addresses that nobody else has here."""
+    for block in _ADDRESSES:
+        name = f"{_BRIDGE}{block.network_address.packed[1]}"
+        alias = Path("/sys/class/net", name, "ifalias")
+        owner = alias.read_text().strip() if alias.exists() else ""
+        if owner and not psutil.pid_exists(int(owner)):
+            _ip("link", "delete", name)  # of a session that was killed
+        # Only one of two sessions can make it.
+        if not _in_use(block) and _ip("link", "add", "name", name, "type", "bridge"):
+            break
+    else:
+        raise EngineError("all addresses for bridges are taken")
+    try:
+        _ip("link", "set", name, "alias", str(os.getpid()))
+        _ip("address", "add", f"{block[1]}/{block.prefixlen}", "dev", name)
+        _ip("link", "set", name, "up")
+        yield name
+    finally:
+        _ip("link", "delete", name)
+
+
+def _in_use(block: ipaddress.IPv4Network) -> bool:
+    return any(
+        ipaddress.ip_address(address.address) in block
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET
+    )
+
+
+def _ip(*arguments: str) -> bool:
+    return not subprocess.run(["ip", *arguments], check=False).returncode
+
+
+def _unmount(place: Path) -> None:
+    """An engine that was killed leaves mounts behind."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if Path(mount).is_relative_to(place):
+            subprocess.run(["umount", "--lazy", mount], check=False)

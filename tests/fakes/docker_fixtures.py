@@ -1,0 +1,67 @@
+"""What tests with containers ask for: ``docker_engine``, ``base_image`` and ``executor_image``.
+
+A plugin, so that every test can have it. The first test that asks waits for it: the engine takes
+seconds, the base and the image of the executor minutes when they are not in ``build`` already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.fakes import docker_base
+from tests.fakes.docker_engine import GIVEN, DockerEngine, own_engine, unavailable
+
+FIRST_TEST_S: Final = 900
+"""How long a test may take that may be the first to ask, and so has to wait for all of it."""
+
+_SLOW: Final = {"docker_engine", "base_image", "executor_image"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the time to those who ask, unless they have said how much they need."""
+    for item in items:
+        asks = _SLOW & set(getattr(item, "fixturenames", ()))
+        if asks and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FIRST_TEST_S))
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """A real engine; all tests share it."""
+    if host := os.environ.get(GIVEN):
+        yield DockerEngine(host)
+        return
+    if reason := unavailable():
+        pytest.skip(f"NOTHING WAS TESTED with containers: {reason}; {GIVEN} can name an engine")
+    with own_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def base_image(docker_engine: DockerEngine) -> str:
+    """A small Debian, with bash, git and certificates, to be run as it is."""
+    if reason := docker_base.unavailable():
+        pytest.skip(f"NOTHING WAS TESTED with images: {reason}")
+    return docker_base.base_image(docker_engine)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_the_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the test that left a container, a volume or a network behind; they are removed.
+
+    In an engine of somebody else, others come and go.
+    """
+    asks = _SLOW & set(request.fixturenames)
+    engine = request.getfixturevalue("docker_engine") if asks else None
+    if engine is None or not engine.owned:
+        yield
+        return
+    before = engine.contents()
+    yield
+    if left := engine.contents() - before:
+        engine.remove(left)
+        pytest.fail(f"the test left things in the engine: {sorted(left)}")

@@ -1,0 +1,101 @@
+"""The engine that other tests stand on: what they expect of it is so, and it leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.docker_engine import DockerEngine, OwnEngine, own_engine
+
+HELLO = "$c = $s->accept; print $c qq(hello from $ARGV[0]\\n)"
+SERVE = f"$s = IO::Socket::INET->new(Listen => 5, LocalPort => 8000); while (1) {{ {HELLO} }}"
+
+
+async def test_a_port_is_published_on_loopback_only(
+    docker_engine: DockerEngine, base_image: str
+) -> None:
+    container = docker_engine.docker(
+        *("run", "--detach", "--publish", "127.0.0.1::8000", base_image),
+        *("perl", "-MIO::Socket::INET", "-e", SERVE, "inside"),
+    )
+    try:
+        host, _, port = docker_engine.docker("port", container, "8000").rpartition(":")
+        assert host == "127.0.0.1"
+        assert await _answer(int(port)) == b"hello from inside\n"
+    finally:
+        docker_engine.docker("rm", "--force", "--volumes", container)
+
+
+async def _answer(port: int) -> bytes:
+    """The first answer of a server that may still be starting."""
+    async with asyncio.timeout(30):
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionResetError), contextlib.closing(writer):
+                if said := await reader.readline():
+                    return said
+
+
+async def test_a_container_reaches_this_host_by_name(
+    docker_engine: DockerEngine, base_image: str
+) -> None:
+    if not docker_engine.owned:
+        pytest.skip("only an engine of the tests' own says on which address it can be reached")
+
+    heard = asyncio.Event()
+
+    async def hear(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        writer.close()
+
+    async with await asyncio.start_server(hear, "0.0.0.0", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await asyncio.to_thread(
+            docker_engine.docker,
+            *("run", "--rm", "--add-host", "host.docker.internal:host-gateway", base_image),
+            *("bash", "-c", f"exec 3<>/dev/tcp/host.docker.internal/{port} && cat <&3"),
+        )
+        assert heard.is_set()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_it_can_be_started_again(
+    docker_engine: DockerEngine, base_image: str, how: signal.Signals
+) -> None:
+    if not isinstance(docker_engine, OwnEngine):
+        pytest.skip("somebody else's engine is not stopped")
+    container = docker_engine.docker("run", "--detach", "--init", base_image, "sleep", "infinity")
+    await docker_engine.restart(how)
+    state = docker_engine.docker("inspect", "--format", "{{.State.Status}}", container)
+    assert state == "exited"
+    docker_engine.docker("rm", container)
+
+
+def test_another_one_beside_it_disturbs_nobody_and_leaves_nothing(
+    docker_engine: DockerEngine, base_image: str
+) -> None:
+    if not isinstance(docker_engine, OwnEngine):
+        pytest.skip("who may not start the first may not start the second")
+    rules = subprocess.run(["iptables", "-S"], capture_output=True, check=False).stdout
+    interfaces, mounts = set(psutil.net_if_stats()), Path("/proc/mounts").read_text()
+    with own_engine() as other:
+        assert other.host != docker_engine.host
+        assert not other.contents()
+        other.docker("network", "create", "inner")
+        assert other.contents()
+        place = other.place
+    assert not place.exists()
+    assert set(psutil.net_if_stats()) == interfaces
+    assert Path("/proc/mounts").read_text() == mounts
+    assert subprocess.run(["iptables", "-S"], capture_output=True, check=False).stdout == rules
+    assert not any(
+        str(place) in argument
+        for process in psutil.process_iter(["cmdline"])
+        for argument in process.info["cmdline"] or ()
+    )

@@ -1,8 +1,8 @@
 """The event log: what runs have told is kept after it was read, so that many can read it.
 
 Docker mode has it in the place of the outbox, over the same table. Here each event gets its
-``sequence``: from 1 per run, without gaps, over all attempts. Readers keep their own places, and are
-woken by the hub when something new is committed.
+``sequence``: from 1 per run, without gaps, over all attempts. Readers keep their own places, and
+are woken by the hub when something new is committed.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class EventLog:
         """
         run_id, number = event.run.key
         run = self._runs.setdefault(run_id, _Run())
+        if run.accepted is not None and number < run.accepted:
+            return
         if not run.attempts or run.attempts[-1].number < number:
             run.attempts.append(_Attempt(number, run.sequence, 0))
         attempt = run.attempts[-1]

@@ -37,12 +37,12 @@ from executor.tasks.run_handler import Run, WaitsFor
 from executor.tasks.supervisor import Supervisor
 from executor_manager.config import ManagerSettings
 from executor_manager.main import serve
-from executor_manager.server import bind
 from executor_manager.tokens import load_tokens, prepare_home
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input, Register
 from shared.redaction import Redactor
+from shared.web.listening import bind
 
 TICK_S = 0.001
 MESSAGE = "m"

@@ -18,8 +18,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from executor_manager.api import health, nodes, sessions, tasks
-from executor_manager.api.errors import ErrorBody, add_error_handlers
-from executor_manager.api.gate import BodyLimit, RequestBoundary, TokenGate
+from executor_manager.api.errors import STATUS_OF_CODE
 from executor_manager.api.services import Services
 from executor_manager.config import ManagerSettings
 from executor_manager.nodes.connections import Connections
@@ -34,7 +33,12 @@ from shared.protocol import wire_json
 from shared.protocol.local import MAX_MESSAGE_BYTES, SOCKETIO_PATH
 from shared.redaction import Redactor
 from shared.version import __version__
+from shared.web.errors import ErrorBody, add_error_handlers
+from shared.web.gate import BodyLimit, RequestBoundary, TokenGate
 from shared.web.streams import KEEPALIVE_SECONDS, Streams
+
+OPEN_PATHS: Final = frozenset({"/api/v1/health"})
+"""What answers without a token."""
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body of an HTTP request: as large as the message that carries it on."""
@@ -152,11 +156,17 @@ def create_api(services: Services, token: SecretStr) -> FastAPI:
         responses={"default": {"model": ErrorBody, "description": "What went wrong"}},
     )
     api.state.services = services
-    add_error_handlers(api)
+    add_error_handlers(api, STATUS_OF_CODE)
     for part in (tasks, sessions, nodes, health):
         api.include_router(part.router)
     # The last one added is the first to see a request.
     api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
-    api.add_middleware(TokenGate, token=token)
-    api.add_middleware(RequestBoundary)
+    api.add_middleware(
+        TokenGate,
+        token=token,
+        open_paths=OPEN_PATHS,
+        realm="wegent-executor-manager",
+        where="the manager shows at its start where the token is kept",
+    )
+    api.add_middleware(RequestBoundary, program="manager")
     return api

@@ -21,6 +21,7 @@ from shared.log_writer import LogFile
 from shared.logging import configure_logging
 from shared.redaction import Redactor
 from shared.version import __version__
+from shared.web.listening import bind, url_of
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
@@ -68,8 +69,6 @@ def _fail(error: WegentError, status: int) -> int:
 
 
 def _run(settings: ManagerSettings) -> int:
-    from executor_manager.server import bind  # a second of imports
-
     tokens = load_tokens(settings)
     redactor = Redactor(
         [
@@ -85,7 +84,7 @@ def _run(settings: ManagerSettings) -> int:
         redactor=redactor,
     )
     try:
-        with bind(settings.host, settings.port) as listener:
+        with bind(settings.host, settings.port, prefix="MANAGER_") as listener:
             if not settings.loopback_only:
                 logger.warning(
                     "other machines can connect (MANAGER_HOST), without encryption: "
@@ -109,7 +108,7 @@ async def serve(
 ) -> int:
     """Run the manager in this process until a signal ends it; returns the exit status."""
     from executor_manager.app import open_manager
-    from executor_manager.server import ManagerServer, url_of
+    from executor_manager.server import ManagerServer
 
     async with open_manager(settings, tokens, redactor) as manager, asyncio.TaskGroup() as group:
         server = ManagerServer(manager)

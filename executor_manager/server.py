@@ -1,10 +1,8 @@
-"""The listening socket, and uvicorn as this program needs it."""
+"""uvicorn as the manager needs it."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,59 +11,10 @@ from typing import Final
 import uvicorn
 
 from executor_manager.app import Manager
-from shared.errors import WegentError
 from shared.protocol.local import MAX_MESSAGE_BYTES
 
 STOP_GRACE_SECONDS: Final = 1
 """How long answers under way may take at a stop; streams end at once by themselves."""
-
-
-class CannotListen(WegentError):
-    """The address cannot be had."""
-
-    code = "cannot_listen"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens on *port* of *host*; the caller closes it. Blocks: it may ask DNS.
-
-    Raises:
-        CannotListen: Says which setting to change.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise CannotListen(
-            f"MANAGER_HOST: the name or address is not usable: {exc.strerror}",
-            hint="127.0.0.1 serves this machine only, 0.0.0.0 every network",
-        ) from None
-    try:
-        if os.name == "posix":  # elsewhere it would let two programs share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(socket.SOMAXCONN)
-    except OSError as exc:
-        listener.close()
-        if exc.errno == errno.EADDRINUSE:
-            raise CannotListen(
-                f"MANAGER_PORT: port {port} is in use by another program",
-                hint="stop it, or set MANAGER_PORT to a free port",
-            ) from None
-        raise CannotListen(
-            f"cannot listen on port {port}: {exc.strerror}",
-            hint="check MANAGER_HOST and MANAGER_PORT",
-        ) from None
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where a program on this machine reaches *listener*."""
-    host, port = listener.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 class ManagerServer(uvicorn.Server):

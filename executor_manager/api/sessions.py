@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from executor_manager.api.errors import NotFound
 from executor_manager.api.schemas import SessionView
 from executor_manager.api.services import Injected
+from shared.web.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 

@@ -10,7 +10,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Response
 from sse_starlette import EventSourceResponse
 
-from executor_manager.api.errors import BadRequest, NotFound
 from executor_manager.api.schemas import (
     KEY_PATTERN,
     TaskCancel,
@@ -30,6 +29,7 @@ from shared.protocol import wire_json
 from shared.protocol.execution import ExecutionRequest, read_execution_request
 from shared.protocol.local import MAX_MESSAGE_BYTES
 from shared.status import RunState
+from shared.web.errors import BadRequest, NotFound
 
 MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
 """The largest request that still fits into one message to an executor, names and ids included."""

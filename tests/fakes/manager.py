@@ -14,12 +14,13 @@ import aiohttp
 
 from executor_manager.app import Manager, open_manager
 from executor_manager.config import ManagerSettings
-from executor_manager.server import ManagerServer, bind, url_of
+from executor_manager.server import ManagerServer
 from executor_manager.store.records import RunRecord
 from executor_manager.store.store import Store
 from executor_manager.tokens import load_tokens, prepare_home
 from shared.protocol.local import LocalEvent
 from shared.redaction import Redactor
+from shared.web.listening import bind, url_of
 from tests.fakes.executor_client import ExecutorClient
 
 START_AND_STOP_SECONDS = 20.0

@@ -92,7 +92,7 @@ async def test_a_failure_is_status_1_and_has_a_remedy(tmp_path: Path) -> None:
 
 async def test_wrong_settings_keep_nothing_else_from_being_looked_at(tmp_path: Path) -> None:
     status, document = await doctor(
-        tmp_path / "home", ANTHROPIC_BASE_URL="127.0.0.1", LOG_LEVEL="SHOUT"
+        tmp_path / "home", EXECUTOR_MODE="local", ANTHROPIC_BASE_URL="127.0.0.1", LOG_LEVEL="SHOUT"
     )
 
     assert status == ExitStatus.FAILURE
@@ -111,7 +111,7 @@ async def test_a_line_of_the_config_file_that_says_nothing_is_a_finding_only(
     home.mkdir(mode=0o700)
     (home / "config.env").write_text("WEGENT_AUTH_TOKEN='a-token-for-tests\n")
 
-    _, document = await doctor(home, ANTHROPIC_BASE_URL="http://127.0.0.1:1")
+    _, document = await doctor(home, EXECUTOR_MODE="local", ANTHROPIC_BASE_URL="http://127.0.0.1:1")
 
     assert "line 1 of" in document["checks"][0]["what"]
 

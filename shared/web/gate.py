@@ -1,4 +1,4 @@
-"""What every HTTP request passes before a route sees it: a request id, the token, a size limit.
+"""What every HTTP request passes before a route sees it: its names, the token, a size limit.
 
 Closed by default: whatever is added to the application later needs the token too.
 """
@@ -12,21 +12,20 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Collection
 from typing import Final
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, get_contextvars
 
-from executor_manager.api.errors import error_response
-
-OPEN_PATHS: Final = frozenset({"/api/v1/health"})
-"""What answers without a token."""
+from shared.web.errors import error_response
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACE_ID_HEADER: Final = "X-Trace-ID"
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +33,26 @@ logger = logging.getLogger(__name__)
 class RequestBoundary:
     """Names each request, logs how it ended, and turns what nobody expected into a plain 500.
 
-    The id is the caller's ``X-Request-ID`` when it is a plain word, otherwise a new one; the
-    answer carries it. Query strings and headers are never logged.
+    The request's id is the caller's ``X-Request-ID`` when that is a plain word, otherwise a new
+    one, and so is ``X-Trace-ID``, which several requests share. The answer and every line of the
+    log carry both; routes find them by :func:`trace_id`. Query strings and headers are never
+    logged.
+
+    Args:
+        program: What is at fault when something unexpected happens, e.g. ``manager``.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, program: str) -> None:
         self._app = app
+        self._program = program
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        headers = Headers(scope=scope)
+        request_id = _plain_word(headers.get(REQUEST_ID_HEADER, ""))
+        trace_id = _plain_word(headers.get(TRACE_ID_HEADER, ""))
         status: int | None = None
         began = time.monotonic()
 
@@ -54,12 +60,14 @@ class RequestBoundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                answered = MutableHeaders(scope=message)
+                answered[REQUEST_ID_HEADER] = request_id
+                answered[TRACE_ID_HEADER] = trace_id
             await send(message)
 
         # Percent-encoded, so that no line break of a caller reaches the log.
         what = f"{scope['method']} {scope['raw_path'].decode('ascii', 'replace')}"
-        with bound_contextvars(request_id=request_id):
+        with bound_contextvars(request_id=request_id, trace_id=trace_id):
             try:
                 await self._app(scope, receive, send_named)
             except Exception:
@@ -68,7 +76,7 @@ class RequestBoundary:
                     answer = error_response(
                         500,
                         "internal",
-                        "the manager could not handle the request",
+                        f"the {self._program} could not handle the request",
                         f"its log says more; look for request {request_id}",
                     )
                     await answer(scope, receive, send_named)
@@ -80,16 +88,36 @@ class RequestBoundary:
             logger.log(level, "%s: %s in %.0f ms", what, status, took_ms)
 
 
+def _plain_word(given: str) -> str:
+    return given if _PLAIN_WORD.fullmatch(given) else uuid.uuid4().hex
+
+
+def trace_id() -> str | None:
+    """The ``X-Trace-ID`` of the request that is being handled; ``None`` outside of one."""
+    found: str | None = get_contextvars().get("trace_id")
+    return found
+
+
 class TokenGate:
     """Lets through who presents the API token: as bearer, or to read, as password of Basic.
 
     Basic is there for browsers, which can show ``/docs`` but not send a bearer. A browser
     repeats it by itself, even for a page of somebody else, hence only for reading.
+
+    Args:
+        open_paths: What answers without a token.
+        realm: The name under which a browser asks for it.
+        where: Where the caller finds the token, for those who have none.
     """
 
-    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
+    def __init__(
+        self, app: ASGIApp, token: SecretStr, *, open_paths: Collection[str], realm: str, where: str
+    ) -> None:
         self._app = app
         self._token = token.get_secret_value().encode()
+        self._open_paths = open_paths
+        self._realm = realm
+        self._where = where
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._admits(scope):
@@ -101,14 +129,13 @@ class TokenGate:
                 401,
                 "unauthorized",
                 "the API token is missing or wrong",
-                "send it as 'Authorization: Bearer <token>'; "
-                "the manager shows at its start where the token is kept",
-                {"WWW-Authenticate": 'Bearer, Basic realm="wegent-executor-manager"'},
+                f"send it as 'Authorization: Bearer <token>'; {self._where}",
+                {"WWW-Authenticate": f'Bearer, Basic realm="{self._realm}"'},
             )
             await answer(scope, receive, send)
 
     def _admits(self, scope: Scope) -> bool:
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return True
         scheme, _, credentials = Headers(scope=scope).get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":

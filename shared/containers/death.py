@@ -1,10 +1,28 @@
-"""How a container ended: read from the engine while it still knows."""
+"""How a container ended: read from the engine while it still knows, and its log kept."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from shared.private_files import PRIVATE_FILE, make_private_directory
 from shared.status import ErrorCode
+
+if TYPE_CHECKING:
+    from shared.containers.engine import Engine
+
+SAVED_LINES: Final = 5000
+SAVED_BYTES: Final = 2**20
+KEPT_LOGS: Final = 100
+
+SHOWN_LINES: Final = 20
+SHOWN_CHARACTERS: Final = 500
+"""Of each line, in a verdict."""
+
+UNKNOWN_EXIT: Final = 255
+"""The engine's exit code for a container whose end it was not there to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +65,43 @@ class Death:
         if self.exit_code is None:
             return "the container ended"
         return f"the container ended with exit code {self.exit_code}"
+
+
+async def examine(engine: Engine, container_id: str, saved: Path) -> Death | None:
+    """How a container ended, its log saved as *saved*; ``None``: it runs.
+
+    Raises:
+        ContainerError: The engine cannot tell.
+    """
+    state = await engine.inspect(container_id)
+    if state is None:
+        return Death(removed=True)
+    if state.running:
+        return None
+    log = await save_log(engine, container_id, saved)
+    return Death(
+        exit_code=state.exit_code,
+        out_of_memory=state.out_of_memory and state.exit_code != 0,
+        engine_lost=state.exit_code == UNKNOWN_EXIT,
+        log=tuple(line[:SHOWN_CHARACTERS] for line in log.splitlines()[-SHOWN_LINES:]),
+    )
+
+
+async def save_log(engine: Engine, container_id: str, saved: Path) -> str:
+    """Write the end of a container's log to *saved*, which only its owner may read, and return it.
+
+    Of the logs in that folder the oldest are deleted. An empty log is not written.
+    """
+    log = (await engine.logs(container_id, SAVED_LINES))[-SAVED_BYTES:]
+    if log:
+        await asyncio.to_thread(_write, saved, log)
+    return log
+
+
+def _write(saved: Path, log: str) -> None:
+    make_private_directory(saved.parent)
+    saved.touch(mode=PRIVATE_FILE)
+    saved.write_text(log, encoding="utf-8", errors="replace")
+    logs = sorted(saved.parent.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    for old in logs[:-KEPT_LOGS]:
+        old.unlink(missing_ok=True)

@@ -6,62 +6,45 @@ with that label.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast, get_args
 
-from pydantic import SecretStr
+import aiohttp
 
-from shared.containers.death import Death
+from shared.containers.background import Background
+from shared.containers.death import Death, examine
+from shared.containers.errors import ContainerError, EngineUnavailable
 from shared.containers.images import OnPull
-from shared.containers.spec import Limits
+from shared.containers.lifecycle import Lifecycle
+from shared.containers.members import Endpoint, Member, Members
+from shared.containers.records import Records
+from shared.containers.removal import Remover
+from shared.containers.settings import PoolSettings
+from shared.containers.spec import WARM, ContainerMode, owner_labels
+from shared.containers.states import EngineEvent
+from shared.containers.warm import WarmKeeper
+from shared.containers.watch import EngineWatch
+from shared.errors import ProtocolError, Refusal
+from shared.logging import get_logger
+from shared.status import ErrorCode
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine
 
+__all__ = ["ContainerPool", "Endpoint", "PoolSettings", "Reconciled"]
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """How a pool makes and keeps containers.
+logger = get_logger("containers")
 
-    Attributes:
-        owner: Names the executor's home; plain text, no secret. No two living pools share it.
-        image: What a container is made from, unless a call names another.
-        state_dir: Where the pool writes down which container serves which session, with its
-            token; only the owner may read it.
-        logs_dir: Where the logs of removed containers go.
-        warm_dir: Where the directories of warm containers lie; on the file system of the
-            sessions' directories, since one becomes the other by a rename.
-        max_containers: At most so many at once, warm ones and idle ones included.
-        warm_containers: So many are kept ready.
-        network: A private network of the engine; ``None``: ports on 127.0.0.1.
-    """
+CLOSE_LIMIT_S: Final = 10.0
+"""What is not removed by then is found by the next pool."""
 
-    owner: str
-    image: str
-    state_dir: Path
-    logs_dir: Path
-    warm_dir: Path
-    max_containers: int = 10
-    warm_containers: int = 0
-    limits: Limits = field(default_factory=Limits)
-    network: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a session's container is reached.
-
-    Attributes:
-        executor_url: ``http://host:port`` without a path.
-        token: Opens its API.
-    """
-
-    executor_url: str
-    container_id: str
-    token: SecretStr
+MODES: Final = get_args(ContainerMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +76,45 @@ class ContainerPool:
     """
 
     def __init__(self, engine: Engine, settings: PoolSettings) -> None:
-        raise NotImplementedError
+        self._engine = engine
+        self._settings = settings
+        self._members = Members(settings.max_containers)
+        self._background = Background()
+        self._records = Records(settings.state_dir)
+        self._remover = Remover(
+            engine,
+            settings.owner,
+            self._members,
+            self._records,
+            logs_dir=settings.logs_dir,
+            warm_dir=settings.warm_dir,
+        )
+        self._watch = EngineWatch(engine, settings.owner, self._note, self._engine_is_back)
+        self._turns: dict[str, _Turn] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._reconciled = False
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        # No proxy is for a container of ours, and none of its connections is worth keeping.
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0), trust_env=False
+        )
+        self._lifecycle = Lifecycle(
+            self._engine,
+            self._http,
+            self._settings,
+            self._members,
+            self._remover,
+            self._background,
+        )
+        self._keeper = WarmKeeper(
+            self._members,
+            self._settings.warm_containers,
+            self._lifecycle.warm_member,
+            self._lifecycle.start,
+        )
+        self._loops.append(asyncio.create_task(self._watch.run(), name="containers.watch"))
+        return self
 
     async def __aexit__(
         self,
@@ -126,19 +144,39 @@ class ContainerPool:
         Args:
             container_mode: ``ephemeral``: removed when the last run has released it;
                 ``persistent``: kept for later runs of the session, until the room is needed.
-            container_id: The container that is expected to serve the session; when it does not
-                (any more), another one is made.
+            container_id: The container that served the session before; when it does not (any
+                more), another one does.
             image: ``None``: the pool's own.
             session_dir: Absolute. When it does not exist, a warm container's directory becomes
                 it, or it is made; when it does, it must be a directory and no link.
 
         Raises:
             Refusal: ``busy``: all containers are in use.
+            ProtocolError: There is no such mode.
             ImageUnavailable: The image cannot be had.
             ContainerDied: It ended while it was starting; its log is saved.
-            ContainerError: It was not ready in time, or could not be made.
+            ContainerError: It was not ready in time, or could not be made; or *container_id*
+                serves another session.
         """
-        raise NotImplementedError
+        if container_mode not in MODES:
+            raise ProtocolError("there is no such container mode", fields=("container_mode",))
+        self._belongs(container_id, session_id)
+        mode = cast("ContainerMode", container_mode)
+        wanted = image or self._settings.image
+        async with self._turn(session_id):
+            member = await self._reuse(session_id, run_id, wanted)
+            if member is None and wanted == self._settings.image:
+                member = await self._claim(session_id, run_id, mode, session_dir)
+            if member is None:
+                member = self._lifecycle.session_member(session_id, wanted, mode, session_dir)
+                await self._start(member, user_id, run_id, on_pull)
+            try:
+                if mode == "persistent":
+                    member.mode = mode
+                return await self._lifecycle.write_down(member)
+            except BaseException:
+                self._let_go(member, run_id)
+                raise
 
     async def release(self, container_id: str, *, run_id: str, keep: bool = True) -> None:
         """*run_id* is over: an ephemeral container goes, a persistent one stays; harmless again.
@@ -148,21 +186,46 @@ class ContainerPool:
         Args:
             keep: ``False``: a persistent one goes, too, such as one that does not answer.
         """
-        raise NotImplementedError
+        member = self._members.of_container(container_id)
+        if member is None or run_id not in member.runs:
+            return
+        self._let_go(member, run_id, keep=keep)
+        if member in self._members:
+            await self._lifecycle.write_down(member)
 
     async def remove_session(self, session_id: str) -> None:
         """Remove the session's container, even from under a run; its directory stays."""
-        raise NotImplementedError
+        async with self._turn(session_id):
+            if (member := self._members.of_session(session_id)) is not None:
+                await asyncio.wait({self._lifecycle.remove(member)})
 
     async def reconcile(self, unfinished: Collection[str]) -> Reconciled:
         """Take up containers whose run is in *unfinished* again, and remove all others of ours.
 
-        To be called before the first container is asked for, and once only.
+        To be called before the first container is asked for; again only if it raised.
 
         Args:
             unfinished: Run ids as given to :meth:`get_or_create_container`.
         """
-        raise NotImplementedError
+        adopted: dict[str, Endpoint] = {}
+        dead: dict[str, Death] = {}
+        for record in (await self._records.read()).values():
+            held = set(unfinished).intersection(record.runs)
+            if not held:
+                continue
+            found = await self._lifecycle.adopt(record, held)
+            if isinstance(found, Death):
+                dead.update(dict.fromkeys(held, found))
+            else:
+                adopted.update(dict.fromkeys(held, found))
+        removed = await self._remover.sweep()
+        if not self._reconciled:
+            self._reconciled = True
+            self._loops += [
+                asyncio.create_task(self._remover.run(), name="containers.sweep"),
+                asyncio.create_task(self._keeper.run(), name="containers.warm"),
+            ]
+        return Reconciled(adopted, dead, removed)
 
     async def death(self, container_id: str) -> Death | None:
         """How a container has ended; ``None``: it lives.
@@ -170,30 +233,207 @@ class ContainerPool:
         Never raises for an engine that does not answer: then the container is taken for dead with
         ``engine_lost``. Its log is saved. It is still to be released.
         """
-        raise NotImplementedError
+        member = self._members.of_container(container_id)
+        name = member.name if member else "unknown"
+        try:
+            death = await examine(
+                self._engine, container_id, self._remover.log_file(name, container_id)
+            )
+        except ContainerError:
+            return Death(engine_lost=True)
+        if death is None or member is None or death.removed:
+            return death
+        # Had it ended by itself, the engine would have told: it only did not when it was away.
+        lost = not member.died and self._watch.lost_since(member.since)
+        return Death(
+            exit_code=death.exit_code,
+            out_of_memory=death.out_of_memory,
+            engine_lost=death.engine_lost or lost,
+            log=death.log,
+        )
 
     def ran_out_of_memory(self, container_id: str) -> bool:
         """Whether a process in the container was ended for its memory, the first or another."""
-        raise NotImplementedError
+        member = self._members.of_container(container_id)
+        return member is not None and member.out_of_memory
+
+    async def wait_engine(self, within_s: float) -> None:
+        """Wait until the engine is there.
+
+        Raises:
+            EngineUnavailable: It was not within *within_s* seconds.
+        """
+        await self._watch.wait_connected(within_s)
 
     async def pause(self, container_id: str) -> None:
         """Stop every process inside where it stands; harmless again."""
-        raise NotImplementedError
+        await self._switch(container_id, paused=True)
 
     async def unpause(self, container_id: str) -> None:
         """Let them go on; harmless when it is not paused."""
-        raise NotImplementedError
+        await self._switch(container_id, paused=False)
 
     def has_room(self, session_id: str) -> bool:
         """Whether a container for the session could be had now, going by what the pool knows."""
-        raise NotImplementedError
+        return self._members.of_session(session_id) is not None or self._members.room()
 
     async def stats(self) -> dict[str, Any]:
         """``total_active``, ``persistent_containers``, ``ephemeral_containers``,
         ``warm_containers``, and ``containers`` with ``container_id``, ``name``, ``status``,
         ``mode``, ``session_id`` each."""
-        raise NotImplementedError
+        found = await self._engine.containers(owner_labels(self._settings.owner))
+        statuses = {container.container_id: container.status for container in found}
+        members = list(self._members)
+        modes = [_mode(member) for member in members]
+        return {
+            "total_active": len(members),
+            "persistent_containers": modes.count("persistent"),
+            "ephemeral_containers": modes.count("ephemeral"),
+            "warm_containers": modes.count("warm"),
+            "containers": [
+                {
+                    "container_id": member.container_id,
+                    "name": member.name,
+                    "status": statuses.get(member.container_id or "", "starting"),
+                    "mode": _mode(member),
+                    "session_id": member.session_id,
+                }
+                for member in members
+            ],
+        }
 
     async def close(self) -> None:
         """End the background work and remove warm and idle containers; harmless again."""
-        raise NotImplementedError
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+        for member in self._members:
+            if member.spare:
+                self._lifecycle.remove(member, grace_s=0)
+        await self._background.settle(CLOSE_LIMIT_S)
+        await self._http.close()
+
+    async def _reuse(self, session_id: str, run_id: str, image: str) -> Member | None:
+        """The session's own container, held by the run; ``None``: it needs another one."""
+        await self._lifecycle.wait_left(session_id)
+        member = self._members.of_session(session_id)
+        if member is None:
+            return None
+        fits = member.image == image or bool(member.runs)
+        member.runs.add(run_id)  # first of all, so that nobody takes it for idle
+        try:
+            if fits and await self._lifecycle.alive(member):
+                return member
+        except BaseException:
+            self._let_go(member, run_id)
+            raise
+        await asyncio.wait({self._lifecycle.remove(member)})
+        return None
+
+    async def _claim(
+        self, session_id: str, run_id: str, mode: ContainerMode, session_dir: Path
+    ) -> Member | None:
+        member = await self._lifecycle.claim(session_id, run_id, mode, session_dir)
+        if member is not None:
+            self._keeper.succeeded()
+            self._keeper.look()
+        return member
+
+    async def _start(
+        self, member: Member, user_id: str, run_id: str, on_pull: OnPull | None
+    ) -> None:
+        victim = self._members.victim() if self._members.full else None
+        if self._members.full and victim is None:
+            raise Refusal(
+                ErrorCode.BUSY,
+                f"all {self._settings.max_containers} containers are in use",
+                reason="containers",
+                hint="MAX_EXECUTOR_CONTAINERS sets how many there may be",
+            )
+        member.runs.add(run_id)
+        self._members.add(member)
+        try:
+            if victim is not None:
+                await asyncio.wait({self._lifecycle.remove(victim)})
+            await self._lifecycle.start(member, user_id=user_id, run_id=run_id, on_pull=on_pull)
+        except BaseException:
+            self._members.drop(member)
+            self._keeper.look()
+            raise
+
+    def _let_go(self, member: Member, run_id: str, *, keep: bool = True) -> None:
+        member.runs.discard(run_id)
+        member.used = time.monotonic()
+        unwanted = member.mode == "ephemeral" or member.died or not keep
+        if unwanted and not member.runs and member in self._members:
+            self._lifecycle.remove(member)
+            self._keeper.look()
+
+    def _belongs(self, container_id: str | None, session_id: str) -> None:
+        """Raises: ContainerError: The container serves another session, or none yet."""
+        member = self._members.of_container(container_id) if container_id else None
+        if member is not None and member.session_id != session_id:
+            raise ContainerError("the container is not this session's")
+
+    async def _switch(self, container_id: str, *, paused: bool) -> None:
+        try:
+            if paused:
+                await self._engine.pause(container_id)
+            else:
+                await self._engine.unpause(container_id)
+        except EngineUnavailable:
+            raise
+        except ContainerError:
+            state = await self._engine.inspect(container_id)
+            if state is None or state.paused != paused:
+                raise
+
+    def _note(self, event: EngineEvent) -> None:
+        member = self._members.of_container(event.container_id)
+        if member is None:
+            return
+        if event.action == "oom":
+            member.out_of_memory = True
+        elif event.action == "die":
+            member.died = True
+            if member.session_id is None:
+                self._keeper.failed()
+            if member.spare:
+                self._lifecycle.remove(member)
+
+    def _engine_is_back(self) -> None:
+        if self._reconciled:
+            self._remover.sweep_later()
+            self._background.spawn(self._remove_dead())
+
+    async def _remove_dead(self) -> None:
+        """Whoever nobody holds and has died without the engine telling."""
+        for member in self._members:
+            if member.spare and not await self._lifecycle.alive(member) and member.spare:
+                self._lifecycle.remove(member, grace_s=0)
+        self._keeper.look()
+
+    @asynccontextmanager
+    async def _turn(self, session_id: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(session_id, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[session_id]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Calls for one session, one after the other."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+def _mode(member: Member) -> str:
+    return WARM if member.session_id is None else member.mode

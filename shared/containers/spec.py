@@ -21,7 +21,7 @@ TMP: Final = PurePosixPath("/tmp")  # noqa: S108 - a file system of the containe
 
 CREATED_BY: Final = "wegent-executor"
 
-WARM: Final = "warm"
+WARM: Final[Literal["warm"]] = "warm"
 """The label ``container_mode`` of a container that was made for no session."""
 
 LOG_SIZE: Final = "10m"
@@ -88,7 +88,7 @@ class ContainerSpec:
     @property
     def labels(self) -> dict[str, str]:
         """By which it is found again; nothing in them is secret."""
-        labels = {"owner": self.owner, "created_by": CREATED_BY, "container_mode": self.mode}
+        labels = {**owner_labels(self.owner), "container_mode": self.mode}
         if self.session_id is not None:
             labels["session_id"] = self.session_id
         if self.run_id is not None:
@@ -105,19 +105,22 @@ class ContainerSpec:
             environment["USER_ID"] = self.user_id
         return environment
 
-    def config(self) -> dict[str, Any]:
-        """The body of the engine's request to create it."""
+    def config(self, available_cpus: int) -> dict[str, Any]:
+        """The body of the engine's request to create it.
+
+        Args:
+            available_cpus: Of the engine's host: a limit above that is refused.
+        """
         return {
             "Image": self.image,
             "User": "{}:{}".format(*self.user),
             "Env": [f"{name}={value}" for name, value in sorted(self.environment.items())],
             "Labels": self.labels,
             "ExposedPorts": {f"{PORT}/tcp": {}},
-            "Volumes": {str(TOKEN_FILE.parent): {}},
-            "HostConfig": self._host_config(),
+            "HostConfig": self._host_config(available_cpus),
         }
 
-    def _host_config(self) -> dict[str, Any]:
+    def _host_config(self, available_cpus: int) -> dict[str, Any]:
         limits = self.limits
         config: dict[str, Any] = {
             "Init": True,  # reaps what an agent's commands leave behind
@@ -130,7 +133,7 @@ class ContainerSpec:
             "IpcMode": "private",
             "Memory": limits.memory,
             "MemorySwap": limits.memory,  # memory and swap together: none is left for swap
-            "NanoCpus": round(limits.cpus * 1e9),
+            "NanoCpus": round(min(limits.cpus, available_cpus) * 1e9),
             "PidsLimit": limits.pids,
             "Tmpfs": {str(TMP): f"rw,nosuid,nodev,exec,mode=1777,size={limits.tmp_size}"},
             "Mounts": [
@@ -139,7 +142,14 @@ class ContainerSpec:
                     "Source": str(self.directory),
                     "Target": str(WORKSPACE),
                     "BindOptions": {"Propagation": "rprivate"},
-                }
+                },
+                {
+                    # Without a name, so it goes with its container; with labels, so it is found
+                    # when somebody has removed that without it.
+                    "Type": "volume",
+                    "Target": str(TOKEN_FILE.parent),
+                    "VolumeOptions": {"NoCopy": True, "Labels": owner_labels(self.owner)},
+                },
             ],
             "ExtraHosts": ["host.docker.internal:host-gateway"],
             "LogConfig": {
@@ -152,6 +162,11 @@ class ContainerSpec:
         else:
             config["NetworkMode"] = self.network
         return config
+
+
+def owner_labels(owner: str) -> dict[str, str]:
+    """What all containers and volumes of one owner have, and nothing else has."""
+    return {"owner": owner, "created_by": CREATED_BY}
 
 
 def session_name(owner: str, session_id: str) -> str:

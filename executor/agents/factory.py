@@ -12,9 +12,13 @@ from shared.status import ErrorCode
 class AgentFactory:
     """The known kinds of agent, by the name that requests and events use."""
 
-    def __init__(self, agents: Mapping[str, Agent]) -> None:
+    def __init__(
+        self, agents: Mapping[str, Agent], absent: Mapping[str, str] | None = None
+    ) -> None:
+        """*absent* are those that could be had, by name, and how to have them."""
         self._agents = dict(agents)
         self._names = {_plain(name): name for name in self._agents}
+        self._absent = {_plain(name): remedy for name, remedy in (absent or {}).items()}
 
     @property
     def names(self) -> list[str]:
@@ -28,6 +32,12 @@ class AgentFactory:
             Refusal: ``unsupported_agent``, with the list of known ones.
         """
         name = self._names.get(_plain(requested))
+        if name is None and (remedy := self._absent.get(_plain(requested))) is not None:
+            raise Refusal(
+                ErrorCode.UNSUPPORTED_AGENT,
+                f"the agent {requested[:64]!r} is not installed here",
+                hint=f"on the executor's machine: {remedy}; then restart the executor",
+            )
         if name is None:
             raise Refusal(
                 ErrorCode.UNSUPPORTED_AGENT,

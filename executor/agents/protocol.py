@@ -120,6 +120,7 @@ class AgentJob:
         asked = self.request.model_dump(
             include={
                 "bot",
+                "mode",
                 "system_prompt",
                 "max_turns",
                 "max_budget_usd",

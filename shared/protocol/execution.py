@@ -7,6 +7,7 @@ the names of the fields at fault, never with their values: a dispatch carries pr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -87,6 +88,10 @@ def _one_as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _none_as_empty(value: Any) -> Any:
+    return [] if value is None else value
+
+
 def _limit_bytes(limit: int) -> AfterValidator:
     def check(value: str | None) -> str | None:
         if value is not None and len(value.encode("utf-8", "replace")) > limit:
@@ -132,6 +137,20 @@ class Bot(Part):
     disallowed_tools: list[str] | None = None
     max_turns: Annotated[int, Field(ge=1)] | None = None
     permission_mode: PermissionMode | None = None
+    role: str | None = None
+    """What a leader is told that this member is for."""
+    members: Annotated[list[Bot], BeforeValidator(_none_as_empty)] = Field(default_factory=list)
+    """Whom it leads; empty: it works by itself."""
+    mode: str | None = None
+    """How it leads them: ``coordinate``, ``collaborate`` or ``route``."""
+    team_name: str | None = None
+    """What those that it leads are called together; ``None``: as it is called itself."""
+
+    def everyone(self) -> Iterator[Bot]:
+        """This bot and all that it leads."""
+        yield self
+        for member in self.members:
+            yield from member.everyone()
 
 
 class User(Part):
@@ -152,11 +171,13 @@ class Attachment(Part):
     size: int | None = Field(default=None, ge=0)
     mime_type: str | None = None
     content_base64: str | None = Field(default=None, repr=False)
+    content: str | None = Field(default=None, repr=False)
+    """Text; becomes UTF-8."""
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
-        if (self.url is None) == (self.content_base64 is None):
-            raise ValueError("needs exactly one of url and content_base64")
+        if sum(way is not None for way in (self.url, self.content, self.content_base64)) != 1:
+            raise ValueError("needs exactly one of url, content and content_base64")
         return self
 
 
@@ -207,6 +228,7 @@ class ExecutionRequest(Part):
     task_title: str | None = None
     subtask_title: str | None = None
     agent_type: str | None = None
+    mode: str | None = None  # of a team; agents that know none ignore it
     variables: Variables = Field(default_factory=dict)  # before what refers to them
     bot: Annotated[list[Bot], BeforeValidator(_one_as_list)] = Field(default_factory=list)
 
@@ -312,7 +334,7 @@ class ExecutionRequest(Part):
         for url in urls:
             found += url_credentials(url or "")
         found += named_credentials(self.variables)
-        for bot in self.bot:
+        for bot in (one for leader in self.bot for one in leader.everyone()):
             found += named_credentials(bot.agent_config.env)
             for server in (bot.mcp_servers or {}).values():
                 found += server_credentials(server)

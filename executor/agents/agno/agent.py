@@ -1,0 +1,107 @@
+"""AgnoAgent: loads agno off the event loop, opens sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from executor.agents.agno.conversation import Conversation, forget_old
+from executor.agents.agno.members import Member, read_members
+from executor.agents.agno.model_api import ModelApi, OwnApis, model_apis
+from executor.agents.protocol import AgentJob, AgentSession
+from executor.shielding import in_thread
+from shared.errors import RunError
+from shared.logging import get_logger
+from shared.status import ErrorCode
+
+logger = get_logger("agno_agent")
+
+NAME: Final = "agno"
+
+REMEDY: Final = 'pip install "wegent-executor[agno]" (the packaged program has no agno in it)'
+"""How to have agno where it is missing."""
+
+_NEEDED: Final = ("agno", "anthropic", "openai", "mcp")
+
+_FORGOTTEN: Final = "the earlier conversation is not here any more; a new one was begun"
+
+
+def is_installed() -> bool:
+    """Whether agno can be had; imports nothing. Looks at the disk."""
+    return all(importlib.util.find_spec(name) is not None for name in _NEEDED)
+
+
+class AgnoAgent:
+    """The agent ``agno``; see :class:`executor.agents.protocol.Agent`."""
+
+    def __init__(self, folder: Path, own: OwnApis) -> None:
+        """Nothing is imported yet.
+
+        Args:
+            folder: Keeps the conversations; made when it is needed.
+            own: The executor's own keys, for requests that bring none.
+        """
+        self._folder = folder
+        self._own = own
+        self._session_module: ModuleType | None = None
+
+    async def load(self) -> None:
+        """Import agno and the SDKs of the model APIs in a thread."""
+        if self._session_module is None:
+            self._session_module = await asyncio.to_thread(_import_session)
+            await asyncio.to_thread(forget_old, self._folder)
+
+    async def past_cost_usd(self, job: AgentJob) -> float:
+        """Unknown: nobody tells agno what tokens cost."""
+        del job
+        return 0.0
+
+    async def open(self, job: AgentJob) -> AgentSession:
+        """Begin a conversation, or continue ``job.resume``; one that is gone is begun anew.
+
+        Raises:
+            RunError: ``credentials_missing``, ``invalid_request``, or ``agent_error`` when agno
+                cannot be imported.
+        """
+        team: Member = read_members(job.request)
+        apis: dict[str, ModelApi] = model_apis(team, job.request, self._own)
+        try:
+            await self.load()
+        except ImportError as exc:
+            raise RunError(
+                ErrorCode.AGENT_ERROR,
+                f"agno cannot be imported: {exc}",
+                hint=f"on the executor's machine: {REMEDY}",
+            ) from exc
+        assert self._session_module is not None  # noqa: S101 - load() has just set it
+        conversation, notices = await in_thread(self._conversation, job)
+        session: AgentSession = await self._session_module.open_session(
+            job, team, apis, conversation, notices
+        )
+        return session
+
+    def _conversation(self, job: AgentJob) -> tuple[Conversation, list[str]]:
+        session = job.request.run.session
+        if job.resume is None:
+            return Conversation.begin(self._folder, session), []
+        found = Conversation.find(self._folder, session, job.resume)
+        if found is not None:
+            return found, []
+        return Conversation.begin(self._folder, session), [_FORGOTTEN]
+
+
+def _import_session() -> ModuleType:
+    # Collections on the way would stop the event loop, too, and be in vain: what is imported stays.
+    gc.disable()
+    try:
+        from executor.agents.agno import session
+        from executor.agents.agno.quiet import silence
+    finally:
+        gc.freeze()
+        gc.enable()
+    silence()
+    return session

@@ -1,0 +1,101 @@
+"""What a conversation has been so far: a private file of its own, so that a restart resumes it.
+
+Kept are the messages of the leader, or of the only agent. What members say reaches it as results of
+its tools; they themselves remember nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from shared.logging import get_logger
+from shared.private_files import make_private_directory, write_private_file
+
+logger = get_logger("agno_agent")
+
+MAX_REMEMBERED_CHARS: Final = 400_000
+"""Of encoded messages; beyond it the oldest turns are forgotten. About half the context of the
+models that have 200,000 tokens of it."""
+
+KEPT_S: Final = 30 * 24 * 3600
+"""How long a conversation that nobody continues is kept; as long as Claude Code keeps its own."""
+
+Message = Mapping[str, Any]
+"""As agno writes a message down."""
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One conversation; its methods that touch the disk block."""
+
+    file: Path
+    session: str
+    """The session that it belongs to; another one cannot continue it."""
+    turns: list[list[Message]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Its id, the same for as long as it lasts."""
+        return self.file.stem
+
+    @property
+    def messages(self) -> list[Message]:
+        """All of it, oldest first."""
+        return [message for turn in self.turns for message in turn]
+
+    @classmethod
+    def begin(cls, folder: Path, session: str) -> Conversation:
+        """A new one; written down at once, so that its id can be continued from now on."""
+        make_private_directory(folder)
+        conversation = cls(folder / f"{uuid.uuid4()}.json", session)
+        conversation.save()
+        return conversation
+
+    @classmethod
+    def find(cls, folder: Path, session: str, conversation_id: str) -> Conversation | None:
+        """The one with that id; ``None``: there is none, or it is another session's."""
+        file = folder / f"{conversation_id}.json"
+        try:
+            raw = json.loads(file.read_bytes())
+            if raw["session"] != session:
+                return None
+            return cls(
+                file, session, [[dict(message) for message in turn] for turn in raw["turns"]]
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def add(self, turn: Sequence[Message]) -> None:
+        """Remember one more turn, and forget the oldest ones when it gets too long."""
+        self.turns.append(list(turn))
+        sizes = [len(json.dumps(turn, default=str)) for turn in self.turns]
+        while len(self.turns) > 1 and sum(sizes) > MAX_REMEMBERED_CHARS:
+            del self.turns[0], sizes[0]
+
+    def save(self) -> None:
+        """Write it down.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        write_private_file(
+            self.file,
+            json.dumps({"session": self.session, "turns": self.turns}, default=str),
+        )
+
+
+def forget_old(folder: Path, *, now: float | None = None) -> None:
+    """Delete conversations that nobody has continued for long. Blocks."""
+    limit = (time.time() if now is None else now) - KEPT_S
+    for file in folder.glob("*.json"):
+        with suppress(OSError):
+            if file.stat().st_mtime < limit:
+                file.unlink()
+                logger.info("forgot an old conversation", conversation=file.stem)

@@ -1,0 +1,163 @@
+"""Which model a member uses, where, and with whose key. Nothing here is read from the environment.
+
+The rule is that of Claude Code's runs: a key goes to the address that it was given for. The
+executor's own keys go to its own addresses only, those of a leader to its own address only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from executor.agents.agno.members import Member
+from shared.errors import RunError
+from shared.protocol.execution import Bot, ExecutionRequest
+from shared.status import ErrorCode
+
+Provider = Literal["anthropic", "openai"]
+
+DEFAULT_URLS: Final[Mapping[Provider, str]] = {
+    "anthropic": "https://api.anthropic.com",
+    "openai": "https://api.openai.com/v1",
+}
+
+_WORDS: Final[Mapping[str, Provider]] = {
+    "anthropic": "anthropic",
+    "claude": "anthropic",
+    "openai": "openai",
+}
+"""What may stand in ``model`` beside ``model_id``, or in ``provider``: whose model it is."""
+
+_OPENAI_MODELS: Final = re.compile(r"(gpt|chatgpt|codex|o\d)([-.\d].*|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnApi:
+    """What the operator gave the executor for one provider; empty when nothing."""
+
+    api_key: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    """``None``: the provider's own address."""
+    model: str | None = None
+    """For requests that name none; ``None``: agno's default."""
+
+
+OwnApis = Mapping[Provider, OwnApi]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelApi:
+    """What one member asks."""
+
+    provider: Provider
+    model: str | None
+    """``None``: agno's default."""
+    api_key: str | None = field(repr=False)
+    auth_token: str | None = field(repr=False)
+    """Anthropic only; used when there is no key."""
+    base_url: str
+
+
+def model_apis(team: Member, request: ExecutionRequest, own: OwnApis) -> dict[str, ModelApi]:
+    """What everybody in *team* asks, by their keys.
+
+    Raises:
+        RunError: ``credentials_missing``.
+    """
+    apis: dict[str, ModelApi] = {}
+
+    def read(member: Member, above: ModelApi | None) -> None:
+        wanted = request.model if above is None else None
+        api = apis[member.key] = _model_api(member.bot, wanted, above, own)
+        for below in member.members:
+            read(below, api)
+
+    read(team, None)
+    return apis
+
+
+def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApis) -> ModelApi:
+    given = _Given(bot.agent_config.env)
+    named = wanted or given.model
+    provider = given.provider(named) or (above.provider if above else "anthropic")
+    default = own.get(provider, OwnApi())
+    if above is not None and above.provider != provider:
+        above = None
+    model = named or given.text(f"{provider.upper()}_MODEL")
+    if model is None:
+        model = above.model if above else default.model
+    key, token, url = given.credentials(provider)
+    if key or token:
+        return ModelApi(provider, model, key, token, url or _address(provider, default))
+    if above is not None and (url is None or _same(url, above.base_url)):
+        return ModelApi(provider, model, above.api_key, above.auth_token, above.base_url)
+    if url is not None and not _same(url, _address(provider, default)):
+        raise RunError(
+            ErrorCode.CREDENTIALS_MISSING,
+            f"{_called(bot)} names its own base_url, but brings no key for it",
+            hint="put api_key beside base_url; other keys go to their own base URL only",
+        )
+    if not (default.api_key or default.auth_token):
+        raise RunError(
+            ErrorCode.CREDENTIALS_MISSING,
+            f"there is no key for the API of {_called(bot)} ({provider})",
+            hint="give the bot an api_key in agent_config.env, or the executor "
+            f"{provider.upper()}_API_KEY; agno cannot use the login of Claude Code",
+        )
+    return ModelApi(
+        provider, model, default.api_key, default.auth_token, _address(provider, default)
+    )
+
+
+class _Given:
+    """What a bot's ``agent_config.env`` says about its model."""
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        self._env = env
+        model, word = self.text("model_id"), self.text("model")
+        self._word = self.text("provider")
+        if word is not None and (model is not None or word.lower() in ("openai", "anthropic")):
+            self._word, word = self._word or word, None
+        self.model = model or word
+
+    def text(self, name: str) -> str | None:
+        value = self._env.get(name)
+        return value.strip() or None if isinstance(value, str) else None
+
+    def provider(self, model: str | None) -> Provider | None:
+        """Whose model it is; ``None``: nothing says so."""
+        if self._word is not None and self._word.lower() in _WORDS:
+            return _WORDS[self._word.lower()]
+        if model is not None and model.lower().startswith("claude"):
+            return "anthropic"
+        if model is not None and _OPENAI_MODELS.match(model.lower()):
+            return "openai"
+        names = {name.partition("_")[0] for name in self._env if self.text(name)}
+        if "ANTHROPIC" in names:
+            return "anthropic"
+        return "openai" if "OPENAI" in names else None
+
+    def credentials(self, provider: Provider) -> tuple[str | None, str | None, str | None]:
+        """Key, token and address."""
+        prefix = provider.upper()
+        key = self.text("api_key") or self.text(f"{prefix}_API_KEY")
+        token = None
+        if provider == "anthropic":
+            token = self.text("auth_token") or self.text("ANTHROPIC_AUTH_TOKEN")
+        url = self.text("base_url") or self.text(f"{prefix}_BASE_URL")
+        return key, token, url
+
+
+def _address(provider: Provider, own: OwnApi) -> str:
+    return own.base_url or DEFAULT_URLS[provider]
+
+
+def _same(url: str, other: str) -> bool:
+    return url.rstrip("/").lower() == other.rstrip("/").lower()
+
+
+def _called(bot: Bot) -> str:
+    return f"the bot {bot.name[:64]!r}" if bot.name else "the bot"

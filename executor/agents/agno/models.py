@@ -1,0 +1,95 @@
+"""The models of agno, each with a client of its own that knows nothing but what it was given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import httpx2
+from agno.models.anthropic import Claude
+from agno.models.base import Model
+from agno.models.openai import OpenAIChat
+from agno.models.response import ModelResponse
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+
+from executor.agents.agno.model_api import ModelApi
+from executor.network.trust import trusting_context
+
+MAX_RETRIES: Final = 2
+"""How often a client asks again by itself, after at most a minute each; then it is the run that
+waits, and says so."""
+
+REQUEST_TIMEOUT: Final = httpx2.Timeout(600, connect=30)
+
+_ROLES: Final = {name: name for name in ("system", "user", "assistant", "tool")} | {
+    "model": "assistant"
+}
+"""OpenAI's own name for ``system`` is not known to others that speak its protocol."""
+
+Watch = Callable[[Exception | None], None]
+"""Told of every part of an answer (``None``), and of what has ended one."""
+
+
+def http_client() -> httpx2.AsyncClient:
+    """What all clients of a session share: whom the executor trusts, and its proxies. Blocks."""
+    return httpx2.AsyncClient(verify=trusting_context(os.environ), timeout=REQUEST_TIMEOUT)
+
+
+def make_model(api: ModelApi, http: httpx2.AsyncClient, watch: Watch) -> Model:
+    """The model of one member. *http* is closed by whoever made it."""
+    model = _claude(api, http) if api.provider == "anthropic" else _openai(api, http)
+    model.watch = watch
+    return model
+
+
+class _Watched:
+    """A model that tells what it hears, since agno makes a sentence of every error."""
+
+    watch: Watch
+
+    async def ainvoke_stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ModelResponse]:
+        try:
+            async for part in super().ainvoke_stream(*args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
+                self.watch(None)
+                yield part
+        except Exception as exc:
+            self.watch(exc)
+            raise
+
+
+class _WatchedClaude(_Watched, Claude):
+    pass
+
+
+class _WatchedOpenAI(_Watched, OpenAIChat):
+    pass
+
+
+def _claude(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedClaude:
+    client = AsyncAnthropic(
+        api_key=api.api_key,
+        auth_token=None if api.api_key else api.auth_token,
+        base_url=api.base_url,
+        max_retries=MAX_RETRIES,
+        timeout=REQUEST_TIMEOUT,
+        http_client=http,
+        webhook_key="",
+    )
+    client._custom_headers = {}  # noqa: SLF001 - it has read them from the executor's environment
+    return _WatchedClaude(id=api.model or Claude.id, async_client=client)
+
+
+def _openai(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedOpenAI:
+    client = AsyncOpenAI(
+        api_key=api.api_key,
+        base_url=api.base_url,
+        max_retries=MAX_RETRIES,
+        timeout=REQUEST_TIMEOUT,
+        http_client=http,
+    )
+    # It has read these from the executor's environment.
+    client.admin_api_key = client.organization = client.project = client.webhook_secret = None
+    client._custom_headers = {}  # noqa: SLF001 - these, too
+    return _WatchedOpenAI(id=api.model or OpenAIChat.id, async_client=client, role_map=_ROLES)

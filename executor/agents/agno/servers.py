@@ -1,0 +1,171 @@
+"""The MCP servers of a session: connections that live as long as it does.
+
+Each is held by a task of its own, since what the MCP library opens in one task it must close in the
+same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, PaginatedRequestParams, Tool
+
+from executor.shielding import stop
+from shared.logging import get_logger
+
+logger = get_logger("agno_agent")
+
+START_TIMEOUT_S: Final = 60.0
+"""From a server's start to its list of tools; those that are installed first take that long."""
+
+END_TIMEOUT_S: Final = 8.0
+"""The library gives a program 2 s each to end by itself, after SIGTERM and after SIGKILL."""
+
+MAX_PAGES: Final = 100
+"""Of a server's list of tools; one that never ends is no list."""
+
+_HTTP: Final = httpx2.Timeout(30, read=300)
+
+
+class ToolServer:
+    """One MCP server; closed by :meth:`close`, whether or not it was ever reached."""
+
+    def __init__(
+        self, name: str, server: Mapping[str, Any], *, env: Mapping[str, str], cwd: Path
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            server: As Claude Code configures it.
+            env: What a server that is a program gets besides its own variables.
+            cwd: Where it is started.
+        """
+        self.name = name
+        self._server = server
+        self._env = env
+        self._cwd = cwd
+        self._stop = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self._session: ClientSession | None = None
+        self.tools: list[Tool] = []
+        self.problem: str | None = None
+        """Why it cannot be used; ``None``: it can."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has answered, and is connected still."""
+        return self._session is not None
+
+    async def start(self) -> None:
+        """Connect and read the list of tools; what fails is in :attr:`problem`."""
+        connected = asyncio.Event()
+        self._keeping = asyncio.create_task(self._keep(connected), name=f"mcp {self.name}")
+        waiting = asyncio.create_task(connected.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {waiting, self._keeping},
+                timeout=START_TIMEOUT_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            waiting.cancel()
+        if not done:
+            self.problem = f"it did not answer within {START_TIMEOUT_S:.0f} s"
+            await self.close()
+
+    async def call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
+        """Use one of its tools.
+
+        Raises:
+            ConnectionError: It is gone.
+            Exception: Whatever the library raises for a refusal of the server.
+        """
+        if self._session is None:
+            raise ConnectionError(f"the MCP server {self.name} is not connected any more")
+        return await self._session.call_tool(tool, arguments)
+
+    async def close(self) -> None:
+        """Disconnect, and end it when it is a program; bounded in time."""
+        if self._keeping is None:
+            return
+        self._stop.set()
+        await asyncio.wait({self._keeping}, timeout=END_TIMEOUT_S)
+        await stop(self._keeping)
+
+    async def _keep(self, connected: asyncio.Event) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                read, write = await stack.enter_async_context(self._transport())
+                session = await stack.enter_async_context(ClientSession(read, write))
+                await session.initialize()
+                self.tools = await _tools(session)
+                self._session = session
+                connected.set()
+                await self._stop.wait()
+        except Exception as exc:  # noqa: BLE001 - groups of anything: whatever a server can do
+            self.problem = _words(exc)
+            logger.info("an MCP server failed", server=self.name, error=self.problem)
+        finally:
+            self._session = None
+
+    @asynccontextmanager
+    async def _transport(self) -> AsyncIterator[tuple[Any, Any]]:
+        server = self._server
+        url, headers = str(server.get("url") or ""), _texts(server.get("headers"))
+        kind = str(server.get("type") or ("http" if url else "stdio")).lower()
+        if kind == "sse":
+            async with sse_client(url, headers=headers) as streams:
+                yield streams
+        elif kind in ("http", "streamable-http", "streamable_http", "streamablehttp"):
+            async with (
+                httpx2.AsyncClient(headers=headers, timeout=_HTTP) as client,
+                streamable_http_client(url, http_client=client) as streams,
+            ):
+                yield streams
+        elif kind == "stdio":
+            program = StdioServerParameters(
+                command=str(server.get("command") or ""),
+                args=[str(argument) for argument in server.get("args") or ()],
+                env={**self._env, **_texts(server.get("env"))},
+                cwd=self._cwd,
+            )
+            with await asyncio.to_thread(open, os.devnull, "w", encoding="utf-8") as nowhere:
+                async with stdio_client(program, errlog=nowhere) as streams:
+                    yield streams
+        else:
+            raise ValueError("its type is none of stdio, http and sse")
+
+
+async def _tools(session: ClientSession) -> list[Tool]:
+    found: list[Tool] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        params = PaginatedRequestParams(cursor=cursor) if cursor else None
+        page = await session.list_tools(params=params)
+        found += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return found
+
+
+def _texts(given: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in given.items()} if given else {}
+
+
+def _words(exc: BaseException) -> str:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    if isinstance(exc, FileNotFoundError):
+        return "there is no such program"
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

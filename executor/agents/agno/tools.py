@@ -1,0 +1,127 @@
+"""The tools of members: those of their MCP servers, each use put to the policy and to the user."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from agno.media import Image
+from agno.tools.function import Function, ToolResult
+from mcp.types import CallToolResult, ImageContent, TextContent, Tool
+
+from executor.agents.agno.servers import ToolServer
+from executor.agents.protocol import Ask, ToolPolicy
+from shared.logging import get_logger
+from shared.protocol.events import Source
+
+logger = get_logger("agno_agent")
+
+MAX_NAME_CHARS: Final = 64
+"""Of a tool; source: both model APIs."""
+
+
+class ToolDenied(Exception):
+    """A use of a tool that is not allowed; the model reads the message."""
+
+
+class ToolFailed(Exception):
+    """A tool has told that it failed; the model reads the message."""
+
+
+class ToolGate:
+    """Decides about every use of a tool, as Claude Code's runs do."""
+
+    def __init__(self, policy: ToolPolicy) -> None:
+        self._policy = policy
+        self.ask: Ask | None = None
+        """Set during a turn; ``None``: the policy decides alone."""
+
+    async def admit(self, tool: str, arguments: dict[str, Any], source: Source) -> dict[str, Any]:
+        """The arguments that *tool* may be used with.
+
+        Raises:
+            ToolDenied: It may not.
+        """
+        decision = await self._policy(tool, arguments)
+        if decision.allowed:
+            # Claude Code asks for every tool of a server, too.
+            decision = await self._policy(tool, arguments, asked=True)
+            if decision.question is not None and self.ask is not None:
+                answer = await self.ask(decision.question, tool, arguments, source)
+                decision = answer if answer is not None else decision
+        if not decision.allowed:
+            logger.info("tool use denied", tool=tool)
+            raise ToolDenied(decision.message or f"{tool} may not be used in this run")
+        return arguments if decision.updated_input is None else decision.updated_input
+
+
+def functions_of(
+    servers: Iterable[ToolServer],
+    gate: ToolGate,
+    source: Source,
+    *,
+    allowed: Sequence[str] | None,
+    disallowed: Sequence[str],
+) -> list[Function]:
+    """The tools of *servers* that a member is offered; what is not listed it never sees.
+
+    Args:
+        source: Who uses them.
+        allowed: Names of tools and servers; ``None``: all.
+        disallowed: Counts more than *allowed*.
+    """
+    functions: dict[str, Function] = {}
+    for server in servers:
+        for tool in server.tools:
+            name = tool_name(server.name, tool.name)
+            if listed(name, disallowed) or not (allowed is None or listed(name, allowed)):
+                continue
+            functions.setdefault(name, _function(name, server, tool, gate, source))
+    return list(functions.values())
+
+
+def tool_name(server: str, tool: str) -> str:
+    """The name of a server's tool, as Claude Code and its rules have it."""
+    plain = (re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in (server, tool))
+    return "__".join(("mcp", *plain))[:MAX_NAME_CHARS]
+
+
+def listed(name: str, rules: Iterable[str]) -> bool:
+    """Whether one of *rules* names this tool, or its whole server."""
+    server = "__".join(name.split("__")[:2])
+    return any(rule.strip() in (name, server, f"{server}__*", "mcp__*") for rule in rules)
+
+
+def _function(
+    name: str, server: ToolServer, tool: Tool, gate: ToolGate, source: Source
+) -> Function:
+    async def use(**arguments: Any) -> ToolResult:
+        admitted = await gate.admit(name, arguments, source)
+        return _result(await server.call(tool.name, admitted))
+
+    return Function(
+        name=name,
+        description=tool.description or "",
+        parameters=tool.input_schema,
+        entrypoint=use,
+        skip_entrypoint_processing=True,
+    )
+
+
+def _result(result: CallToolResult) -> ToolResult:
+    texts: list[str] = []
+    images: list[Image] = []
+    for block in result.content:
+        if isinstance(block, TextContent):
+            texts.append(block.text)
+        elif isinstance(block, ImageContent):
+            content = base64.b64decode(block.data)
+            images.append(Image(content=content, mime_type=block.mime_type))
+        else:
+            texts.append(f"[{block.type}]")
+    text = "\n".join(texts)
+    if result.is_error:
+        raise ToolFailed(text or "the tool failed without a word")
+    return ToolResult(content=text, images=images or None)

@@ -1,0 +1,86 @@
+"""From what a model's API answered to the end of a turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from agno.exceptions import ModelAuthenticationError, ModelProviderError, ModelRateLimitError
+
+from executor.agents.protocol import TurnEnd
+from shared.status import ErrorCode
+
+INTERRUPTED: Final = "the turn was interrupted"
+
+FATAL: Final = frozenset({ErrorCode.AUTH_ERROR, ErrorCode.RATE_LIMITED})
+"""Of a member: its leader could only go on without it, and would have to make its part up."""
+
+_LOGIN_HINT: Final = "check the API key that this run, or the executor, was given for it"
+_OUT_OF_MONEY: Final = "insufficient_quota"
+
+
+def read_failure(error: Exception, who: str, *, now: Callable[[], float] = time.time) -> TurnEnd:
+    """The end of a turn that *error* of a model has ended.
+
+    Args:
+        who: Whose model it was, for the reader.
+        now: The time in seconds since the epoch.
+    """
+    answer = error.__cause__
+    status = getattr(answer, "status_code", None)
+    words = f"{who}: {_words(error, answer)}"
+    if status is not None:
+        words = f"{words} (HTTP {status})"
+    code = _code(error, answer, status)
+    if code == ErrorCode.AUTH_ERROR:
+        words = f"{words} ({_LOGIN_HINT})"
+    retry_at = None
+    if code == ErrorCode.RATE_LIMITED:
+        headers = getattr(getattr(answer, "response", None), "headers", None) or {}
+        retry_at = lifted_at(headers, now())
+    return TurnEnd(error=words, error_code=code, retry_at=retry_at)
+
+
+def lifted_at(headers: Mapping[str, str], now: float) -> float | None:
+    """When a limit is lifted, in seconds since the epoch; ``None``: the API does not say."""
+    try:
+        if reset := headers.get("anthropic-ratelimit-unified-reset"):
+            return float(reset)
+        if milliseconds := headers.get("retry-after-ms"):
+            return now + float(milliseconds) / 1000
+        wait = headers.get("retry-after")
+        if wait is None:
+            return None
+        if wait.strip().replace(".", "", 1).isdigit():
+            return now + float(wait)
+        return parsedate_to_datetime(wait).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _code(error: Exception, answer: BaseException | None, status: int | None) -> ErrorCode:
+    if isinstance(error, ModelAuthenticationError) or status in (401, 403):
+        return ErrorCode.AUTH_ERROR
+    if _OUT_OF_MONEY in str(_body(answer).get("code")):
+        return ErrorCode.API_ERROR  # no time lifts this limit
+    if isinstance(error, ModelRateLimitError) or status in (429, 529):
+        return ErrorCode.RATE_LIMITED
+    if isinstance(error, ModelProviderError):
+        return ErrorCode.API_ERROR
+    return ErrorCode.AGENT_ERROR
+
+
+def _words(error: Exception, answer: BaseException | None) -> str:
+    said = _body(answer).get("message")
+    return str(said or error).strip() or type(error).__name__
+
+
+def _body(answer: BaseException | None) -> Mapping[str, Any]:
+    """What the API said about its error; both APIs put it into ``error``."""
+    body = getattr(answer, "body", None)
+    if not isinstance(body, Mapping):
+        return {}
+    inner = body.get("error")
+    return inner if isinstance(inner, Mapping) else body

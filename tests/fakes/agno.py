@@ -1,0 +1,85 @@
+"""Sessions of agno for tests, against scripted APIs of models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from executor.agents.agno.agent import AgnoAgent
+from executor.agents.agno.model_api import OwnApi, OwnApis
+from executor.agents.protocol import AgentJob, AgentSession
+from scripts.scripted_model import ScriptedModel
+from scripts.scripted_scenario import Scenario
+from tests.fakes.agent_jobs import JobMaker
+from tests.fakes.model import KEY, scenario, text_step, tool_step
+
+
+@dataclass
+class Agno:
+    """An agent, and what its jobs are made of."""
+
+    root: Path
+    model: ScriptedModel
+    own: OwnApis = field(default_factory=dict)
+    mode: str | None = None
+    """The permission mode."""
+    hosts: tuple[str, ...] | None = None
+    """What a sandboxed job may reach; ``None``: no sandbox."""
+
+    @property
+    def conversations(self) -> Path:
+        return self.root / "conversations"
+
+    def agent(self) -> AgnoAgent:
+        """A new one, as a new process would have it."""
+        return AgnoAgent(self.conversations, self.own)
+
+    def bot(self, name: str, **fields: Any) -> dict[str, Any]:
+        """A member whose system prompt is its name in capitals."""
+        env = {"base_url": self.model.url, "api_key": KEY, "model_id": "claude-x"}
+        return {
+            "id": f"id-{name}",
+            "name": name,
+            "system_prompt": name.upper(),
+            "agent_config": {"env": env},
+            **fields,
+        }
+
+    def job(self, *bots: Mapping[str, Any], resume: str | None = None, **fields: Any) -> AgentJob:
+        maker = JobMaker(self.root, self.model.url, mode=self.mode, hosts=self.hosts)
+        return maker.job(
+            resume=resume, agent_type="agno", bot=list(bots or [self.bot("solo")]), **fields
+        )
+
+    @asynccontextmanager
+    async def opened(
+        self, *bots: Mapping[str, Any], resume: str | None = None, **fields: Any
+    ) -> AsyncIterator[AgentSession]:
+        """A session that is closed at the end."""
+        session = await self.agent().open(self.job(*bots, resume=resume, **fields))
+        try:
+            yield session
+        finally:
+            await session.close()
+
+
+def says(name: str, *texts: str) -> Scenario:
+    """What the member *name* says: a text after each of its tools."""
+    return scenario(*map(text_step, texts), name=name, system=name.upper())
+
+
+def delegates(leader: str, member: str, task: str, *, then: str, first: str = "") -> Scenario:
+    """A leader that hands *task* to one member, and says *then* when that has answered."""
+    call = {"member_id": member, "task": task}
+    return scenario(
+        tool_step("delegate_task_to_member", call, text=first or None),
+        text_step(then),
+        name=leader,
+        system=leader.upper(),
+    )
+
+
+OWN_KEY = OwnApi(api_key="sk-own-key-of-the-executor")

@@ -21,13 +21,16 @@ class TooLarge(OSError):
     """The file has more bytes than it may have."""
 
 
-def read_plain(path: Path, limit: int) -> bytes | None:
+def read_plain(path: Path, limit: int, folder: int | None = None) -> bytes | None:
     """The first *limit* bytes of a regular file; ``None`` for a link or anything else.
+
+    Args:
+        folder: A directory's descriptor, in which *path* is looked for.
 
     Raises:
         OSError: It is there and cannot be read.
     """
-    file = _open(path)
+    file = open_plain(path, folder)
     if file is None:
         return None
     with file:
@@ -41,7 +44,7 @@ def copy_plain(source: Path, target: Path, limit: int) -> None:
         TooLarge: It has more than *limit* bytes.
         OSError: It is there and cannot be copied.
     """
-    file = _open(source)
+    file = open_plain(source)
     if file is None:
         return
     with file:
@@ -51,12 +54,14 @@ def copy_plain(source: Path, target: Path, limit: int) -> None:
             shutil.copyfileobj(file, copy)
 
 
-def _open(path: Path) -> BinaryIO | None:
+def open_plain(path: Path, folder: int | None = None) -> BinaryIO | None:
+    """Open a regular file for reading, as :func:`read_plain`."""
     try:
         # On systems without O_NOFOLLOW this is all there is.
-        if not stat.S_ISREG(path.lstat().st_mode):
+        status = path.lstat() if folder is None else os.lstat(path, dir_fd=folder)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        file = os.fdopen(os.open(path, _FLAGS), "rb")
+        file = os.fdopen(os.open(path, _FLAGS, dir_fd=folder), "rb")
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -7,6 +7,7 @@ import functools
 import os
 
 from executor.bootstrap.home import Home, opened_home
+from executor.bootstrap.hooks import with_hooks
 from executor.bootstrap.runs import Means, clear_leftovers, find_means, in_process
 from executor.config.local import LocalSettings
 from executor.control.desk import Desk, Identity
@@ -72,6 +73,7 @@ async def _run(
         answerable=lambda: Feature.INPUT in features,
         backend_url=settings.backend_url,
     )
+    handler = await with_hooks(runs.handler, settings, means.environ, redactor)
 
     def superseded(key: RunKey) -> None:
         supervisor.supersede(key)
@@ -79,7 +81,7 @@ async def _run(
     outbox = await Outbox.open(state, on_superseded=superseded)
     reporter = ProgressReporter(outbox, redactor)
     supervisor = Supervisor(
-        runs.handler,
+        handler,
         reporter,
         state,
         max_concurrent=settings.max_concurrent_tasks,

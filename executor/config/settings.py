@@ -5,9 +5,9 @@ Of each mode: :mod:`executor.config.local` and :mod:`executor.config.docker`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,6 +16,7 @@ from executor.config.types import (
     AbsolutePath,
     Directory,
     FileName,
+    HookClasses,
     Hosts,
     Seconds,
     SecondsOrZero,
@@ -236,6 +237,64 @@ class ExecutorSettings(BaseSettings):
         description="Whether the cache of skills is emptied at start",
     )
 
+    # --- Hooks ---
+    hooks: HookClasses | None = Field(
+        default=None,
+        validation_alias="WEGENT_HOOKS",
+        description="Hooks of your own: `module:Class`, several separated by commas",
+    )
+    hook_timeout_s: Seconds = Field(
+        default=30,
+        validation_alias="HOOK_TIMEOUT_SECONDS",
+        description="Seconds that one call of a hook may take",
+    )
+    builtin_hooks: bool = Field(
+        default=True,
+        validation_alias="WEGENT_BUILTIN_HOOKS",
+        description="Whether the Workspace and Todo hooks observe every run",
+    )
+    s3_bucket: str | None = Field(
+        default=None,
+        validation_alias="S3_BUCKET",
+        description="Bucket that a session's `output/` is uploaded to; nothing is when not set",
+    )
+    s3_endpoint: Annotated[str, url("http", "https")] | None = Field(
+        default=None,
+        validation_alias="S3_ENDPOINT",
+        description="Address of the object storage; Amazon's when not set",
+    )
+    s3_access_key: Token | None = Field(
+        default=None,
+        validation_alias="S3_ACCESS_KEY",
+        description="Key for it; what the machine offers, such as its role, when not set",
+    )
+    s3_secret_key: Token | None = Field(
+        default=None,
+        validation_alias="S3_SECRET_KEY",
+        description="Secret of that key",
+    )
+    s3_region: str = Field(
+        default="us-east-1",
+        validation_alias="S3_REGION",
+        description="Region of the bucket",
+    )
+    s3_force_path_style: bool = Field(
+        default=True,
+        validation_alias="S3_FORCE_PATH_STYLE",
+        description="Whether the bucket is a part of the path instead of the host's name",
+    )
+
+    @model_validator(mode="after")
+    def _storage_is_complete(self) -> Self:
+        keys = {"S3_ACCESS_KEY": self.s3_access_key, "S3_SECRET_KEY": self.s3_secret_key}
+        missing = [name for name, value in keys.items() if value is None]
+        problems = [f"{missing[0]}: is not set, but its other half is"] if len(missing) == 1 else []
+        if self.s3_bucket is None and (self.s3_endpoint is not None or len(missing) < len(keys)):
+            problems.append("S3_BUCKET: is not set, but other S3_ variables are")
+        if problems:
+            raise misfit(problems, "S3_BUCKET", "S3_ENDPOINT", *keys)
+        return self
+
     @property
     def lowest_level(self) -> LogLevel:
         """The lowest level that is logged."""
@@ -249,7 +308,8 @@ class ExecutorSettings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        return revealed(self.anthropic_api_key, self.anthropic_auth_token)
+        api = (self.anthropic_api_key, self.anthropic_auth_token)
+        return revealed(*api, self.s3_access_key, self.s3_secret_key)
 
 
 def revealed(*secrets: SecretStr | None) -> list[str]:

@@ -96,6 +96,23 @@ def _hosts(value: str) -> str:
     return value
 
 
+def class_names(value: str) -> list[str]:
+    """The names in *value*: ``module:Class``, separated by commas.
+
+    Raises:
+        ValueError: It has another form.
+    """
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not all(re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name) for name in names):
+        raise ValueError("must be module:Class, several separated by commas")
+    return names
+
+
+def _classes(value: str) -> str:
+    class_names(value)
+    return value
+
+
 def one_of(*values: str) -> BeforeValidator:
     """Accept *values* in any case."""
     by_lower = {value.lower(): value for value in values}
@@ -112,6 +129,8 @@ Directory = Annotated[Path, AfterValidator(_directory)]
 FileName = Annotated[str, AfterValidator(_bare_name)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 """A token or key, without a leading ``Bearer``."""
+HookClasses = Annotated[str, AfterValidator(_classes)]
+"""Names for :func:`class_names`."""
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)]

@@ -11,12 +11,16 @@ from typing import Any, Protocol
 import pytest
 
 from executor.agents.protocol import TurnEnd
+from executor.hooks.base import EventHook, Hook, TaskConfig
+from executor.hooks.runner import HookSource
+from executor.tasks.hooked import HookedRunHandler
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run, RunHandler
 from shared.errors import ProtocolError, Refusal
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.local import Input
+from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.agent import Asks, ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
@@ -121,6 +125,36 @@ class InProcess:
         return not self._workspace.exists() and self._agent.reached.empty()
 
 
+class Observed(InProcess):
+    """The same with hooks, of which none behaves."""
+
+    def __init__(self, inner: InProcessRunHandler, agent: ScriptedAgent, home: Path) -> None:
+        super().__init__(inner, agent, home)
+        self._inner = inner
+        sources = [HookSource.of_class(kind.__name__, kind) for kind in (Raises, Hangs)]
+        self.handler = HookedRunHandler(  # type: ignore[assignment] # another kind of handler
+            inner, sources, Redactor(), timeout_s=LIMIT_SECONDS, close_s=0.01
+        )
+
+    def ask_in_turn(self, rules: UserInput) -> None:
+        self._inner.user_input = rules
+        self._agent.script = [Asks("permission", "Bash", {"command": "ls"}), TurnEnd("done")]
+
+
+class Raises(Hook):
+    """At the end only: what it does before would be warned of in the stream."""
+
+    async def after_execution(self, success: bool, error: str | None) -> None:
+        raise ValueError
+
+
+class Hangs(EventHook):
+    """From the beginning."""
+
+    async def before_execution(self, config: TaskConfig) -> None:
+        await asyncio.Event().wait()
+
+
 @asynccontextmanager
 async def scripted_subject(_home: Path) -> AsyncIterator[Subject]:
     yield Scripted()
@@ -133,10 +167,22 @@ async def in_process_subject(home: Path) -> AsyncIterator[Subject]:
         yield InProcess(handler, agent, home)
 
 
+@asynccontextmanager
+async def observed_subject(home: Path) -> AsyncIterator[Subject]:
+    agent = ScriptedAgent()
+    async with in_process(agent, home) as handler:
+        subject = Observed(handler, agent, home)
+        try:
+            yield subject
+        finally:
+            await subject.handler.close()
+
+
 @pytest.fixture(
     params=[
         pytest.param(scripted_subject, id="scripted"),
         pytest.param(in_process_subject, id="in process"),
+        pytest.param(observed_subject, id="observed by hooks"),
     ]
 )
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:

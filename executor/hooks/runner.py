@@ -1,0 +1,171 @@
+"""Feeding hooks: each has a queue, a task and a thread of its own, and can hurt only itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from executor.hooks.base import EventHook, Hook
+from executor.hooks.calls import AFTER_EXECUTION, HookCall
+from executor.hooks.thread import CallStuck, CallTimedOut, HookThread
+from executor.shielding import finish, stop
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent
+
+logger = get_logger("hooks")
+
+QUEUED_CALLS: Final = 1000
+"""How many calls wait for a hook at most; what comes beyond that is not told to it."""
+
+ON_EVENT: Final = "on_event"
+
+
+@dataclass(frozen=True, slots=True)
+class HookSource:
+    """Where the instances of one hook come from."""
+
+    name: str
+    make: Callable[[], Hook]
+    """Called for each run, on the hook's thread."""
+    sees_events: bool = False
+    """Whether its hooks are :class:`EventHook`."""
+    timeout_s: float | None = None
+    """How long one call may take; ``None``: as the settings say."""
+
+    @classmethod
+    def of_class(cls, name: str, kind: type[Hook]) -> HookSource:
+        """Instances of *kind*."""
+        return cls(name, kind, sees_events=issubclass(kind, EventHook))
+
+
+class HookRunner:
+    """One hook during one run; begins when this is made. For one event loop."""
+
+    def __init__(
+        self,
+        source: HookSource,
+        *,
+        timeout_s: float,
+        warn: Callable[[str], None],
+        queued: int = QUEUED_CALLS,
+    ) -> None:
+        """Begin.
+
+        Args:
+            source: Makes the hook.
+            timeout_s: How long one call may take, unless *source* says otherwise.
+            warn: Gets a sentence for each kind of problem, once.
+            queued: See :data:`QUEUED_CALLS`.
+        """
+        self._source = source
+        self._timeout_s = source.timeout_s or timeout_s
+        self._warn = warn
+        self._queued = queued
+        self._calls: deque[HookCall] = deque()
+        self._more = asyncio.Event()
+        self._ending = self._given_up = False
+        self._problems: Counter[str] = Counter()
+        self._task = asyncio.create_task(self._serve(), name=f"hook {source.name}")
+
+    @property
+    def sees_events(self) -> bool:
+        """Whether :meth:`offer_event` does anything."""
+        return self._source.sees_events
+
+    def offer_event(self, event: AgentEvent) -> None:
+        """As :meth:`offer`, to a hook that sees events; nothing to others."""
+        if self.sees_events:
+            self.offer(HookCall(ON_EVENT, {"event": event}))
+
+    def offer(self, call: HookCall) -> None:
+        """Have the hook called when its turn comes; never waits.
+
+        A call that finds the queue full is dropped, unless it is the last one of the run.
+        """
+        if self._given_up or self._ending:
+            return
+        self._ending = call.name == AFTER_EXECUTION
+        if len(self._calls) >= self._queued and not self._ending:
+            self._problem("is too slow: calls are dropped")
+            return
+        self._calls.append(call)
+        self._more.set()
+
+    def when_ended(self, then: Callable[[HookRunner], object]) -> None:
+        """Call *then* when the hook has been told everything, or was given up."""
+        self._task.add_done_callback(lambda _: then(self))
+
+    async def wait_ended(self) -> None:
+        """Wait until that."""
+        await asyncio.wait({self._task})
+
+    async def close(self) -> None:
+        """End it now; takes a few seconds when the hook does not obey."""
+        if not self._task.done():
+            logger.warning("hook %s: cut off, since it takes too long", self._source.name)
+        await stop(self._task)
+
+    async def _serve(self) -> None:
+        name = self._source.name
+        thread = HookThread(f"hook {name}")
+        try:
+            await self._serve_in(thread)
+        except Exception:
+            logger.exception("hook %s: cannot be fed any more", name)
+        finally:
+            self._given_up = True
+            self._calls.clear()
+            if not await finish(thread.stop()):
+                logger.error("hook %s: it blocks, its thread is left behind", name)
+            for what, count in self._problems.items():
+                if count > 1:
+                    logger.warning("hook %s: %s, %d times in this run", name, what, count)
+
+    async def _serve_in(self, thread: HookThread) -> None:
+        try:
+            hook: Hook = await thread.call(self._source.make, self._timeout_s)
+        except Exception as exc:  # noqa: BLE001 - somebody else's code raises what it likes
+            self._failed("making it", exc)
+            return
+        while True:
+            while not self._calls:
+                self._more.clear()
+                await self._more.wait()
+            call = self._calls.popleft()
+            try:
+                await thread.call(lambda call=call: _apply(hook, call), self._timeout_s)  # type: ignore[misc] # called at once
+            except Exception as exc:  # noqa: BLE001 - as above
+                self._failed(call.name, exc)
+                if isinstance(exc, CallStuck):
+                    return
+            if call.name == AFTER_EXECUTION:
+                return
+
+    def _failed(self, where: str, exc: Exception) -> None:
+        if isinstance(exc, CallTimedOut):
+            self._problem(f"{where} {exc}")
+        else:
+            self._problem(f"{where} raised {type(exc).__name__}", exc)
+
+    def _problem(self, what: str, exc: Exception | None = None) -> None:
+        self._problems[what] += 1
+        if self._problems[what] == 1:
+            logger.warning("hook %s: %s", self._source.name, what, exc_info=exc)
+            self._warn(f"hook {self._source.name}: {what}")
+
+
+def _apply(hook: Hook, call: HookCall) -> object:
+    # By place: a hook may call its parameters what it likes.
+    return getattr(hook, call.name)(*call.arguments.values())
+
+
+async def end_all(runners: Sequence[HookRunner], within_s: float) -> None:
+    """Let *runners* come to their ends for *within_s* seconds, and cut off what is left."""
+    try:
+        async with asyncio.timeout(within_s):
+            await asyncio.gather(*(runner.wait_ended() for runner in runners))
+    except TimeoutError:
+        await asyncio.gather(*(runner.close() for runner in runners))

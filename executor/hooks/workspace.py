@@ -1,0 +1,169 @@
+"""The Workspace hook: a manifest of the session's files, and its ``output/`` in object storage."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from executor.hooks.base import EventHook, TaskConfig
+from executor.hooks.object_storage import ObjectStorage, StorageSettings
+from executor.hooks.session_files import (
+    read_record,
+    session_directory,
+    session_files,
+    write_record,
+)
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType, utc_timestamp
+
+logger = get_logger("hooks")
+
+MANIFEST: Final = "manifest.json"
+UPLOADS: Final = "uploads.json"
+"""What the storage has: SHA-256 by path, so that nothing is sent twice."""
+OUTPUT: Final = "output"
+
+MAX_FILES: Final = 20_000
+"""How many files a manifest lists; the rest is left out, and it says so."""
+
+TIMEOUT_S: Final = 900.0
+"""For the end of a run: reading a large workspace, and uploading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The files of a session's directory at one time."""
+
+    files: list[dict[str, Any]]
+    """``{path, size, modified, sha256}``: the time in UTC with microseconds, the checksum ``None``
+    when the file is too large."""
+    truncated: bool
+
+
+class WorkspaceHook(EventHook):
+    """Records what a run has changed, and what the session's directory holds after it.
+
+    Args:
+        root: The folder of all sessions' directories.
+        storage: Where ``output/`` is brought; ``None``: nowhere.
+    """
+
+    def __init__(self, root: Path, storage: StorageSettings | None) -> None:
+        self._root = root
+        self._storage = storage
+        self._directory: Path | None = None
+        self._config: TaskConfig | None = None
+        self._changed: Mapping[str, Any] = {"files": []}
+
+    async def before_execution(self, config: TaskConfig) -> None:
+        """Remember whose files it will be."""
+        self._config = config
+
+    async def on_event(self, event: AgentEvent) -> None:
+        """Remember the place, and what was changed there."""
+        if event.type == EventType.WORKSPACE_PREPARED:
+            self._directory = session_directory(self._root, Path(event.data["path"]))
+        elif event.type == EventType.WORKSPACE_CHANGED:
+            self._changed = event.data
+
+    async def after_execution(self, success: bool, error: str | None) -> None:
+        """Write the manifest, and upload what is new in ``output/``."""
+        if self._directory is None or self._config is None:
+            return  # the run did not get that far
+        session_id = self._config.session_id
+        taken_at = utc_timestamp()
+        before = await asyncio.to_thread(read_record, self._directory, MANIFEST)
+        manifest = await asyncio.to_thread(take_manifest, self._directory, before)
+        record = {
+            "session_id": session_id,
+            "run_id": self._config.run_id,
+            "attempt": self._config.attempt,
+            "success": success,
+            "error": error,
+            "taken_at": taken_at,
+            "changed": self._changed,
+            "files": manifest.files,
+            "truncated": manifest.truncated,
+        }
+        newest = await asyncio.to_thread(read_record, self._directory, MANIFEST)
+        if str(newest.get("taken_at", "")) <= taken_at:  # a later run may have been faster
+            await asyncio.to_thread(write_record, self._directory, MANIFEST, record)
+        if self._storage is not None:
+            storage = await ObjectStorage.connect(self._storage)
+            await _upload(storage, self._directory, session_id)
+
+
+def take_manifest(directory: Path, before: Mapping[str, Any]) -> Manifest:
+    """Look at all files; those as in the manifest *before* are not read again. Blocks."""
+    known = _known(before)
+    files: list[dict[str, Any]] = []
+    for found in session_files(directory):
+        if len(files) >= MAX_FILES:
+            return Manifest(files, truncated=True)
+        size, modified = found.status.st_size, _time(found.status.st_mtime_ns)
+        entry = {"path": found.path, "size": size, "modified": modified}
+        sha256 = known.get((found.path, size, modified)) or found.sha256()
+        files.append({**entry, "sha256": sha256})
+    return Manifest(files, truncated=False)
+
+
+async def _upload(storage: ObjectStorage, directory: Path, session_id: str) -> None:
+    """Bring ``output/`` to ``{session_id}/output/``, as far as it is not there.
+
+    Raises:
+        StorageFailed: What had been stored by then is remembered.
+    """
+    output = directory / OUTPUT
+    if not await asyncio.to_thread(_is_directory, output):
+        return
+    stored = await asyncio.to_thread(read_record, directory, UPLOADS)
+    now: dict[str, Any] = {}
+    uploaded = 0
+    files = session_files(output)
+    try:
+        while (found := await asyncio.to_thread(next, files, None)) is not None:
+            sha256 = await asyncio.to_thread(found.sha256)
+            if sha256 is None:
+                logger.warning("too large to be uploaded: %s", found.path)
+                continue
+            if stored.get(found.path) != sha256:
+                found.file.seek(0)
+                await storage.put(f"{session_id}/{OUTPUT}/{found.path}", found.file)
+                uploaded += 1
+            now[found.path] = sha256
+    finally:
+        await asyncio.to_thread(files.close)
+        if uploaded:
+            await asyncio.to_thread(write_record, directory, UPLOADS, {**stored, **now})
+            logger.info("uploaded %d files of session %s", uploaded, session_id)
+
+
+def _known(manifest: Mapping[str, Any]) -> dict[tuple[str, int, str], str]:
+    """SHA-256 by path, size and time, as far as what an agent may have written there is usable."""
+    known = {}
+    files = manifest.get("files")
+    for file in files if isinstance(files, list) else ():
+        match file:
+            case {"path": str(), "size": int(), "modified": str(), "sha256": str()}:
+                known[file["path"], file["size"], file["modified"]] = file["sha256"]
+            case _:
+                pass
+    return known
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False

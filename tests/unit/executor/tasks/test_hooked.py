@@ -1,0 +1,278 @@
+"""Runs with hooks beside them: the stream is the same, whatever the hooks do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+
+from executor.hooks.base import AgentState, EventHook, Hook, TaskConfig
+from executor.hooks.runner import HookSource
+from executor.tasks.hooked import NO_VERDICT, HookedRunHandler
+from executor.tasks.run_handler import Run
+from shared.errors import RunError
+from shared.protocol.events import AgentEvent, EventType
+from shared.redaction import Redactor
+from shared.status import ErrorCode
+from tests.fakes.agent_jobs import make_request
+from tests.fakes.run_handler import ScriptedRunHandler, Step, completed, text, tool_call
+
+LIMIT_S = 20.0
+LONG_S = 60.0
+SECRET = "glpat-abcdefghijklmnopqrst"
+
+
+@pytest.fixture(autouse=True)
+async def _bounded() -> AsyncIterator[None]:
+    async with asyncio.timeout(LIMIT_S):
+        yield
+
+
+class Notes(EventHook):
+    """Writes down all that it is told, for all runs."""
+
+    told: list[tuple[Any, ...]]
+    made: int
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.note = type(self).told.append
+
+    async def before_execution(self, config: TaskConfig) -> None:
+        self.note(("before", config))
+
+    async def on_agent_turn(self, turn: int, state: AgentState) -> None:
+        self.note(("turn", turn))
+
+    async def on_tool_call(
+        self, turn: int, tool_name: str, tool_input: dict[str, Any], tool_output: Any
+    ) -> None:
+        self.note(("tool", tool_input, tool_output))
+
+    async def on_response(self, turn: int, response: str) -> None:
+        self.note(("response", response))
+
+    async def after_execution(self, success: bool, error: str | None) -> None:
+        self.note(("after", success, error))
+
+    async def on_event(self, event: AgentEvent) -> None:
+        self.note(("event", event.type))
+
+
+@pytest.fixture
+def notes() -> type[Notes]:
+    return type("Notes", (Notes,), {"told": [], "made": 0})
+
+
+def observed(
+    script: Sequence[Step], *hooks: type[Hook], timeout_s: float = LONG_S, close_s: float = LONG_S
+) -> HookedRunHandler:
+    sources = [HookSource.of_class(hook.__name__, hook) for hook in hooks]
+    return HookedRunHandler(
+        ScriptedRunHandler(script), sources, Redactor(), timeout_s=timeout_s, close_s=close_s
+    )
+
+
+async def carried_out(run: Run) -> list[AgentEvent]:
+    return [event async for event in run.events()]
+
+
+def hook_that(behave: Callable[[], None]) -> type[Hook]:
+    class Behaving(Hook):
+        async def before_execution(self, config: TaskConfig) -> None:
+            behave()
+
+    return Behaving
+
+
+@contextmanager
+def blocking() -> Iterator[Callable[[], None]]:
+    """Something that blocks its thread until the end of the context."""
+    released: queue.SimpleQueue[None] = queue.SimpleQueue()
+    try:
+        yield released.get
+    finally:
+        released.put(None)
+
+
+SCRIPT: list[Step] = [
+    AgentEvent(EventType.STARTED, {"task": "scripted"}),
+    tool_call(1, arguments={"command": "ls"}),
+    AgentEvent(
+        EventType.TOOL_RESULT,
+        {"tool_id": "1", "tool_name": "Bash", "result": "README", "is_error": False},
+    ),
+    *text("m", "all ", "done"),
+    completed(),
+]
+
+
+async def test_a_hook_sees_a_run_from_its_beginning_to_its_end(notes: type[Notes]) -> None:
+    handler = observed(SCRIPT, notes)
+    await carried_out(handler.start(make_request()))
+    await handler.settled()
+    calls = [told for told in notes.told if told[0] != "event"]
+    assert calls[0][1].run_id == "1"
+    assert calls[1:] == [
+        ("turn", 1),
+        ("tool", {"command": "ls"}, "README"),
+        ("turn", 2),
+        ("response", "all done"),
+        ("after", True, None),
+    ]
+
+
+async def test_a_hook_for_events_sees_all_but_pieces_of_text(notes: type[Notes]) -> None:
+    handler = observed(SCRIPT, notes)
+    events = await carried_out(handler.start(make_request()))
+    await handler.settled()
+    seen = [told[1] for told in notes.told if told[0] == "event"]
+    assert seen == [event.type for event in events if event.type != EventType.LLM_STREAM]
+
+
+async def test_a_run_is_told_to_its_verdict_while_its_hook_blocks() -> None:
+    with blocking() as block:
+        handler = observed(SCRIPT, hook_that(block))
+        events = await carried_out(handler.start(make_request()))
+        assert events == SCRIPT  # all of it, and the hook has not even begun to see it
+    await handler.settled()
+
+
+async def test_a_blocking_hook_keeps_no_other_hook_from_seeing_the_run() -> None:
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    with blocking() as block:
+
+        class Ends(Hook):
+            async def after_execution(self, success: bool, error: str | None) -> None:
+                loop.call_soon_threadsafe(ended.set)
+
+        handler = observed(SCRIPT, hook_that(block), Ends)
+        await carried_out(handler.start(make_request()))
+        await ended.wait()  # while the first one still blocks
+    await handler.settled()
+
+
+async def test_what_goes_wrong_with_a_hook_is_told_while_the_run_goes_on() -> None:
+    noticed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    class Notices(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            loop.call_soon(noticed.set)
+
+    logging.getLogger("hooks").addHandler(listening := Notices())
+
+    def fail() -> None:
+        raise ValueError("not for the stream")
+
+    gate = asyncio.Event()
+    handler = observed([tool_call(1), gate, tool_call(2), completed()], hook_that(fail))
+    events = handler.start(make_request()).events()
+    first = await anext(events)
+    await noticed.wait()
+    gate.set()
+    rest = [event async for event in events]
+    assert first.type == EventType.TOOL_CALL
+    assert [event.type for event in rest] == [
+        EventType.WARNING,
+        EventType.TOOL_CALL,
+        EventType.COMPLETED,
+    ]
+    assert rest[0].data["message"] == "hook Behaving: before_execution raised ValueError"
+    await handler.settled()
+    logging.getLogger("hooks").removeHandler(listening)
+
+
+async def test_every_run_has_hooks_of_its_own(notes: type[Notes]) -> None:
+    handler = observed([completed()], notes)
+    for number in (1, 2):
+        await carried_out(handler.start(make_request(subtask_id=number)))
+    await handler.settled()
+    assert notes.made == 2
+
+
+async def test_hooks_see_no_secret(notes: type[Notes]) -> None:
+    script = [
+        tool_call(1, arguments={"command": f"curl -H {SECRET}"}),
+        AgentEvent(
+            EventType.TOOL_RESULT,
+            {"tool_id": "1", "tool_name": "Bash", "result": [SECRET], "is_error": False},
+        ),
+        *text("m", f"it is {SECRET}"),
+        AgentEvent(EventType.FAILED, {"error": f"bad {SECRET}", "error_code": "agent_error"}),
+    ]
+    handler = observed(script, notes)
+    request = make_request(
+        prompt=f"use {SECRET}",
+        git_url=f"https://me:{SECRET}@example.com/r.git",
+        git_token=SECRET,
+        system_prompt=f"never say {SECRET}",
+    )
+    events = await carried_out(handler.start(request))
+    await handler.settled()
+    assert SECRET not in repr(notes.told)
+    config = next(told[1] for told in notes.told if told[0] == "before")
+    assert config.repo_url == "https://example.com/r.git"
+    assert SECRET not in repr(astuple(config))
+    assert SECRET in repr(events)  # what is told is the reporter's to mask
+
+
+async def test_a_run_that_raises_ends_its_hooks_with_the_reason(notes: type[Notes]) -> None:
+    for error, told in (
+        (RunError(ErrorCode.CLONE_FAILED, "no such branch"), "no such branch"),
+        (ValueError(SECRET), "internal error: ValueError"),
+    ):
+        handler = observed([error], notes)
+        with pytest.raises(type(error)):
+            await carried_out(handler.start(make_request()))
+        await handler.settled()
+        assert notes.told[-1] == ("after", False, told)
+
+
+async def test_a_run_that_is_stopped_without_a_verdict_ends_its_hooks(notes: type[Notes]) -> None:
+    handler = observed([tool_call(1), asyncio.Event()], notes)
+    events = handler.start(make_request()).events()
+    await anext(events)
+    await events.aclose()
+    await handler.settled()
+    assert notes.told[-1] == ("after", False, NO_VERDICT)
+
+
+async def test_an_event_that_no_hook_can_be_told_of_is_told_all_the_same(
+    notes: type[Notes],
+) -> None:
+    strange = AgentEvent(EventType.TODOS, {"todos": 7})
+    handler = observed([strange, completed()], notes)
+    events = await carried_out(handler.start(make_request()))
+    assert [event.type for event in events] == [EventType.TODOS, EventType.COMPLETED]
+    await handler.settled()
+    assert notes.told[-1] == ("after", True, None)
+
+
+async def test_closing_waits_for_the_hooks_of_runs_that_have_ended(notes: type[Notes]) -> None:
+    handler = observed(SCRIPT, notes)
+    await carried_out(handler.start(make_request()))
+    await handler.close()
+    assert notes.told[-1] == ("after", True, None)
+
+
+async def test_closing_cuts_off_hooks_that_take_too_long() -> None:
+    cut_off = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Hangs(Hook):
+        async def after_execution(self, success: bool, error: str | None) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                loop.call_soon_threadsafe(cut_off.set)
+
+    handler = observed(SCRIPT, Hangs, close_s=0.01)
+    await carried_out(handler.start(make_request()))
+    await handler.close()
+    await cut_off.wait()

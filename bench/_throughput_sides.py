@@ -82,6 +82,7 @@ class DeltaHandler:
 
 class _DeltaRun:
     waits_for: WaitsFor | None = None
+    goes_on_alone = False
 
     def __init__(self, handler: DeltaHandler) -> None:
         self._handler = handler
@@ -105,6 +106,9 @@ class _DeltaRun:
         verdict: dict[str, Any] = {"result": "", "workspace": None, "statistics": {}}
         yield AgentEvent(EventType.COMPLETED, verdict)
         handler.told.set()
+
+    def let_go(self) -> None:
+        """It needs this process."""
 
     async def cancel(self, reason: str | None) -> None:
         """Nobody does."""

@@ -110,6 +110,11 @@ CREATE TABLE callbacks (
 ) STRICT, WITHOUT ROWID;
 """
 
+_PLACE: Final = """
+-- Whether a session's conversation lies in its own directory, where its container has it.
+ALTER TABLE sessions ADD COLUMN in_container INTEGER NOT NULL DEFAULT 0;
+"""
+
 _STEPS: Final = (
     _SESSIONS,
     _RUNS_AND_EVENTS,
@@ -117,6 +122,7 @@ _STEPS: Final = (
     _SPENDING,
     _ORIGIN,
     _CALLBACKS,
+    _PLACE,
 )
 """What each version adds to the one before it."""
 

@@ -45,6 +45,9 @@ class SessionRecord:
     sdk_session_id: str | None
     cwd: Path
     config_dir: Path | None
+    in_container: bool = False
+    """Whether its last run was in a container, whose executor knows the rest; ``cwd`` is then the
+    session's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,29 +348,38 @@ def _ref(ids: str, attempt: int) -> RunRef:
 
 def _read_session(db: sqlite3.Connection, task_id: str) -> SessionRecord | None:
     row = db.execute(
-        "SELECT agent_type, sdk_session_id, cwd, config_dir FROM sessions WHERE task_id = ?",
+        "SELECT agent_type, sdk_session_id, cwd, config_dir, in_container FROM sessions"
+        " WHERE task_id = ?",
         (task_id,),
     ).fetchone()
     if row is None:
         return None
-    agent_type, sdk_session_id, cwd, config_dir = row
+    agent_type, sdk_session_id, cwd, config_dir, in_container = row
     return SessionRecord(
-        task_id, agent_type, sdk_session_id, Path(cwd), Path(config_dir) if config_dir else None
+        task_id,
+        agent_type,
+        sdk_session_id,
+        Path(cwd),
+        Path(config_dir) if config_dir else None,
+        bool(in_container),
     )
 
 
 def _write_session(db: sqlite3.Connection, record: SessionRecord) -> None:
     db.execute(
-        "INSERT INTO sessions (task_id, agent_type, sdk_session_id, cwd, config_dir)"
-        " VALUES (?, ?, ?, ?, ?)"
+        "INSERT INTO sessions"
+        " (task_id, agent_type, sdk_session_id, cwd, config_dir, in_container)"
+        " VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (task_id) DO UPDATE SET agent_type = excluded.agent_type,"
         " sdk_session_id = excluded.sdk_session_id, cwd = excluded.cwd,"
-        " config_dir = excluded.config_dir, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+        " config_dir = excluded.config_dir, in_container = excluded.in_container,"
+        " updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
         (
             record.task_id,
             record.agent_type,
             record.sdk_session_id,
             str(record.cwd),
             str(record.config_dir) if record.config_dir else None,
+            int(record.in_container),
         ),
     )

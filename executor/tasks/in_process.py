@@ -44,6 +44,11 @@ logger = get_logger("in_process")
 PARKED_AFTER_S: Final = 30.0
 """A wait that is longer holds no process: starting one again takes half a second."""
 
+MOVED: Final = (
+    "this session has run in a container until now, where its conversation stays: it begins anew "
+    "in the same folder"
+)
+
 T = TypeVar("T")
 
 
@@ -156,6 +161,12 @@ class _InProcessRun:
             return "user"
         return "api" if self._refused else None
 
+    @property
+    def goes_on_alone(self) -> bool:
+        return False
+
+    def let_go(self) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self._cancellation.ask(reason)
         self._questions.close()
@@ -193,7 +204,8 @@ class _InProcessRun:
             name, agent = handler.agents.resolve(request.requested_agent)
             environment = handler.rules.environment(request)
             known = await handler.state.session(request.task_id)
-            if known is not None and known.agent_type != name:
+            moved = known is not None and known.in_container
+            if known is not None and (known.agent_type != name or moved):
                 known = None
             resume = self._conversation(known)
             yield AgentEvent(
@@ -206,6 +218,8 @@ class _InProcessRun:
                     "resumed": resume is not None,
                 },
             )
+            if moved:
+                yield AgentEvent(EventType.WARNING, {"message": MOVED})
             workspace = self._workspace = await self._with_room(
                 lambda: handler.workspaces.prepare(request, known.cwd if known else None)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +58,14 @@ CLAUDE_PARTS: Final = ("skills", "plugins")
 """Of Claude's own state: what commands may be asked to run."""
 
 
+@dataclass(slots=True)
+class Availability:
+    """Whether something is to be had, which may change while the executor runs."""
+
+    problem: str | None
+    """Why it is not; ``None``: it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class IsolationRules:
     """What the operator wants, and what this machine can do."""
@@ -68,6 +76,8 @@ class IsolationRules:
     """Why there is no sandbox on this machine; ``None``: there is one."""
     walled_servers: bool = can_wall_servers()
     """Whether MCP servers that are commands can be started inside walls of their own."""
+    containers: Availability = field(default_factory=lambda: Availability("none were looked for"))
+    """Whether runs can have containers."""
 
     @property
     def available(self) -> list[Isolation]:
@@ -75,6 +85,8 @@ class IsolationRules:
         levels = [Isolation.NONE]
         if self.sandbox_problem is None:
             levels.append(Isolation.SANDBOX)
+        if self.containers.problem is None:
+            levels.append(Isolation.CONTAINER)
         return [level for level in levels if level.stronger(self.least) is level]
 
     def level(self, request: ExecutionRequest) -> Isolation:
@@ -86,10 +98,11 @@ class IsolationRules:
         """
         level = self.least.stronger(request.isolation or Isolation.NONE)
         if level not in self.available:
-            reason = f": {self.sandbox_problem}" if level is Isolation.SANDBOX else ""
+            sandbox = level is Isolation.SANDBOX
+            problem = self.sandbox_problem if sandbox else self.containers.problem
             raise Refusal(
                 ErrorCode.ISOLATION_UNAVAILABLE,
-                f"this executor cannot run tasks with isolation {level.value!r}{reason}",
+                f"this executor cannot run tasks with isolation {level.value!r}: {problem}",
                 hint=f"it offers: {', '.join(self.available) or 'nothing'}",
             )
         if level is Isolation.SANDBOX and (outside := self._servers_outside(request)):

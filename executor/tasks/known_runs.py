@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
-from typing import Literal
+from typing import Literal, Self
 
+from executor.delivery.state import RunRecord
 from executor.tasks.run_execution import RunExecution
 from shared.protocol.events import RunKey, RunRef, utc_timestamp
+from shared.protocol.local import RunReport
 
 
 @dataclass(slots=True, eq=False)
@@ -33,9 +35,20 @@ class AcceptedRun:
     """When it was retired, by the event loop's clock."""
     left: Literal["queued", "interrupted"] | None = None
     """How an earlier process left it, while it waits to be dispatched again."""
+    passed_on: bool = False
+    """Whether it was told by another executor, in a container, before this process began."""
     written: asyncio.Future[None] | None = field(default=None, repr=False)
     """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
     sdk_session_id: str | None = None
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Self:
+        """A run that an earlier process has accepted."""
+        return cls(
+            record.run,
+            sdk_session_id=record.sdk_session_id,
+            passed_on=record.origin is not None,
+        )
 
     @property
     def key(self) -> RunKey:
@@ -50,6 +63,17 @@ class AcceptedRun:
         if self.left is not None:
             return self.left
         return "queued" if self.execution is None else "running"
+
+    def report(self, last_seq: int) -> RunReport:
+        """What a backend is told of it; *last_seq* counts as long as it has no verdict."""
+        return RunReport(
+            task_id=self.ref.task_id,
+            subtask_id=self.ref.subtask_id,
+            attempt=self.ref.attempt,
+            state=self.state,
+            last_seq=self.last_seq or last_seq,
+            sdk_session_id=self.sdk_session_id,
+        )
 
     @property
     def names(self) -> dict[str, int | str]:

@@ -43,7 +43,7 @@ class RunExecution:
         names: Mapping[str, int | str],
         tell: Callable[[AgentEvent], None],
         ended: Callable[[], None],
-        limit_s: float,
+        limit_s: float | None,
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
     ) -> None:
         """Begin.
@@ -53,7 +53,7 @@ class RunExecution:
             names: What log lines are bound to.
             tell: Gets what happens, with exactly one verdict as the last, unless it is parked.
             ended: Called once, when nothing of the run goes on any more.
-            limit_s: How long it may take.
+            limit_s: How long it may take; ``None``: whoever carries it out bounds it.
             interrupt_grace_s: See :data:`INTERRUPT_GRACE_S`.
         """
         self.run = run
@@ -97,6 +97,17 @@ class RunExecution:
         self._task.cancel()
 
     @property
+    def goes_on_alone(self) -> bool:
+        """Whether the run needs this process no more, and nobody has ended it."""
+        return not self._cancelled and self._failure is None and self.run.goes_on_alone
+
+    def let_go(self) -> None:
+        """Follow a run no longer that goes on alone; it is parked otherwise."""
+        if self.goes_on_alone:
+            self.run.let_go()
+        self.park()
+
+    @property
     def stopping(self) -> bool:
         """Whether it was cancelled, and has not ended yet."""
         return self._cancelled
@@ -108,7 +119,7 @@ class RunExecution:
     async def _carry_out(self) -> None:
         with structlog.contextvars.bound_contextvars(**self._names):
             logger.info("run started")
-            limit = asyncio.get_running_loop().call_later(self._limit_s, self._time_out)
+            limit = self._bounded()
             try:
                 async with aclosing(self.run.events()) as events:
                     async for event in events:
@@ -123,7 +134,8 @@ class RunExecution:
                 logger.exception("the run crashed")
                 await self._fail(internal(exc))
             finally:
-                limit.cancel()
+                if limit is not None:
+                    limit.cancel()
 
     async def _fail(self, error: RunError) -> None:
         """Tell the verdict of a run that has not told one, with what it has done all the same."""
@@ -159,6 +171,11 @@ class RunExecution:
         with structlog.contextvars.bound_contextvars(**self._names):
             self._tell(failed(self._failure or _NO_VERDICT))
         self._to_end()
+
+    def _bounded(self) -> asyncio.TimerHandle | None:
+        if self._limit_s is None:
+            return None
+        return asyncio.get_running_loop().call_later(self._limit_s, self._time_out)
 
     def _time_out(self) -> None:
         """Interrupt the run, so that it still tells what it has done."""

@@ -28,6 +28,18 @@ class Run(Protocol):
         """Why it does not get on right now; ``None``: it does."""
         ...
 
+    @property
+    def goes_on_alone(self) -> bool:
+        """Whether it needs this process no more: after :meth:`let_go` it goes on without it."""
+        ...
+
+    def let_go(self) -> None:
+        """Have closing :meth:`events` end nothing, if the run goes on alone.
+
+        A later process then takes it up again where the events that it has told end.
+        """
+        ...
+
     def events(self) -> AsyncGenerator[AgentEvent]:
         """Carry the run out, yielding what happens; to be iterated once.
 

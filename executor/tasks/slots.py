@@ -22,6 +22,8 @@ class Slots:
         """Nothing else keeps requests: they hold secrets and attachments."""
         self._running: dict[str, AcceptedRun] = {}
         """By session; superseded ones that are still ending included."""
+        self._left = asyncio.Event()
+        """Whenever somebody has left."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -35,6 +37,15 @@ class Slots:
     def running(self) -> list[AcceptedRun]:
         """Who is carried out."""
         return list(self._running.values())
+
+    @property
+    def ours(self) -> list[AcceptedRun]:
+        """Who is carried out and needs this process."""
+        return [
+            entry
+            for entry in self._running.values()
+            if entry.execution is None or not entry.execution.goes_on_alone
+        ]
 
     @property
     def waiting(self) -> list[AcceptedRun]:
@@ -76,13 +87,25 @@ class Slots:
                 return entry, self._waiting.pop(entry)
         return None
 
+    def occupy(self, entry: AcceptedRun) -> None:
+        """Give a place to a run that is being carried out already, whether there is one or not."""
+        self._running[entry.ref.session] = entry
+        self._idle.clear()
+
     def leave(self, entry: AcceptedRun) -> None:
         """It does not wait any more, or gives its slot back."""
         self._waiting.pop(entry, None)
         if self._running.get(entry.ref.session) is entry:
             del self._running[entry.ref.session]
+        self._left.set()
         if not self._running and not self._waiting:
             self._idle.set()
+
+    async def wait_for_ours(self) -> None:
+        """Wait until nobody waits, and nobody is carried out who needs this process."""
+        while self._waiting or self.ours:
+            self._left.clear()
+            await self._left.wait()
 
     async def wait_idle(self) -> None:
         """Wait until nobody is carried out and nobody waits."""

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
 from executor.tasks import redispatch
 from executor.tasks.disk_pause import DiskPause
 from executor.tasks.early_cancels import EarlyCancels
+from executor.tasks.ending import end_ours, fail_left
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.reporting import Records, Reporter
 from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
-from executor.tasks.run_handler import RunHandler
+from executor.tasks.run_handler import Run, RunHandler
 from executor.tasks.slots import Slots
 from executor.tasks.submission import Submission
 from executor.tasks.verdicts import cancelled, failed, internal
 from executor.tasks.whereabouts import Whereabouts, whereabouts
-from shared.errors import Refusal, RunError
+from shared.errors import Refusal
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef, utc_timestamp
 from shared.protocol.execution import ExecutionRequest
@@ -95,6 +96,8 @@ class Supervisor:
         if known is not None and known.left is not None:
             return self._take_up(known, request)
         if known is not None:
+            if known.execution is not None and not known.agent:
+                self._reattach(known, request)
             if known.finished:
                 self._reporter.repeat_verdict(known.ref, known.last_seq)
             return Submission(duplicate=True, acceptance=known.written)
@@ -172,14 +175,7 @@ class Supervisor:
     def reports(self) -> list[RunReport]:
         """Every run that the backend may not have heard the end of."""
         return [
-            RunReport(
-                task_id=entry.ref.task_id,
-                subtask_id=entry.ref.subtask_id,
-                attempt=entry.ref.attempt,
-                state=entry.state,
-                last_seq=entry.last_seq or self._reporter.last_seq(entry.key),
-                sdk_session_id=entry.sdk_session_id,
-            )
+            entry.report(self._reporter.last_seq(entry.key))
             for entry in self._known
             if not entry.finished or not self._reporter.delivered(entry.key)
         ]
@@ -207,17 +203,24 @@ class Supervisor:
 
     # --- Restart --------------------------------------------------------------------------------
 
-    def restore(self, records: Iterable[RunRecord]) -> None:
+    def restore(
+        self, records: Iterable[RunRecord], living: Mapping[RunKey, Run] | None = None
+    ) -> None:
         """Know the runs of an earlier process, before anything else happens.
 
-        The unfinished ones wait to be dispatched again.
+        The unfinished ones wait to be dispatched again, but for the *living*, which have gone on
+        without a process of ours and are followed again.
         """
         for record in records:
-            entry = AcceptedRun(record.run, sdk_session_id=record.sdk_session_id)
+            entry = AcceptedRun.of(record)
             self._known.add(entry)
             if record.state == "finished":
                 entry.finished, entry.last_seq = True, record.last_seq
                 self._known.retire(entry, now=_now())
+            elif (run := (living or {}).get(entry.key)) is not None:
+                self._reporter.reopen(record)
+                self._slots.occupy(entry)
+                self._carry_out(entry, run, limit_s=None)
             else:
                 entry.left = "interrupted" if record.state == "running" else "queued"
                 self._reporter.reopen(record)
@@ -236,19 +239,26 @@ class Supervisor:
         self._refuse_while_draining()
         self._handler.check(request)
         resumed = entry.left == "interrupted"
-        entry.left, entry.agent = None, request.requested_agent
-        self._reporter.resume(request)
-        self._slots.wait_for(entry, redispatch.continued(request, entry.sdk_session_id))
+        entry.left = None
+        if entry.passed_on:
+            # The executor that has told it closes what is open, and says how the run goes on.
+            self._reattach(entry, request)
+        else:
+            entry.agent = request.requested_agent
+            self._reporter.resume(request)
+            request = redispatch.continued(request, entry.sdk_session_id)
+        self._slots.wait_for(entry, request)
         self._start_next()
         return Submission(resumed=resumed)
 
+    def _reattach(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
+        """Know the request again of a run that another executor tells."""
+        entry.agent = request.requested_agent
+        self._reporter.reattach(request)
+
     def _give_up_left(self, why: str) -> None:
         """Fail the runs that wait in vain to be dispatched again."""
-        for entry in self._known.unfinished:
-            if entry.left is not None:
-                logger.warning("the run cannot go on: %s", why, **entry.names)
-                error = f"the executor was restarted, and {why}"
-                self._end_unstarted(entry, failed(RunError(ErrorCode.EXECUTOR_RESTARTED, error)))
+        fail_left(self._known, why, self._end_unstarted)
 
     def disk_trouble(self, reason: str | None) -> None:
         """Stand still while what runs tell cannot be written down; ``None``: go on."""
@@ -273,33 +283,32 @@ class Supervisor:
         """Stop accepting, let runs finish for *grace_s* seconds, and end what is left of them.
 
         That is parked: it has no verdict and stays written down, so that a later process can go on
-        with it. When the backend will not send it again, it fails.
+        with it. When the backend will not send it again, it fails. Runs that need no process of
+        ours are neither waited for nor ended.
         """
         self.stop_accepting()
         try:
             async with asyncio.timeout(grace_s):
-                await self._slots.wait_idle()
+                await self._slots.wait_for_ours()
         except TimeoutError:
-            await self._end_all()
+            await self._end_ours()
 
     async def close(self) -> None:
-        """End every run now, as :meth:`drain` does at its end, and every warm process."""
+        """End every run now, as :meth:`drain` does at its end, and every warm process.
+
+        Runs that need no process of ours go on, for a later one to follow.
+        """
         self.stop_accepting()
-        await self._end_all()
+        await self._end_ours()
+        for entry in self._slots.running:
+            if entry.execution is not None:
+                entry.execution.let_go()
+        await self._slots.wait_idle()
         await self._handler.close()
 
-    async def _end_all(self) -> None:
-        error = "the executor stopped before the run {}, and this backend does not continue runs"
-        for entry in self._slots.waiting:
-            unstarted = RunError(ErrorCode.EXECUTOR_RESTARTED, error.format("began"))
-            self._end_unstarted(entry, failed(unstarted))
-        for entry in self._slots.running:
-            if entry.execution is not None and self._redispatches:
-                entry.execution.park()
-            elif entry.execution is not None:
-                unfinished = RunError(ErrorCode.EXECUTOR_RESTARTED, error.format("had finished"))
-                entry.execution.fail(unfinished)
-        await self._slots.wait_idle()
+    async def _end_ours(self) -> None:
+        end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
+        await self._slots.wait_for_ours()
 
     def _park(self, entry: AcceptedRun) -> None:
         """Keep a run as it stands, for a later process."""
@@ -341,13 +350,16 @@ class Supervisor:
             self._tell(entry, failed(internal(exc)))
             self._retire(entry)
             return
+        self._carry_out(entry, run, limit_s=request.timeout_seconds or self._timeout_s)
+
+    def _carry_out(self, entry: AcceptedRun, run: Run, *, limit_s: float | None) -> None:
         entry.since = utc_timestamp()
         entry.execution = RunExecution(
             run,
             names=entry.names,
             tell=functools.partial(self._tell, entry),
             ended=functools.partial(self._ended, entry),
-            limit_s=request.timeout_seconds or self._timeout_s,
+            limit_s=limit_s,
             interrupt_grace_s=self._interrupt_grace_s,
         )
 

@@ -139,6 +139,10 @@ class _ScriptedRun:
     def waits_for(self) -> WaitsFor | None:
         return "user" if self._questions.waiting else None
 
+    goes_on_alone = False
+
+    def let_go(self) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancelled.set()

@@ -40,6 +40,7 @@ class Run:
         self.resumed = asyncio.Event()
         self._script = script
         self.waits_for: WaitsFor | None = None
+        self.goes_on_alone = self.left_alone = False
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
         self.begun.set()
@@ -48,6 +49,9 @@ class Run:
                 yield event
         finally:
             self.cleaned_up.set()
+
+    def let_go(self) -> None:
+        self.left_alone = self.goes_on_alone
 
     async def cancel(self, reason: str | None) -> None:
         self.cancelled.set()

@@ -22,12 +22,13 @@ RECORD = SessionRecord("7", "claude_code", None, Path("/w/7/repo"), None)
 async def test_a_session_is_found_again_after_a_restart(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db")
     store.save_session(RECORD)
-    store.save_session(replace(RECORD, sdk_session_id="abc", config_dir=Path("/c")))
+    later = replace(RECORD, sdk_session_id="abc", config_dir=Path("/c"), in_container=True)
+    store.save_session(later)
     await store.close()
     store = await StateStore.open(tmp_path / "state.db")
     found = await store.session(7)
     await store.close()
-    assert found == replace(RECORD, sdk_session_id="abc", config_dir=Path("/c"))
+    assert found == later
 
 
 async def test_what_an_unfinished_run_has_spent_is_found_again_after_a_restart(

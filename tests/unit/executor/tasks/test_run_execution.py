@@ -21,8 +21,10 @@ class Run:
     """Tells that it has started, waits at its gate, and completes; an interrupt does nothing."""
 
     waits_for: WaitsFor | None = None
+    goes_on_alone = False
 
     def __init__(self) -> None:
+        self.let_go_of = False
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.interrupts: list[str | None] = []
@@ -49,6 +51,9 @@ class Run:
         done = {"result": "done", "workspace": WORKSPACE, "statistics": {"num_turns": 1}}
         yield AgentEvent(EventType.COMPLETED, done)
         yield AgentEvent(EventType.WARNING, {"message": "after the end"})
+
+    def let_go(self) -> None:
+        self.let_go_of = True
 
     async def cancel(self, reason: str | None) -> None:
         self.interrupts.append(reason)

@@ -1,0 +1,138 @@
+"""Runs that need no process of ours: left going on when it stops, and followed again later."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from executor.delivery.state import RunRecord
+from executor.tasks.continuing import AFTER_RESTART
+from executor.tasks.supervisor import Supervisor
+from shared.protocol.events import RunRef
+from shared.protocol.local import Cancel
+from tests.fakes.supervised import (
+    Handler,
+    Make,
+    Records,
+    Reports,
+    Run,
+    completes,
+    idle,
+    ignores,
+    obeys,
+    request,
+)
+
+LEFT = RunRecord(RunRef(1, 10), "running", 7, 40, "sid-1", {}, origin=7)
+
+
+def supervisor_of(handler: Handler, reports: Reports) -> Supervisor:
+    return Supervisor(handler, reports, Records(), max_concurrent=2, queue_limit=4, timeout_s=60)
+
+
+async def test_a_stop_neither_waits_for_nor_ends_a_run_that_goes_on_alone(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, redispatches=True)
+    supervisor.submit(request(1, 10))
+    run = await handler.started.get()
+    await run.begun.wait()
+    run.goes_on_alone = True
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+    assert [(report.subtask_id, report.state) for report in supervisor.reports()] == [
+        (10, "running")
+    ]
+    assert not run.cleaned_up.is_set()
+    await asyncio.wait_for(supervisor.close(), 5)
+    assert run.left_alone
+    assert run.cleaned_up.is_set()
+    assert reports.verdicts() == {"10": []}
+
+
+async def test_a_stop_leaves_it_also_where_nobody_would_send_it_again(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, redispatches=False)
+    for session, subtask in ((1, 10), (2, 20)):
+        supervisor.submit(request(session, subtask))
+    alone, other = await handler.started.get(), await handler.started.get()
+    alone.goes_on_alone = True
+    await asyncio.wait_for(supervisor.close(), 5)
+    assert (alone.left_alone, other.left_alone) == (True, False)
+    assert reports.verdicts() == {"10": [], "20": ["failed"]}
+
+
+async def test_a_run_that_is_being_cancelled_is_ended_by_a_stop(
+    make: Make, reports: Reports
+) -> None:
+    handler = Handler(ignores)
+    supervisor = make(handler, redispatches=True)
+    supervisor.submit(request(1, 10))
+    run = await handler.started.get()
+    await run.begun.wait()
+    run.goes_on_alone = True
+    supervisor.cancel(Cancel(task_id=1, subtask_id=10))
+    await asyncio.wait_for(supervisor.close(), 5)
+    assert not run.left_alone
+    assert reports.verdicts() == {"10": ["cancelled"]}
+
+
+async def test_a_living_run_of_an_earlier_process_is_running_and_tells_its_verdict() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    run = Run(request(1, 10), completes)
+    supervisor.restore([LEFT], {LEFT.run.key: run})
+    assert [(report.state, report.last_seq) for report in supervisor.reports()] == [("running", 7)]
+    async with asyncio.timeout(5):
+        await run.begun.wait()
+    run.gate.set()
+    assert (await reports.verdict()).action == "completed"
+    assert reports.resumed == []
+    await supervisor.close()
+
+
+async def test_its_session_waits_for_it_and_its_place_is_taken() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    run = Run(request(1, 10), completes)
+    supervisor.restore([LEFT], {LEFT.run.key: run})
+    assert supervisor.free_slots == 1
+    supervisor.submit(request(1, 11))
+    assert handler.started.empty()
+    run.gate.set()
+    async with asyncio.timeout(5):
+        assert (await handler.started.get()).request.subtask_id == 11
+    handler.runs["11"].gate.set()
+    await idle(supervisor)
+    await supervisor.close()
+
+
+async def test_its_dispatch_starts_nothing_and_makes_its_request_known() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    run = Run(request(1, 10), obeys)
+    supervisor.restore([LEFT], {LEFT.run.key: run})
+    for _ in range(2):
+        assert supervisor.submit(request(1, 10)).duplicate
+    assert handler.started.empty()
+    assert reports.reattached == [("10", 1)]
+    supervisor.cancel(Cancel(task_id=1, subtask_id=10))
+    assert (await reports.verdict()).action == "cancelled"
+    await supervisor.close()
+
+
+async def test_a_run_told_elsewhere_that_lives_no_more_goes_on_with_its_own_request() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    here = replace(LEFT, run=RunRef(2, 20), origin=None)
+    supervisor.restore([LEFT, here])
+    for session, subtask in ((1, 10), (2, 20)):
+        assert supervisor.submit(request(session, subtask)).resumed
+    elsewhere, at_home = await handler.started.get(), await handler.started.get()
+    # What was told elsewhere is closed there, and the executor there says how it goes on.
+    assert (reports.reattached, reports.resumed) == ([("10", 1)], [("20", 1)])
+    assert elsewhere.request.prompt == "go"
+    assert str(at_home.request.prompt).startswith(AFTER_RESTART)
+    await supervisor.close()

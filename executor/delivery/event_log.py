@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
 from executor.delivery import log_rows
@@ -19,7 +19,7 @@ from executor.delivery.bound_keeper import BoundKeeper
 from executor.delivery.bounding import Bounds
 from executor.delivery.log_rows import Kept
 from executor.delivery.state import FINISHED_KEPT_S, StateStore
-from shared.protocol.events import EventType, NumberedEvent, RunKey, RunRef
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef
 from shared.web.hub import Hub
 
 PAGE_EVENTS: Final = 100
@@ -35,26 +35,33 @@ class LoggedEvent:
 
     run: RunRef
     sequence: int
-    type: str
-    data: Mapping[str, Any] = field(repr=False)
-    source: Mapping[str, Any] | None
-    timestamp: str
+    event: AgentEvent
     progress: int
     created_at: float
     """When it was written, by the clock of the state store."""
     ends_run: bool
     """Whether it is the verdict of the run's newest attempt."""
 
+    @property
+    def type(self) -> str:
+        """``category.action``."""
+        return self.event.type
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What it says."""
+        return self.event.data
+
     def to_dict(self) -> dict[str, Any]:
         """The shape that every door shows."""
-        category, _, action = self.type.partition(".")
+        event = self.event
         return {
             "run_id": self.run.key[0],
             "sequence": self.sequence,
-            "timestamp": self.timestamp,
-            "source": self.source,
-            "event": {"category": category, "action": action},
-            "data": self.data,
+            "timestamp": event.timestamp,
+            "source": event.source.to_dict() if event.source is not None else None,
+            "event": {"category": event.category, "action": event.action},
+            "data": event.data,
         }
 
 
@@ -223,6 +230,10 @@ class EventLog:
         """The sequence of the run's last event, which may not be committed yet; 0: none."""
         return self._runs.get(run_id, _Run()).sequence
 
+    def newest_attempt(self, run_id: str) -> int:
+        """The attempt at this run that was accepted last; 0: none is known."""
+        return self._runs.get(run_id, _Run()).accepted or 0
+
     async def after(
         self, run_id: str, sequence: int, limit: int = PAGE_EVENTS
     ) -> list[LoggedEvent]:
@@ -259,16 +270,13 @@ class EventLog:
     def _logged(self, run: _Run, event: NumberedEvent, created_at: float) -> LoggedEvent:
         base = run.base_of(event.run.attempt)
         told = event.event
-        data = told.data
         if told.type == EventType.TRUNCATED:
-            data = {**data, "covers_from": base + data.get("covers_from", event.seq)}
+            covers_from = base + told.data.get("covers_from", event.seq)
+            told = replace(told, data={**told.data, "covers_from": covers_from})
         return LoggedEvent(
             event.run,
             base + event.seq,
-            told.type,
-            data,
-            None if told.source is None else told.source.to_dict(),
-            told.timestamp,
+            told,
             event.progress,
             created_at,
             ends_run=told.terminal and event.run.attempt == run.accepted,

@@ -48,6 +48,7 @@ def forget_old(db: sqlite3.Connection, before: float) -> None:
     ).fetchall()
     for (run_id,) in old:
         forget(db, run_id)
+    db.execute("DELETE FROM callbacks WHERE run_id NOT IN (SELECT subtask_id FROM runs)")
 
 
 def forget(db: sqlite3.Connection, run_id: str) -> None:

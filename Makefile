@@ -5,9 +5,11 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUILD := build/venv
 BUILD_STAMP := $(BUILD)/.installed
+IMAGE = wegent-executor:latest
+BASE_IMAGE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench binary docs requirements clean
+.PHONY: help demo test quick check format bench binary image docs requirements clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -48,6 +50,9 @@ bench: $(STAMP)  ## Measure; the results are described in docs/benchmarks.md
 
 binary: $(BUILD_STAMP)  ## Build the executor as one file into dist (OPTIONS="--onedir --with-claude")
 	@$(BUILD)/bin/python scripts/build_local.py $(OPTIONS)
+
+image: $(BUILD_STAMP)  ## Build the image of docker mode (IMAGE=, BASE_IMAGE=, OPTIONS= for docker build)
+	@$(BUILD)/bin/python scripts/build_image.py --image "$(IMAGE)" --base-image "$(BASE_IMAGE)" -- $(OPTIONS)
 
 docs: $(STAMP)  ## Write docs/commands, docs/exit-status.md and docs/settings.md from the program itself
 	@$(BIN)/python -m scripts.build_command_docs

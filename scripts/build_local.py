@@ -2,7 +2,8 @@
 """Build the executor as a program that needs no Python, for the platform of this machine.
 
 `uv sync --group build`, then `uv run python scripts/build_local.py`; or `make binary`.
-Beside the program come its SHA-256 and a list of what is inside.
+Beside the program come its SHA-256 and a list of what is inside; beside the folder also the archive
+that is installed and updated from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,13 +119,15 @@ def build(order: Build) -> Path:
         raise BuildError(f"{' and '.join(missing)} are missing: install binutils")
     order.work.mkdir(parents=True, exist_ok=True)
     Stamp.of(ROOT).write(order.work / "stamp")
-    make_lean(_installed("mcp"), order.work / "lean")
+    make_lean(installed("mcp"), order.work / "lean")
     if order.with_claude:
-        write_payload(bundled_cli(_installed("claude_agent_sdk")), order.work / ENTRY)
+        write_payload(bundled_cli(installed("claude_agent_sdk")), order.work / ENTRY)
     _remove(order.product)
     if subprocess.run(order.command(), cwd=ROOT, check=False).returncode:
         raise BuildError("PyInstaller has failed; the reason is above")
     write_checksums(order)
+    if order.onedir:
+        write_archive(order)
     title = _version(order.executable)
     parts = parts_of_archive(order.executable, sys.stdlib_module_names)
     if order.onedir:
@@ -137,7 +141,12 @@ def _tools() -> tuple[str, ...]:
     return ("objcopy", "objdump", "strip") if sys.platform == "linux" else ()
 
 
-def _installed(package: str) -> Path:
+def installed(package: str) -> Path:
+    """The folder of *package* in this environment.
+
+    Raises:
+        BuildError: It is not there.
+    """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise BuildError(f"{package} is missing: type `uv sync --group build`, or `make binary`")
@@ -160,16 +169,37 @@ def _version(executable: Path) -> str:
 
 
 def write_checksums(order: Build) -> None:
-    """In the format of `sha256sum --check`, with names from where the list is."""
+    """Of every file that is shipped, with names from where the list is."""
     files = sorted(order.product.rglob("*")) if order.onedir else [order.executable]
+    _write_digests(
+        order.output / f"{NAME}.sha256",
+        [path for path in files if path.is_file() and not path.is_symlink()],
+    )
+
+
+def _write_digests(checksums: Path, files: list[Path]) -> None:
+    """In the format of `sha256sum --check`."""
     lines = []
     for path in files:
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            lines.append(f"{digest}  {path.relative_to(order.output).as_posix()}\n")
-    checksums = order.output / f"{NAME}.sha256"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.append(f"{digest}  {path.relative_to(checksums.parent).as_posix()}\n")
     checksums.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def write_archive(order: Build) -> None:
+    """Pack the folder as install.sh, install.ps1 and `update` take it, and write its checksum."""
+    archive = order.output / f"{NAME}.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+        tar.add(order.product, NAME, filter=_nobody)
+    _write_digests(archive.with_name(f"{archive.name}.sha256"), [archive])
+
+
+def _nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Who has built it is no matter of who unpacks it."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.fakes.built_program import built_program
 from tests.fakes.git_server import make_repository
-from tests.fakes.processes import ROOT, ExecutorProcess, ManagerProcess, system
+from tests.fakes.processes import ExecutorProcess, ManagerProcess, system
 
 BUILT = "EXECUTOR_BINARY"
 
@@ -46,7 +44,7 @@ def repository(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def binary() -> Path:
     """The program as one file, in a folder with nothing but what the build puts beside it.
 
     It is built once, in about a minute; `EXECUTOR_BINARY=dist/wegent-executor` takes one that is
@@ -54,26 +52,10 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     if there := os.environ.get(BUILT):
         return Path(there).resolve()
-    return _build(tmp_path_factory.mktemp("build"))
+    return built_program() / "wegent-executor"
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Path:
     """The program as a folder, for packages and services; it is built once."""
-    return _build(tmp_path_factory.mktemp("build"), "--onedir")
-
-
-def _build(place: Path, *options: str) -> Path:
-    if importlib.util.find_spec("PyInstaller") is None:
-        pytest.skip("NOTHING WAS TESTED: there is no PyInstaller")
-    output = place / "dist"
-    subprocess.run(
-        [
-            *(sys.executable, "scripts/build_local.py", *options),
-            *("--output", str(output), "--work", str(place / "work")),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(place / "cache")},
-        check=True,
-    )
-    return output / "wegent-executor"
+    return built_program("--onedir") / "wegent-executor"

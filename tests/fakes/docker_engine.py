@@ -40,6 +40,9 @@ GIVEN: Final = "WEGENT_TEST_DOCKER_HOST"
 START_S: Final = 60.0
 STOP_S: Final = 30.0
 
+_KEPT: Final = "24h"
+"""How long images stay that nobody uses."""
+
 _NEEDED: Final = ("dockerd", "docker", "docker-proxy", "ip", "setpriv")
 _CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 _BRIDGE: Final = "wegent"
@@ -248,6 +251,7 @@ def own_engine() -> Iterator[OwnEngine]:
             engine.spawn()
             engine.wait_ready()
             engine.remove(engine.contents())  # of a session that was killed
+            engine.docker("image", "prune", "--all", "--force", "--filter", f"until={_KEPT}")
             yield engine
             if engine.process:
                 engine.remove(engine.contents())

@@ -7,13 +7,17 @@ seconds, the base and the image of the executor minutes when they are not in ``b
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from scripts import build_image
 from tests.fakes import docker_base
-from tests.fakes.docker_engine import GIVEN, DockerEngine, own_engine, unavailable
+from tests.fakes.built_program import built_program, content_key
+from tests.fakes.docker_engine import CACHE, GIVEN, DockerEngine, own_engine, unavailable
 
 FIRST_TEST_S: Final = 900
 """How long a test may take that may be the first to ask, and so has to wait for all of it."""
@@ -47,6 +51,21 @@ def base_image(docker_engine: DockerEngine) -> str:
     if reason := docker_base.unavailable():
         pytest.skip(f"NOTHING WAS TESTED with images: {reason}")
     return docker_base.base_image(docker_engine)
+
+
+@pytest.fixture(scope="session")
+def executor_image(docker_engine: DockerEngine, base_image: str) -> str:
+    """The executor's image, as `make image` builds it, from the sources that are here."""
+    made_of = content_key("docker", "scripts/build_image.py")
+    name = f"wegent-executor-test:{made_of}-{base_image.rpartition(':')[2]}"
+    if not docker_engine.has_image(name):
+        program = built_program("--onedir") / "wegent-executor"
+        with tempfile.TemporaryDirectory(prefix="context-", dir=CACHE) as place:
+            context = Path(place, "context")
+            build_image.prepare(context, program, build_image.claude())
+            _, *arguments = build_image.Image(name, base_image, ()).command(context)
+            docker_engine.docker(*arguments)
+    return name
 
 
 @pytest.fixture(autouse=True)

@@ -55,7 +55,7 @@ class Lifecycle:
         self._remover = remover
         self._background = background
         self._records = Records(settings.state_dir)
-        self._starter = Starter(engine, http, remover, background)
+        self._starter = Starter(engine, http, settings, remover, background)
         self._user = container_user()
         self._leaving: dict[str, asyncio.Task[None]] = {}  # by name
 

@@ -175,7 +175,7 @@ class ContainerPool:
                     member.mode = mode
                 return await self._lifecycle.write_down(member)
             except BaseException:
-                self._let_go(member, run_id)
+                self._let_go(member, run_id, keep=False)
                 raise
 
     async def release(self, container_id: str, *, run_id: str, keep: bool = True) -> None:
@@ -191,7 +191,10 @@ class ContainerPool:
             return
         self._let_go(member, run_id, keep=keep)
         if member in self._members:
-            await self._lifecycle.write_down(member)
+            try:
+                await self._lifecycle.write_down(member)
+            except ContainerError as exc:  # then a restart takes it for one of the run's
+                logger.warning("%s", exc)
 
     async def remove_session(self, session_id: str) -> None:
         """Remove the session's container, even from under a run; its directory stays."""
@@ -323,8 +326,9 @@ class ContainerPool:
         fits = member.image == image or bool(member.runs)
         member.runs.add(run_id)  # first of all, so that nobody takes it for idle
         try:
-            if fits and await self._lifecycle.alive(member):
-                return member
+            answers = fits and await self._lifecycle.alive(member)
+            if answers or (len(member.runs) > 1 and not member.died):
+                return member  # another run works in there: it is not ours to remove
         except BaseException:
             self._let_go(member, run_id)
             raise

@@ -12,8 +12,6 @@ from shared.containers.errors import ContainerError
 if TYPE_CHECKING:
     from shared.containers.engine import Engine
 
-STATE_LIMIT_S: Final = 30.0
-HEALTH_LIMIT_S: Final = 60.0
 PROBE_LIMIT_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
@@ -31,13 +29,15 @@ async def wait_until_ready(
     container_id: str,
     network: str | None,
     *,
-    state_limit_s: float = STATE_LIMIT_S,
-    health_limit_s: float = HEALTH_LIMIT_S,
+    state_limit_s: float,
+    health_limit_s: float,
 ) -> str:
     """The URL of a container that has been started, once the executor inside answers.
 
     Args:
         network: See :meth:`ContainerState.url`.
+        state_limit_s: Seconds until it runs and has an address.
+        health_limit_s: Seconds from then on until ``/health`` answers.
 
     Raises:
         Ended: The container has ended.

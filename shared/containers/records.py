@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_serializer
 
+from shared.containers.errors import ContainerError
 from shared.containers.spec import ContainerMode
 from shared.logging import get_logger
 from shared.private_files import make_private_directory, write_private_file
@@ -51,8 +52,18 @@ class Records:
         self._folder = folder
 
     async def write(self, record: Record) -> None:
-        """Replace what is known of a container."""
-        await asyncio.to_thread(self._write, record)
+        """Replace what is known of a container.
+
+        Raises:
+            ContainerError: The disk cannot take it.
+        """
+        try:
+            await asyncio.to_thread(self._write, record)
+        except OSError as exc:
+            raise ContainerError(
+                f"a container cannot be written down: {exc.strerror}",
+                hint="is there room in the executor's home?",
+            ) from exc
 
     async def forget(self, container_id: str) -> None:
         """Delete what is known of a container; harmless when that is nothing."""

@@ -24,6 +24,8 @@ class PoolSettings:
         max_containers: At most so many at once, warm ones and idle ones included.
         warm_containers: So many are kept ready.
         network: A private network of the engine; ``None``: ports on 127.0.0.1.
+        state_limit_s, health_limit_s: What a container may take until it runs, and from then on
+            until the executor inside answers.
     """
 
     owner: str
@@ -35,3 +37,5 @@ class PoolSettings:
     warm_containers: int = 0
     limits: Limits = field(default_factory=Limits)
     network: str | None = None
+    state_limit_s: float = 30.0
+    health_limit_s: float = 60.0

@@ -18,6 +18,7 @@ from shared.containers.images import Images, OnPull
 from shared.containers.members import Endpoint
 from shared.containers.readiness import Ended, wait_until_ready
 from shared.containers.removal import Remover
+from shared.containers.settings import PoolSettings
 from shared.containers.spec import TOKEN_FILE, ContainerSpec, owner_labels
 from shared.logging import get_logger
 
@@ -34,11 +35,13 @@ class Starter:
         self,
         engine: Engine,
         http: aiohttp.ClientSession,
+        settings: PoolSettings,
         remover: Remover,
         background: Background,
     ) -> None:
         self._engine = engine
         self._http = http
+        self._settings = settings
         self._images = Images(engine)
         self._remover = remover
         self._background = background
@@ -57,7 +60,14 @@ class Starter:
             token = secrets.token_urlsafe(32)
             await self._engine.put_file(container_id, TOKEN_FILE, token.encode(), spec.user)
             await self._engine.start(container_id)
-            url = await wait_until_ready(self._engine, self._http, container_id, spec.network)
+            url = await wait_until_ready(
+                self._engine,
+                self._http,
+                container_id,
+                spec.network,
+                state_limit_s=self._settings.state_limit_s,
+                health_limit_s=self._settings.health_limit_s,
+            )
         except Ended:
             raise ContainerDied(await self._died(container_id, spec)) from None
         except BaseException:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.authority import Authority
+from tests.fakes.containers import House, stand_in_image
+from tests.fakes.docker_engine import DockerEngine
 from tests.fakes.http_proxy import LOGIN, HttpProxy, open_proxy
 from tests.fakes.manager import RunningManager, running_manager
 
@@ -31,3 +33,14 @@ async def proxy() -> AsyncIterator[HttpProxy]:
     """One that wants a login."""
     async with open_proxy(HttpProxy(login=LOGIN)) as running:
         yield running
+
+
+@pytest.fixture
+async def house(
+    docker_engine: DockerEngine, base_image: str, tmp_path: Path
+) -> AsyncIterator[House]:
+    """An owner of containers on a real engine, who has none yet."""
+    image = await asyncio.to_thread(stand_in_image, docker_engine, base_image)
+    owner = House(docker_engine, image, tmp_path)
+    yield owner
+    await owner.remove_all()

@@ -157,6 +157,10 @@ class CommandHook(Hook):
                 stdin.write(line)
                 stdin.write_eof()
             await process.exited.wait()
+        except asyncio.CancelledError:
+            _kill_group(transport)
+            await finish(process_ending.end([], self._mark, grace_s=0))
+            raise
         finally:
             _kill_group(transport)
             await finish(_closed(transport, process))

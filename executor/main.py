@@ -1,7 +1,10 @@
-"""Entry of the executor: ``python -m executor.main`` or ``python executor/main.py``."""
+"""Entry of the executor: ``python -m executor.main`` or ``python executor/main.py``.
+
+``uvicorn executor.main:app`` serves docker mode, too.
+"""
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 if not __package__ and not hasattr(sys, "frozen"):
     from pathlib import Path
@@ -21,6 +24,16 @@ def main() -> NoReturn:
     from executor import cli
 
     cli.leave(cli.main())
+
+
+def __getattr__(name: str) -> Any:
+    """``app``, made when it is asked for: nothing else needs a web server."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from executor.bootstrap.asgi import build_app
+
+    globals()["app"] = build_app()
+    return globals()["app"]
 
 
 if __name__ == "__main__":

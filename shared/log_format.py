@@ -36,18 +36,22 @@ class TextFormatter(logging.Formatter):
 
     Args:
         traces: Whether tracebacks follow; without them, every record is one line.
+        program: In the place of logger and path: ``time - program - LEVEL - message``.
     """
 
-    def __init__(self, redactor: Redactor, *, traces: bool = True) -> None:
+    def __init__(
+        self, redactor: Redactor, *, traces: bool = True, program: str | None = None
+    ) -> None:
         super().__init__(datefmt="%Y-%m-%d %H:%M:%S")
         self._redactor = redactor
         self._traces = traces
+        self._program = program
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_word(value)}" for name, value in _fields(record).items())
+        where = self._program or f"[{record.name}] - [in {record.pathname}:{record.lineno}]"
         line = (
-            f"{self.formatTime(record, self.datefmt)} - [{record.name}] - "
-            f"[in {record.pathname}:{record.lineno}] - {record.levelname} - "
+            f"{self.formatTime(record, self.datefmt)} - {where} - {record.levelname} - "
             f"{_escape(str(record.msg))}{fields}"
         )
         trace = _trace(self, record) if self._traces else ""

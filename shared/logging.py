@@ -93,6 +93,7 @@ def configure_logging(
     format: LogFormat,
     redactor: Redactor,
     console: bool = True,
+    console_name: str | None = None,
 ) -> Logs:
     """Send every logger of the process to *file* and, when *console* is set, to standard error.
 
@@ -101,6 +102,7 @@ def configure_logging(
     Args:
         level: Name of the lowest level that is logged.
         redactor: Applied to each finished line.
+        console_name: What text lines on standard error name in the place of logger and path.
     """
     handlers: list[logging.Handler] = []
     if file is not None:
@@ -120,7 +122,8 @@ def configure_logging(
         else:
             # People at a terminal get the sentence; the traceback is in the file.
             traces = handler is handlers[0] or level == "DEBUG"
-            handler.setFormatter(TextFormatter(redactor, traces=traces))
+            program = None if isinstance(handler, RotatingFile) else console_name
+            handler.setFormatter(TextFormatter(redactor, traces=traces, program=program))
 
     levels = {name: logging.getLogger(name).level for name in ("", *CHATTY, *TELLTALE)}
     for name in CHATTY:

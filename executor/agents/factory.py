@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from executor.agents.protocol import Agent
 from shared.errors import Refusal
 from shared.status import ErrorCode
+
+CLAUDE_CODE: Final = "claude_code"
 
 
 class AgentFactory:

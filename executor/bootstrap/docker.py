@@ -2,13 +2,206 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import Final
+
+from executor.bootstrap.home import Home, opened_home
+from executor.bootstrap.hooks import with_hooks
+from executor.bootstrap.runs import clear_leftovers, find_means, in_process
 from executor.config.docker import DockerSettings
+from executor.delivery.event_log import EventLog
+from executor.modes.docker.app import create_app
+from executor.modes.docker.callbacks import Callbacks
+from executor.modes.docker.first_task import FirstTask
+from executor.modes.docker.receiver_client import ReceiverClient
+from executor.modes.docker.runs import Runs
+from executor.modes.docker.services import Services
+from executor.modes.docker.sessions import Sessions
+from executor.modes.docker.views import Health
+from executor.modes.local.progress_reporter import ProgressReporter
+from executor.network.access import NetworkAccess
+from executor.shielding import finish, in_thread
+from executor.shielding import stop as end
 from executor.signals import StopSignals
-from shared.errors import ConfigError
+from executor.tasks.supervisor import Supervisor
+from shared.logging import get_logger
+from shared.protocol.events import AgentEvent, EventType, RunRef
+from shared.protocol.http import CallbackTarget
 from shared.redaction import Redactor
+from shared.version import __version__
+from shared.web.listening import bind, url_of
+from shared.web.server import Server
+from shared.web.streams import Streams
+
+logger = get_logger("task_executor")
+
+FLUSH_WITHIN_S: Final = 5.0
+"""How long a stop waits for the receivers of callbacks to take the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerMode:
+    """All parts of docker mode, opened."""
+
+    settings: DockerSettings
+    supervisor: Supervisor
+    log: EventLog
+    callbacks: Callbacks
+    services: Services
+
+    async def drain(self) -> None:
+        """Take nothing new, let runs finish for a while, and tell what they have told."""
+        grace_s = self.settings.shutdown_grace_s
+        logger.info("stopping: tasks may finish for %g s", grace_s)
+        await self.supervisor.drain(grace_s)
+        await self.callbacks.close(FLUSH_WITHIN_S)
 
 
 async def run_docker(settings: DockerSettings, stop: StopSignals, redactor: Redactor) -> int:
-    """Run docker mode until the first stop signal; every part lives and ends in here."""
-    del settings, stop, redactor
-    raise ConfigError("docker mode is being built")
+    """Run docker mode until the first stop signal; every part lives and ends in here.
+
+    Returns:
+        The exit status: 1 when a task that ends the executor was not completed, otherwise 0.
+
+    Raises:
+        ConfigError: The home cannot be used, or another executor is using it.
+        CannotListen: The address cannot be had.
+    """
+    first_task = FirstTask.read(settings.first_task) if settings.first_task is not None else None
+    with closing(await in_thread(bind, settings.host, settings.port)) as listener:
+        async with opened_home(settings, stop) as home:
+            if home is None:
+                return 0
+            async with opened(settings, home, stop, redactor) as mode:
+                return await _serve(mode, listener, first_task, stop)
+
+
+@asynccontextmanager
+async def opened(
+    settings: DockerSettings, home: Home, stop: StopSignals, redactor: Redactor
+) -> AsyncIterator[DockerMode]:
+    """Have all parts until the end of the context; what runs then still go on are cut off."""
+    # Finding may unpack a program: requests are answered when it is known what can be run.
+    means = await find_means(settings, stop)
+    state = home.state
+    runs = in_process(
+        settings,
+        means,
+        state,
+        answerable=lambda: True,
+        backend_url=None,
+        session_id=settings.session_id,
+    )
+    handler = await with_hooks(
+        runs.handler, settings, means.environ, redactor, session_dir=settings.only_session_dir
+    )
+    async with AsyncExitStack() as stack:
+        log = await EventLog.open(state)
+        stack.push_async_callback(lambda: finish(log.close()))
+        reporter = ProgressReporter(log, redactor)
+
+        def warn(run: RunRef, message: str) -> None:
+            reporter.report(run, AgentEvent(EventType.WARNING, {"message": message}))
+
+        client = ReceiverClient(NetworkAccess(os.environ))
+        stack.push_async_callback(lambda: finish(client.close()))
+        callbacks = await Callbacks.open(log, state, client, redactor, warn=warn)
+        stack.push_async_callback(lambda: finish(callbacks.close(FLUSH_WITHIN_S)))
+        supervisor = Supervisor(
+            handler,
+            reporter,
+            log,
+            max_concurrent=settings.max_concurrent_tasks,
+            queue_limit=settings.queue_limit,
+            timeout_s=settings.task_timeout_s,
+            redispatches=True,
+        )
+        stack.push_async_callback(lambda: finish(supervisor.close()))
+        supervisor.restore(await state.runs())
+        state.on_disk_trouble(supervisor.disk_trouble)
+        supervisor.connected(redispatches=True)
+        for work in (clear_leftovers(), *([runs.claude.load()] if means.search.claude else [])):
+            stack.push_async_callback(end, asyncio.create_task(work))
+        streams = Streams(log.hub)
+
+        def health() -> Health:
+            return Health(
+                version=__version__,
+                executor_name=settings.executor_name,
+                executor_namespace=settings.executor_namespace,
+                session_id=runs.handler.workspaces.bound_session,
+                running=len(supervisor.running_task_ids()),
+                free_slots=supervisor.free_slots,
+            )
+
+        services = Services(
+            runs=Runs(
+                supervisor,
+                log,
+                callbacks,
+                streams,
+                callback=_default_callback(settings),
+                user_id=settings.user_id,
+            ),
+            sessions=Sessions(
+                supervisor,
+                state,
+                runs.handler.warm,
+                agent_of=lambda requested: runs.handler.agents.resolve(requested)[0],
+            ),
+            streams=streams,
+            health=health,
+        )
+        yield DockerMode(settings, supervisor, log, callbacks, services)
+
+
+async def _serve(
+    mode: DockerMode, listener: socket.socket, first_task: FirstTask | None, stop: StopSignals
+) -> int:
+    app = create_app(mode.settings.token)
+    app.state.services = mode.services
+    server = Server(app, mode.services.streams, ws="none")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve([listener]), name="server")
+        try:
+            await server.listening.wait()
+            url = url_of(listener)
+            logger.info("executor %s listening on %s", __version__, url)
+            # Programs wait for this line; it comes when requests are answered.
+            print(f"executor listening on {url}", flush=True)  # noqa: T201
+            return await _work(mode, first_task, stop)
+        finally:
+            server.stop()
+
+
+async def _work(mode: DockerMode, first_task: FirstTask | None, stop: StopSignals) -> int:
+    """Serve until told to stop, or until the first task has ended, when that ends the executor."""
+    stopping = asyncio.create_task(stop.first.wait(), name="stop")
+    completed: asyncio.Task[bool] | None = None
+    try:
+        if first_task is not None:
+            await first_task.start(mode.services.runs)
+            if first_task.ends:
+                verdict = first_task.completed(mode.log, mode.callbacks)
+                completed = asyncio.create_task(verdict, name="first task")
+        waited_for = {stopping} if completed is None else {stopping, completed}
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        await mode.drain()
+        if completed is None:
+            return 0
+        return 0 if completed.done() and completed.result() else 1
+    finally:
+        await end(stopping)
+        if completed is not None:
+            await end(completed)
+
+
+def _default_callback(settings: DockerSettings) -> CallbackTarget | None:
+    if settings.callback_url is None:
+        return None
+    return CallbackTarget(settings.callback_url, settings.callback_token)

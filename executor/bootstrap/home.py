@@ -109,7 +109,6 @@ def _prepare(settings: ExecutorSettings) -> str:
     try:
         make_private_directory(private_dir(settings))
         empty_directory(private_dir(settings))
-        make_private_directory(settings.workspace_root)
         # The CLI would make it for everybody to read.
         make_private_directory(claude_state(settings.home))
     except OSError as exc:
@@ -117,6 +116,20 @@ def _prepare(settings: ExecutorSettings) -> str:
             f"{exc.filename} cannot be used: {exc.strerror}",
             hint="make it writable for this user, or name another folder",
         ) from exc
+    _make_workspace(settings)
     if settings.skill_clear_cache:
         shutil.rmtree(settings.home / "cache" / "skills", ignore_errors=True)
     return executor_id
+
+
+def _make_workspace(settings: ExecutorSettings) -> None:
+    folder = settings.only_session_dir or settings.workspace_root
+    try:
+        make_private_directory(folder)
+    except OSError as exc:
+        name = "workspace_path" if settings.only_session_dir is not None else "workspace_root"
+        variable = type(settings).model_fields[name].validation_alias
+        raise ConfigError(
+            f"{variable}: {folder} cannot be made: {exc.strerror}",
+            hint=f"make it for this user, or name another folder: export {variable}=<folder>",
+        ) from exc

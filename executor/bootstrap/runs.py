@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.location import ClaudeSearch, Origin, find_claude
 from executor.agents.claude_code.unpacking import remove_other_versions
-from executor.agents.factory import AgentFactory
+from executor.agents.factory import CLAUDE_CODE, AgentFactory
 from executor.bootstrap.home import private_dir
 from executor.config.settings import ExecutorSettings
 from executor.delivery.state import StateStore
@@ -30,8 +30,6 @@ from shared.logging import get_logger
 from shared.protocol.execution import Isolation
 
 logger = get_logger("bootstrap")
-
-CLAUDE_CODE = "claude_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,16 @@ def in_process(
     state: StateStore,
     *,
     answerable: Callable[[], bool],
-    backend_url: str,
+    backend_url: str | None,
+    session_id: str | None = None,
 ) -> InProcess:
     """Make the handler; whoever has its supervisor closes it.
 
     Args:
         answerable: Whether there is somebody who can answer an agent's questions now.
         backend_url: Where the files of requests may be fetched with a run's token.
+        session_id: The only session that is served, where there is only one; ``None``: whichever
+            comes first.
     """
     memory = SystemMemory()
     claude = ClaudeCodeAgent(means.search, memory)
@@ -97,6 +98,8 @@ def in_process(
             allow_local_repositories=settings.allow_local_repositories,
             environ=means.environ,
             backend_url=backend_url,
+            session_dir=settings.only_session_dir,
+            session_id=session_id,
         ),
         rules=_rules(settings, means),
         state=state,
@@ -180,7 +183,9 @@ def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
         ),
         permission_mode=None if mode == "unattended" else mode,
         isolation=means.isolation,
-        hidden=(settings.workspace_root, settings.log_dir),
+        hidden=(settings.log_dir,)
+        if settings.only_session_dir is not None  # there are no others
+        else (settings.workspace_root, settings.log_dir),
         allowed_hosts=None if hosts is None else read_hosts(hosts),
         trust_repositories=settings.trust_repo_settings,
     )

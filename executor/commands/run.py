@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
-import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from executor.commands.command import Command
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from executor.config.loading import Settings
     from executor.signals import StopSignals
-    from shared.logging import Logs
     from shared.redaction import Redactor
 
 Work: TypeAlias = "Callable[[StopSignals], Coroutine[Any, Any, int | None]]"
@@ -40,15 +37,12 @@ def run(_arguments: argparse.Namespace) -> int:
     # structlog imports rich when it finds it: 30 ms and 4 MB for what only other commands use.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes its import fail
 
-    from executor.config.loading import CONFIG_FILE, load_settings
-    from executor.network.variables import adopt
+    from executor.bootstrap.process import prepare_process
+    from executor.config.loading import load_settings
     from shared.logging import get_logger
-    from shared.redaction import Redactor
 
     settings = load_settings()
-    adopt(settings.home / CONFIG_FILE, os.environ)
-    redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
-    logs = _open_logs(settings, redactor)
+    redactor, logs = prepare_process(settings)
     try:
         work = _work_of(settings, redactor)  # its imports are heavy: the settings come first
 
@@ -79,35 +73,6 @@ def _work_of(settings: Settings, redactor: Redactor) -> Work:
     from executor.bootstrap.docker import run_docker
 
     return functools.partial(run_docker, settings, redactor=redactor)
-
-
-def _inherited_credentials(environ: Mapping[str, str]) -> Iterator[str]:
-    """What an agent gets of the executor's own environment and nothing may show: logins."""
-    from shared.protocol.credentials import named_credentials
-
-    names = re.compile(r".*_PROXY|(ANTHROPIC|CLAUDE)_.*", re.IGNORECASE)
-    return named_credentials({name: environ[name] for name in environ if names.fullmatch(name)})
-
-
-def _open_logs(settings: Settings, redactor: Redactor) -> Logs:
-    from executor.config.loading import exposed_config_file
-    from shared.logging import LogFile, configure_logging, get_logger
-
-    logs = configure_logging(
-        file=LogFile(
-            settings.log_dir / settings.log_file,
-            max_bytes=settings.log_max_size_mb * 1_000_000,
-            backups=settings.log_backup_count,
-        ),
-        level=settings.lowest_level,
-        format=settings.log_format,
-        redactor=redactor,
-    )
-    if file := exposed_config_file(settings.home):
-        get_logger("cli").warning(
-            "others can read %s, which holds secrets: chmod 600 %s", file, file
-        )
-    return logs
 
 
 async def _serve(work: Work, *, stop_within_s: float) -> int:

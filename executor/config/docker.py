@@ -173,6 +173,11 @@ class DockerSettings(ExecutorSettings):
         return read_token(self.api_token_file)
 
     @property
+    def only_session_dir(self) -> Path | None:
+        """The folder of the only session that is served; ``None``: each has its own."""
+        return self.workspace_path
+
+    @property
     def lowest_level(self) -> LogLevel:
         """The lowest level that is logged."""
         return "DEBUG" if self.debug or self.debug_run else self.log_level

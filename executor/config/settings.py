@@ -5,6 +5,7 @@ Of each mode: :mod:`executor.config.local` and :mod:`executor.config.docker`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, SecretStr, model_validator
@@ -294,6 +295,11 @@ class ExecutorSettings(BaseSettings):
         if problems:
             raise misfit(problems, "S3_BUCKET", "S3_ENDPOINT", *keys)
         return self
+
+    @property
+    def only_session_dir(self) -> Path | None:
+        """The folder of the only session that is served; ``None``: each has its own."""
+        return None
 
     @property
     def lowest_level(self) -> LogLevel:

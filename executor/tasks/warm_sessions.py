@@ -54,6 +54,11 @@ class WarmSessions:
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def sessions(self) -> list[str]:
+        """The sessions whose processes wait, the one that has waited longest first."""
+        return list(self._warm)
+
     async def take(self, task_id: str, fingerprint: str) -> AgentSession | None:
         """Take the session out for a turn; ``None`` when there is none that fits.
 

@@ -1,0 +1,71 @@
+"""Docker mode for a server that somebody else starts: ``uvicorn executor.main:app``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from executor.bootstrap.docker import opened
+from executor.bootstrap.home import opened_home
+from executor.bootstrap.process import prepare_process
+from executor.config.docker import DockerSettings
+from executor.config.loading import load_settings
+from executor.modes.docker.app import create_app
+from executor.modes.docker.first_task import FirstTask
+from executor.signals import StopSignals
+from shared.errors import ConfigError
+from shared.logging import get_logger
+
+logger = get_logger("task_executor")
+
+
+def build_app() -> FastAPI:
+    """The application, which opens everything when it is started, and drains at its end.
+
+    Where it listens is the server's to say. Ends the process with one message when the settings
+    are wrong.
+    """
+    try:
+        return _app(_docker_settings())
+    except ConfigError as exc:
+        sys.stderr.write(f"wegent-executor: {exc}\n")
+        raise SystemExit(2) from None
+
+
+def _app(settings: DockerSettings) -> FastAPI:
+    first_task = FirstTask.read(settings.first_task) if settings.first_task is not None else None
+    redactor, logs = prepare_process(settings)
+    if first_task is not None and first_task.ends:
+        logger.warning("exit_on_completion: a server that somebody else starts goes on")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop = StopSignals()  # the server listens for signals: this one is never told
+        try:
+            async with opened_home(settings, stop) as home:
+                if home is None:
+                    return
+                async with opened(settings, home, stop, redactor) as mode:
+                    app.state.services = mode.services
+                    if first_task is not None:
+                        await first_task.start(mode.services.runs)
+                    yield
+                    await mode.drain()
+        finally:
+            logs.close()
+
+    return create_app(settings.token, lifespan)
+
+
+def _docker_settings() -> DockerSettings:
+    settings = load_settings()
+    if not isinstance(settings, DockerSettings):
+        raise ConfigError(
+            "executor.main:app is docker mode, and the settings are those of local mode",
+            hint="unset WEGENT_BACKEND_URL, WEGENT_AUTH_TOKEN and EXECUTOR_MODE, or set "
+            "EXECUTOR_MODE=docker",
+        )
+    return settings

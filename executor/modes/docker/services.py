@@ -1,0 +1,32 @@
+"""What the routes work with; there from the start of the application to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from executor.modes.docker.runs import Runs
+from executor.modes.docker.sessions import Sessions
+from executor.modes.docker.views import Health
+from shared.web.streams import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of docker mode that its HTTP API shows."""
+
+    runs: Runs
+    sessions: Sessions
+    streams: Streams
+    """Whoever serves them closes them before waiting for open connections."""
+    health: Callable[[], Health]
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+Injected = Annotated[Services, Depends(_services)]

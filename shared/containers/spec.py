@@ -36,6 +36,7 @@ FIXED_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
         "WEGENT_EXECUTOR_HOME": str(WORKSPACE / ".wegent"),
         "EXECUTOR_API_TOKEN_FILE": str(TOKEN_FILE),
         "LOCAL_ISOLATION": "none",
+        "WEGENT_BUILTIN_HOOKS": "false",  # whoever made the container has them
         "HOME": str(TMP),  # writable for any uid
     }
 )

@@ -109,6 +109,7 @@ def test_the_executor_inside_is_told_its_mode_and_its_places() -> None:
         "WEGENT_EXECUTOR_HOME=/workspace/.wegent",
         "EXECUTOR_API_TOKEN_FILE=/run/wegent/token",
         "LOCAL_ISOLATION=none",
+        "WEGENT_BUILTIN_HOOKS=false",
         "SESSION_ID=7",
         "USER_ID=u-1",
     } <= set(environment)

@@ -111,16 +111,11 @@ def test_beside_it_are_its_digest_and_what_is_inside(binary: Path) -> None:
     assert digest == hashlib.sha256(binary.read_bytes()).hexdigest()
     listed = binary.with_name("wegent-executor.contents.txt").read_text()
     assert "pydantic_core" in listed
-    # What makes such programs large: a second agent framework, servers, the store, debug symbols.
-    for unwanted in (
-        "agno",
-        "sqlalchemy",
-        "uvicorn",
-        "starlette",
-        "cryptography",
-        "executor_manager",
-    ):
+    # What makes such programs large: a second agent framework, object storage, the manager.
+    for unwanted in ("agno", "obstore", "sqlalchemy", "cryptography", "executor_manager"):
         assert unwanted not in listed
+    for needed in ("uvicorn", "fastapi", "sse_starlette", "aiodocker"):
+        assert f"{needed} (Python)" in listed
     assert binary.stat().st_size < 30_000_000
 
 

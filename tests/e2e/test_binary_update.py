@@ -58,7 +58,7 @@ def versions(request: pytest.FixtureRequest, tmp_path: Path) -> Versions:
         contents = content, content + b"\n", broken
     else:
         built = request.getfixturevalue("folder")
-        contents = _packed(built), _packed(built, unneeded=b"\n"), archive(broken)
+        contents = _archive_of(built).read_bytes(), _packed_with(built, b"\n"), archive(broken)
     old, new, bad = (
         put(tmp_path / name, content)
         for name, content in zip(("old", "new", "broken"), contents, strict=True)
@@ -66,15 +66,30 @@ def versions(request: pytest.FixtureRequest, tmp_path: Path) -> Versions:
     return Versions(old, new, bad)
 
 
-def _packed(folder: Path, *, unneeded: bytes | None = None) -> bytes:
+def _archive_of(folder: Path) -> Path:
+    """What the build puts beside the folder."""
+    return folder.with_name(f"{folder.name}.tar.gz")
+
+
+def _packed_with(folder: Path, unneeded: bytes) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
         tar.add(folder, folder.name)
-        if unneeded is not None:
-            entry = tarfile.TarInfo(f"{folder.name}/_internal/unneeded")
-            entry.size = len(unneeded)
-            tar.addfile(entry, io.BytesIO(unneeded))
+        entry = tarfile.TarInfo(f"{folder.name}/_internal/unneeded")
+        entry.size = len(unneeded)
+        tar.addfile(entry, io.BytesIO(unneeded))
     return packed.getvalue()
+
+
+def test_the_archive_is_installed_from_where_it_was_built(
+    folder: Path, tmp_path: Path, repository_root: Path
+) -> None:
+    install = repository_root / "scripts" / "install.sh"
+    command = ("sh", install, "--from", _archive_of(folder), "--no-path")
+    env = {"HOME": str(tmp_path), "PATH": MINIMAL_PATH}
+    subprocess.run(command, env=env, check=True)
+    installed = tmp_path / ".wegent-executor" / "bin" / NAME
+    assert subprocess.run([installed, "--version"], env=env, check=True).returncode == 0
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
@@ -90,6 +93,35 @@ def test_it_can_write_where_it_should_and_nowhere_else(
         *("run", "--rm", *WALLS, "--entrypoint", "bash", executor_image, "-c", script)
     )
     assert said.split("\n") == ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"]
+
+
+@contextmanager
+def running(engine: DockerEngine, image: str, *options: str) -> Iterator[str]:
+    container = engine.docker("run", "--detach", *WALLS, *options, image)
+    try:
+        yield container
+    finally:
+        engine.docker("rm", "--force", "--volumes", container)
+
+
+async def health(engine: DockerEngine, container: str, wanted: str) -> None:
+    """Wait until the engine says that the container is *wanted*."""
+    asked = ("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)
+    async with asyncio.timeout(60):
+        while (said := await asyncio.to_thread(engine.docker, *asked)) != f"running {wanted}":
+            assert said.startswith("running"), await asyncio.to_thread(
+                engine.docker, "logs", container
+            )
+            await asyncio.sleep(0.2)  # the engine has events for it, but not for a status that is
+
+
+async def test_it_becomes_healthy_and_ends_clean(
+    docker_engine: DockerEngine, executor_image: str
+) -> None:
+    with running(docker_engine, executor_image, "--health-interval", "1s") as container:
+        await health(docker_engine, container, "healthy")
+        await asyncio.to_thread(docker_engine.docker, "stop", "--time", "30", container)
+        assert inspect(docker_engine, container)["State"]["ExitCode"] == 0
 
 
 def test_the_health_check_notices_that_nobody_answers(

@@ -13,6 +13,7 @@ from executor.hooks.commands import CommandHook, find_commands
 from executor.hooks.loading import load_hooks
 from executor.hooks.object_storage import StorageSettings, storage_installed
 from executor.hooks.runner import HookSource
+from executor.hooks.session_files import DirectoryOf
 from executor.hooks.todo import TodoHook
 from executor.hooks.workspace import TIMEOUT_S, WorkspaceHook
 from executor.tasks.hooked import HookedRunHandler
@@ -60,12 +61,11 @@ def find_hooks(
     if found:
         logger.info("hooks: %s", ", ".join(source.name for source in found))
     if settings.builtin_hooks:
-        sessions = session_dir.parent if session_dir is not None else settings.workspace_root
-        found += _builtin(settings, sessions.resolve())
+        found += _builtin(settings, _directory_of(settings.workspace_root, session_dir))
     return found
 
 
-def _builtin(settings: ExecutorSettings, sessions: Path) -> list[HookSource]:
+def _builtin(settings: ExecutorSettings, directory_of: DirectoryOf) -> list[HookSource]:
     storage = _storage(settings)
     if storage is not None and not storage_installed():
         logger.warning(
@@ -76,11 +76,11 @@ def _builtin(settings: ExecutorSettings, sessions: Path) -> list[HookSource]:
     return [
         HookSource(
             "workspace",
-            functools.partial(WorkspaceHook, sessions, storage),
+            functools.partial(WorkspaceHook, directory_of, storage),
             sees_events=True,
             timeout_s=TIMEOUT_S,
         ),
-        HookSource("todo", functools.partial(TodoHook, sessions), sees_events=True),
+        HookSource("todo", functools.partial(TodoHook, directory_of), sees_events=True),
     ]
 
 
@@ -96,6 +96,13 @@ def _storage(settings: ExecutorSettings) -> StorageSettings | None:
         secret_key=secret.get_secret_value() if secret else None,
         force_path_style=settings.s3_force_path_style,
     )
+
+
+def _directory_of(root: Path, session_dir: Path | None) -> DirectoryOf:
+    if session_dir is not None:
+        return lambda _: session_dir
+    root = root.resolve()
+    return lambda session_id: root / session_id
 
 
 def _within(path: Path, folder: Path) -> bool:

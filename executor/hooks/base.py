@@ -10,13 +10,17 @@ from shared.protocol.events import AgentEvent
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """What a run was asked to do, without anything secret; ``None``: the request does not say."""
+    """What a run was asked to do, without anything secret.
+
+    ``None``: the request does not say, or is not known any more, as for a run in a container that
+    has outlived the executor's process.
+    """
 
     run_id: str
     session_id: str
     attempt: int
-    prompt: str
-    agent_type: str
+    prompt: str | None = None
+    agent_type: str | None = None
     model: str | None = None
     repo_url: str | None = None
     """Without a login."""
@@ -26,9 +30,10 @@ class TaskConfig:
     permission_mode: str | None = None
     timeout_seconds: float | None = None
     mcp_servers: tuple[str, ...] = ()
-    """Their names."""
+    """Their names, like those of what follows."""
+    skills: tuple[str, ...] = ()
+    input_files: tuple[str, ...] = ()
     attachments: tuple[str, ...] = ()
-    """Their names, as the request gives them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +36,8 @@ _DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O
 _HAS_DESCRIPTORS: Final = os.open in os.supports_dir_fd and hasattr(os, "fwalk")
 
 
-def session_directory(root: Path, workspace: Path) -> Path:
-    """The session's directory that *workspace* is, or lies in.
-
-    Args:
-        root: The folder of all sessions' directories.
-
-    Raises:
-        ValueError: *workspace* lies somewhere else.
-    """
-    parts = workspace.relative_to(root).parts
-    if not parts:
-        raise ValueError("a session's directory lies below the folder of all of them")
-    return root / parts[0]
+DirectoryOf = Callable[[str], Path]
+"""Where a session has its directory, by its id; it need not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +94,14 @@ def _walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str], int | N
             yield Path(parent), folders, names, None
 
 
+def is_directory(path: Path) -> bool:
+    """Whether it is one, and no link to one. Blocks."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def write_record(session_dir: Path, name: str, record: Any) -> None:
     """Replace ``.wegent/{name}`` by *record* as JSON, for its owner's eyes only. Blocks.
 
@@ -144,7 +141,7 @@ class _Folder:
     def __enter__(self) -> _Folder:
         if not _HAS_DESCRIPTORS:
             self._path.mkdir(mode=0o700, exist_ok=True)
-            if not stat.S_ISDIR(self._path.lstat().st_mode):
+            if not is_directory(self._path):
                 raise NotADirectoryError(f"{self._path} is a link")
             return self
         session = os.open(self._path.parent, _DIRECTORY)

@@ -6,12 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from executor.hooks.base import EventHook, TaskConfig, Todo
 from executor.hooks.calls import todos_of
-from executor.hooks.session_files import session_directory, write_record
+from executor.hooks.session_files import DirectoryOf, write_record
 from shared.protocol.events import AgentEvent, EventType
 
 FILE: Final = "todos.json"
@@ -24,12 +23,11 @@ class TodoHook(EventHook):
     """Keeps the list of one run, and each change with its time.
 
     Args:
-        root: The folder of all sessions' directories.
+        directory_of: Where it is written.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._directory: Path | None = None
+    def __init__(self, directory_of: DirectoryOf) -> None:
+        self._directory_of = directory_of
         self._run: dict[str, Any] = {}
         self._todos: tuple[Todo, ...] = ()
         self._changes: deque[dict[str, Any]] = deque(maxlen=MAX_CHANGES)
@@ -40,24 +38,19 @@ class TodoHook(EventHook):
 
     async def on_event(self, event: AgentEvent) -> None:
         """Write the list down when the agent has changed it."""
-        if event.type == EventType.WORKSPACE_PREPARED:
-            self._directory = session_directory(self._root, Path(event.data["path"]))
-        elif event.type == EventType.TODOS:
-            todos = todos_of(event)
-            for change in changes(self._todos, todos):
-                self._changes.append({"timestamp": event.timestamp, **change})
-            self._todos = todos
-            await self._write()
-
-    async def _write(self) -> None:
-        if self._directory is None:
+        if event.type != EventType.TODOS:
             return
+        todos = todos_of(event)
+        for change in changes(self._todos, todos):
+            self._changes.append({"timestamp": event.timestamp, **change})
+        self._todos = todos
         record = {
             **self._run,
-            "todos": [asdict(todo) for todo in self._todos],
+            "todos": [asdict(todo) for todo in todos],
             "changes": list(self._changes),
         }
-        await asyncio.to_thread(write_record, self._directory, FILE, record)
+        directory = self._directory_of(self._run["session_id"])
+        await asyncio.to_thread(write_record, directory, FILE, record)
 
 
 def changes(before: Sequence[Todo], after: Sequence[Todo]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +12,9 @@ from typing import Any, Final
 from executor.hooks.base import EventHook, TaskConfig
 from executor.hooks.object_storage import ObjectStorage, StorageSettings
 from executor.hooks.session_files import (
+    DirectoryOf,
+    is_directory,
     read_record,
-    session_directory,
     session_files,
     write_record,
 )
@@ -49,14 +49,13 @@ class WorkspaceHook(EventHook):
     """Records what a run has changed, and what the session's directory holds after it.
 
     Args:
-        root: The folder of all sessions' directories.
+        directory_of: Where the files are.
         storage: Where ``output/`` is brought; ``None``: nowhere.
     """
 
-    def __init__(self, root: Path, storage: StorageSettings | None) -> None:
-        self._root = root
+    def __init__(self, directory_of: DirectoryOf, storage: StorageSettings | None) -> None:
+        self._directory_of = directory_of
         self._storage = storage
-        self._directory: Path | None = None
         self._config: TaskConfig | None = None
         self._changed: Mapping[str, Any] = {"files": []}
 
@@ -65,20 +64,21 @@ class WorkspaceHook(EventHook):
         self._config = config
 
     async def on_event(self, event: AgentEvent) -> None:
-        """Remember the place, and what was changed there."""
-        if event.type == EventType.WORKSPACE_PREPARED:
-            self._directory = session_directory(self._root, Path(event.data["path"]))
-        elif event.type == EventType.WORKSPACE_CHANGED:
+        """Remember what was changed."""
+        if event.type == EventType.WORKSPACE_CHANGED:
             self._changed = event.data
 
     async def after_execution(self, success: bool, error: str | None) -> None:
         """Write the manifest, and upload what is new in ``output/``."""
-        if self._directory is None or self._config is None:
-            return  # the run did not get that far
+        if self._config is None:
+            return
         session_id = self._config.session_id
+        directory = self._directory_of(session_id)
+        if not await asyncio.to_thread(is_directory, directory):
+            return  # the run did not get that far
         taken_at = utc_timestamp()
-        before = await asyncio.to_thread(read_record, self._directory, MANIFEST)
-        manifest = await asyncio.to_thread(take_manifest, self._directory, before)
+        before = await asyncio.to_thread(read_record, directory, MANIFEST)
+        manifest = await asyncio.to_thread(take_manifest, directory, before)
         record = {
             "session_id": session_id,
             "run_id": self._config.run_id,
@@ -90,12 +90,12 @@ class WorkspaceHook(EventHook):
             "files": manifest.files,
             "truncated": manifest.truncated,
         }
-        newest = await asyncio.to_thread(read_record, self._directory, MANIFEST)
+        newest = await asyncio.to_thread(read_record, directory, MANIFEST)
         if str(newest.get("taken_at", "")) <= taken_at:  # a later run may have been faster
-            await asyncio.to_thread(write_record, self._directory, MANIFEST, record)
+            await asyncio.to_thread(write_record, directory, MANIFEST, record)
         if self._storage is not None:
             storage = await ObjectStorage.connect(self._storage)
-            await _upload(storage, self._directory, session_id)
+            await _upload(storage, directory, session_id)
 
 
 def take_manifest(directory: Path, before: Mapping[str, Any]) -> Manifest:
@@ -119,7 +119,7 @@ async def _upload(storage: ObjectStorage, directory: Path, session_id: str) -> N
         StorageFailed: What had been stored by then is remembered.
     """
     output = directory / OUTPUT
-    if not await asyncio.to_thread(_is_directory, output):
+    if not await asyncio.to_thread(is_directory, output):
         return
     stored = await asyncio.to_thread(read_record, directory, UPLOADS)
     now: dict[str, Any] = {}
@@ -160,10 +160,3 @@ def _time(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from executor.delivery.bounds import bound
@@ -21,7 +21,7 @@ from executor.tasks.run_handler import Run, RunHandler, WaitsFor
 from executor.tasks.verdicts import internal
 from shared.errors import RunError
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
 from shared.protocol.repository import Repository
@@ -73,7 +73,13 @@ class HookedRunHandler:
 
     def start(self, request: ExecutionRequest) -> Run:
         """Prepare a run; its hooks are made when its events are read."""
-        return _HookedRun(self, self._handler.start(request), request)
+        run = self._handler.start(request)
+        return _HookedRun(run, lambda: self._observe(_config(request), request.secrets))
+
+    def follow(self, ref: RunRef, run: Run) -> Run:
+        """Observe a run that goes on since before this process; its request is not known."""
+        config = TaskConfig(run_id=ref.key[0], session_id=ref.session, attempt=ref.attempt)
+        return _HookedRun(run, lambda: self._observe(config, ()))
 
     async def close_session(self, task_id: int | str) -> None:
         """End the session's warm process."""
@@ -94,9 +100,8 @@ class HookedRunHandler:
         finally:
             await end_all(tuple(self._hooks), self._close_s)
 
-    def observe(self, request: ExecutionRequest) -> _Observers:
-        """Begin to tell the hooks of a run."""
-        observers = _Observers(request, self._redactor.open_run(request.secrets))
+    def _observe(self, config: TaskConfig, secrets: Iterable[str]) -> _Observers:
+        observers = _Observers(config, self._redactor.open_run(secrets))
         for source in self._sources:
             runner = HookRunner(source, timeout_s=self._timeout_s, warn=observers.warn)
             observers.runners.append(runner)
@@ -108,12 +113,14 @@ class HookedRunHandler:
 class _Observers:
     """The hooks of one run. Nothing here raises or waits."""
 
-    def __init__(self, request: ExecutionRequest, redactor: RunRedactor) -> None:
+    def __init__(self, config: TaskConfig, redactor: RunRedactor) -> None:
         self.runners: list[HookRunner] = []
         self.warnings: deque[AgentEvent] = deque()
         """What is to be told in the run's stream."""
         self._redactor = redactor
-        self._calls = RunCalls(_config(request, redactor))
+        shown = redactor.redact_data(asdict(config), intact=frozenset({"run_id", "session_id"}))
+        lists = {name: tuple(value) for name, value in shown.items() if isinstance(value, list)}
+        self._calls = RunCalls(TaskConfig(**{**shown, **lists}))
 
     def warn(self, message: str) -> None:
         self.warnings.append(AgentEvent(EventType.WARNING, {"message": message}))
@@ -147,10 +154,9 @@ class _Observers:
 
 
 class _HookedRun:
-    def __init__(self, handler: HookedRunHandler, run: Run, request: ExecutionRequest) -> None:
-        self._handler = handler
+    def __init__(self, run: Run, observe: Callable[[], _Observers]) -> None:
         self._run = run
-        self._request = request
+        self._observe = observe
 
     @property
     def waits_for(self) -> WaitsFor | None:
@@ -164,7 +170,7 @@ class _HookedRun:
         self._run.let_go()
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
-        observers = self._handler.observe(self._request)
+        observers = self._observe()
         error = NO_VERDICT
         try:
             observers.begin()
@@ -199,24 +205,23 @@ class _HookedRun:
         return await self._run.answer(answer)
 
 
-def _config(request: ExecutionRequest, redactor: RunRedactor) -> TaskConfig:
-    def shown(text: str | None) -> str | None:
-        return redactor.redact(text) if text is not None else None
-
+def _config(request: ExecutionRequest) -> TaskConfig:
     bot, url = request.first_bot, request.git_url
     return TaskConfig(
         run_id=str(request.subtask_id),
         session_id=request.run.session,
         attempt=request.attempt,
-        prompt=redactor.redact(request.prompt_text),
+        prompt=request.prompt_text,
         agent_type=request.requested_agent,
         model=request.model,
         repo_url=Repository.parse(url).url if url is not None else None,
         git_branch=request.branch_name,
         max_turns=request.max_turns or bot.max_turns,
-        custom_instructions=shown(request.system_prompt or bot.system_prompt),
+        custom_instructions=request.system_prompt or bot.system_prompt,
         permission_mode=request.permission_mode or bot.permission_mode,
         timeout_seconds=request.timeout_seconds,
-        mcp_servers=tuple(bot.mcp_servers or ()),
+        mcp_servers=tuple(request.servers),
+        skills=tuple(skill.name for skill in request.all_skills),
+        input_files=tuple(file.filename for file in request.input_files),
         attachments=tuple(attachment.filename for attachment in request.attachments),
     )

@@ -59,9 +59,8 @@ async def carried_out(
     session: Path, to: StorageSettings | None = None, *, success: bool = True
 ) -> None:
     """What a run tells the hook."""
-    hook = WorkspaceHook(session.parent, to)
+    hook = WorkspaceHook(lambda session_id: session.parent / session_id, to)
     await hook.before_execution(CONFIG)
-    await hook.on_event(AgentEvent(EventType.WORKSPACE_PREPARED, {"path": str(session)}))
     await hook.on_event(AgentEvent(EventType.WORKSPACE_CHANGED, CHANGED))
     await hook.after_execution(success, None if success else "out of tea")
 
@@ -120,11 +119,11 @@ async def test_a_later_runs_manifest_stays_when_an_earlier_run_is_slower(session
     assert manifest(session) == record
 
 
-async def test_a_run_without_a_workspace_writes_nothing(session: Path) -> None:
-    hook = WorkspaceHook(session.parent, None)
+async def test_a_session_without_a_directory_gets_none(tmp_path: Path) -> None:
+    hook = WorkspaceHook(lambda session_id: tmp_path / session_id, None)
     await hook.before_execution(CONFIG)
-    await hook.after_execution(False, "clone failed")
-    assert not (session / ".wegent").exists()
+    await hook.after_execution(False, "no space left")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_output_is_uploaded_and_what_is_stored_is_not_sent_again(

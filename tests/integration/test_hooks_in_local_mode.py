@@ -108,7 +108,7 @@ async def test_hooks_of_every_kind_see_a_run_whose_result_is_as_without_them(
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
             while await agent.reached.get() != "gate":
                 pass
-            (session / "output").mkdir()
+            (session / "output").mkdir(exist_ok=True)
             (session / "output" / "report.md").write_text("# done")
             gate.set()
             told = await result(backend)

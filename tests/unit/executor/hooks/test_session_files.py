@@ -13,7 +13,6 @@ from executor.hooks import session_files as module
 from executor.hooks.session_files import (
     FOLDER,
     read_record,
-    session_directory,
     session_files,
     write_record,
 )
@@ -142,12 +141,3 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(session: Path) -> No
         write_record(session, "d.json", {})
     assert json.loads((session / FOLDER / "r.json").read_text()) == {"old": True}
     assert records(session) == ["d.json", "r.json"]
-
-
-def test_a_workspace_lies_in_its_sessions_directory() -> None:
-    root = Path("/root/sessions")
-    assert session_directory(root, root / "1") == root / "1"
-    assert session_directory(root, root / "1" / "repo" / "src") == root / "1"
-    for elsewhere in (root, Path("/root/other/1")):
-        with pytest.raises(ValueError):
-            session_directory(root, elsewhere)

@@ -24,10 +24,8 @@ def listed(*todos: tuple[str, str]) -> AgentEvent:
 @pytest.fixture
 async def hook(tmp_path: Path) -> TodoHook:
     (tmp_path / "1" / "repo").mkdir(parents=True)
-    hook = TodoHook(tmp_path)
+    hook = TodoHook(lambda session_id: tmp_path / session_id)
     await hook.before_execution(CONFIG)
-    prepared = {"path": str(tmp_path / "1" / "repo")}
-    await hook.on_event(AgentEvent(EventType.WORKSPACE_PREPARED, prepared))
     return hook
 
 

@@ -17,7 +17,7 @@ from executor.hooks.runner import HookSource
 from executor.tasks.hooked import NO_VERDICT, HookedRunHandler
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import make_request
@@ -220,6 +220,33 @@ async def test_hooks_see_no_secret(notes: type[Notes]) -> None:
     assert config.repo_url == "https://example.com/r.git"
     assert SECRET not in repr(astuple(config))
     assert SECRET in repr(events)  # what is told is the reporter's to mask
+
+
+async def test_a_run_that_goes_on_since_before_this_process_is_observed_from_here(
+    notes: type[Notes],
+) -> None:
+    handler = observed([], notes)
+    living = ScriptedRunHandler(SCRIPT).start(make_request())
+    events = await carried_out(handler.follow(RunRef(7, 8, 2), living))
+    await handler.settled()
+    assert events == SCRIPT
+    assert notes.told[0] == ("before", TaskConfig(run_id="8", session_id="7", attempt=2))
+    assert notes.told[-1] == ("after", True, None)
+
+
+async def test_a_hook_is_told_what_a_request_brings_by_name(notes: type[Notes]) -> None:
+    handler = observed([completed()], notes)
+    request = make_request(
+        bot=[{"mcp_servers": {"docs": {"url": "https://example.com", "headers": {"k": SECRET}}}}],
+        attachments=[{"filename": "a.txt", "content_base64": ""}],
+        branch_name="main",
+        max_turns=7,
+    )
+    await carried_out(handler.start(request))
+    await handler.settled()
+    config = notes.told[0][1]
+    assert (config.mcp_servers, config.attachments) == (("docs",), ("a.txt",))
+    assert (config.git_branch, config.max_turns, config.prompt) == ("main", 7, "HELLO")
 
 
 async def test_a_run_that_raises_ends_its_hooks_with_the_reason(notes: type[Notes]) -> None:

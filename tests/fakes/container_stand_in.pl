@@ -3,6 +3,7 @@
 #   GET /health       200
 #   POST /sh          runs the body with bash, for whoever has the token; answers with what it
 #                     wrote, its exit code in the last line
+#   SIGUSR1           takes more memory than there is
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -20,6 +21,8 @@ if ($manner eq 'silent') {
 }
 my $server = IO::Socket::INET->new(LocalPort => $ENV{PORT}, Listen => 50, ReuseAddr => 1)
     or die $!;
+my $eaten = 2**30;
+$SIG{USR1} = sub { $eaten = 'x' x $eaten };
 $SIG{CHLD} = 'IGNORE';
 while (1) {
     my $client = $server->accept or next;

@@ -71,6 +71,10 @@ async def run_in(endpoint: Endpoint, script: str) -> Shell:
         return Shell(output.strip(), int(code))
 
 
+SIGNAL_STAND_IN: Final = "kill -{} $(grep ^PPid /proc/$PPID/status | cut -f2)"
+"""A script for :func:`run_in` that signals the stand-in itself."""
+
+
 class House:
     """An owner's folders on an engine, and its pools one after the other.
 

@@ -43,7 +43,6 @@ MISSING_TIMES: Final = 3
 
 @dataclass(slots=True)
 class _Followed:
-    run: RunRef
     target: CallbackTarget
     task: asyncio.Task[None]
 
@@ -82,22 +81,26 @@ class UserInputRequests:
         self._delays = delays
         self._sleep = sleep
         self._followed: dict[str, _Followed] = {}
+        self._expected_before: tuple[RunKey, _Followed | None] | None = None
+        """Where the questions of the run that was expected last had gone until then."""
 
     def expect(self, run: RunRef, target: CallbackTarget) -> None:
         """A run is about to be accepted, or asked for again: its questions go to *target* now."""
-        known = self._followed.get(run.key[0])
-        if known is not None and (known.target == target or known.run.attempt > run.attempt):
-            known.run = max(known.run, run, key=lambda one: one.attempt)
-            return
-        self._stop(run.key[0])
-        if target.base_url is not None:
-            task = asyncio.create_task(self._follow(run.key[0], target), name="user input")
-            self._followed[run.key[0]] = _Followed(run, target, task)
+        run_id, attempt = run.key
+        self._expected_before = None
+        if attempt >= self._log.newest_attempt(run_id):
+            self._expected_before = (run.key, self._followed.get(run_id))
+            self._begin(run_id, target)
 
     def forget(self, key: RunKey) -> None:
-        """The run that was expected just now is not accepted."""
-        known = self._followed.get(key[0])
-        if known is not None and known.run.key == key and not self._log.newest_attempt(key[0]):
+        """The run that was expected just now is not accepted: all is as before."""
+        if self._expected_before is None or self._expected_before[0] != key:
+            return
+        before = self._expected_before[1]
+        self._expected_before = None
+        if before is not None:
+            self._begin(key[0], before.target)
+        else:
             self._stop(key[0])
 
     async def close(self) -> None:
@@ -107,6 +110,15 @@ class UserInputRequests:
             self._stop(run_id)
         if tasks:
             await asyncio.wait(tasks)
+
+    def _begin(self, run_id: str, target: CallbackTarget) -> None:
+        followed = self._followed.get(run_id)
+        if followed is not None and followed.target == target:
+            return
+        self._stop(run_id)
+        if target.base_url is not None:
+            task = asyncio.create_task(self._follow(run_id, target), name="user input")
+            self._followed[run_id] = _Followed(target, task)
 
     def _stop(self, run_id: str) -> None:
         followed = self._followed.pop(run_id, None)
@@ -161,6 +173,12 @@ class UserInputRequests:
     # --- One question ---------------------------------------------------------------------------
 
     async def _put(self, question: _Question) -> None:
+        try:
+            await self._ask(question)
+        except Exception:
+            logger.exception("a question reaches nobody any more", **question.names)
+
+    async def _ask(self, question: _Question) -> None:
         """Ask, and look for the answer, until there is one or nobody is to be asked any more."""
         delays = self._delays()
         misses = 0

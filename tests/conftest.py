@@ -36,6 +36,16 @@ OUR_VARIABLES = (
     "ANTHROPIC_",
     "CLAUDE",
     "MANAGER_",
+    "WORKSPACE_",
+    "CALLBACK_",
+    "TASK_INFO",
+    "PORT",
+    "HOST",
+    "DEBUG",
+    "USER_ID",
+    "SESSION_ID",
+    "DEFAULT_MODEL",
+    "OPENAI_",
     "GIT_",
     "SSL_CERT_",
     "NODE_EXTRA_CA_CERTS",
@@ -78,8 +88,9 @@ def _the_event_loop_never_blocks() -> Iterator[None]:
     guard = BlockBuster(OUR_PACKAGES)
     for name in HARMLESS_CALLS:
         del guard.functions[name]
-    for function in guard.functions.values():  # the loop of a hook is its own
+    for function in guard.functions.values():  # the loops of hooks and of agno are their own
         function.can_block_in("executor/hooks/thread.py", "_run")
+        function.can_block_in("executor/agents/agno/own_loop.py", "_run")
     guard.activate()
     yield
     guard.deactivate()

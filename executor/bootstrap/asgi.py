@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from executor.bootstrap.docker import opened
+from executor.bootstrap.docker import opened, read_first_task
 from executor.bootstrap.home import opened_home
 from executor.bootstrap.process import prepare_process
 from executor.config.docker import DockerSettings
 from executor.config.loading import load_settings
 from executor.modes.docker.app import create_app
-from executor.modes.docker.first_task import FirstTask
 from executor.signals import StopSignals
 from shared.errors import ConfigError
 from shared.logging import get_logger
@@ -36,7 +35,7 @@ def build_app() -> FastAPI:
 
 
 def _app(settings: DockerSettings) -> FastAPI:
-    first_task = FirstTask.read(settings.first_task) if settings.first_task is not None else None
+    first_task = read_first_task(settings)
     redactor, logs = prepare_process(settings)
     if first_task is not None and first_task.ends:
         logger.warning("exit_on_completion: a server that somebody else starts goes on")

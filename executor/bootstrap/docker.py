@@ -22,6 +22,7 @@ from executor.modes.docker.receiver_client import ReceiverClient
 from executor.modes.docker.runs import Runs
 from executor.modes.docker.services import Services
 from executor.modes.docker.sessions import Sessions
+from executor.modes.docker.user_input import UserInputRequests
 from executor.modes.docker.views import Health
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.network.access import NetworkAccess
@@ -72,7 +73,7 @@ async def run_docker(settings: DockerSettings, stop: StopSignals, redactor: Reda
         ConfigError: The home cannot be used, or another executor is using it.
         CannotListen: The address cannot be had.
     """
-    first_task = FirstTask.read(settings.first_task) if settings.first_task is not None else None
+    first_task = read_first_task(settings)
     with closing(await in_thread(bind, settings.host, settings.port)) as listener:
         async with opened_home(settings, stop) as home:
             if home is None:
@@ -122,6 +123,8 @@ async def opened(
             redispatches=True,
         )
         stack.push_async_callback(lambda: finish(supervisor.close()))
+        questions = UserInputRequests(log, client, supervisor.answer, warn=warn)
+        stack.push_async_callback(lambda: finish(questions.close()))
         supervisor.restore(await state.runs())
         state.on_disk_trouble(supervisor.disk_trouble)
         supervisor.connected(redispatches=True)
@@ -144,8 +147,8 @@ async def opened(
                 supervisor,
                 log,
                 callbacks,
+                questions,
                 streams,
-                callback=_default_callback(settings),
                 user_id=settings.user_id,
             ),
             sessions=Sessions(
@@ -155,6 +158,7 @@ async def opened(
                 agent_of=lambda requested: runs.handler.agents.resolve(requested)[0],
             ),
             streams=streams,
+            callback=_default_callback(settings),
             health=health,
         )
         yield DockerMode(settings, supervisor, log, callbacks, services)
@@ -199,6 +203,17 @@ async def _work(mode: DockerMode, first_task: FirstTask | None, stop: StopSignal
         await end(stopping)
         if completed is not None:
             await end(completed)
+
+
+def read_first_task(settings: DockerSettings) -> FirstTask | None:
+    """What is to be carried out at the start; ``None``: nothing.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if settings.first_task is None:
+        return None
+    return FirstTask.read(settings.first_task, _default_callback(settings))
 
 
 def _default_callback(settings: DockerSettings) -> CallbackTarget | None:

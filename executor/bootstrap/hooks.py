@@ -55,7 +55,11 @@ def find_hooks(
         logger.debug("no executables as hooks: agents may write in the home")  # as in a container
     else:
         found += [
-            HookSource(program.name, functools.partial(CommandHook, program, dict(environ)))
+            HookSource(
+                program.name,
+                CommandHook,
+                functools.partial(CommandHook, program, dict(environ)),
+            )
             for program in find_commands(settings.home)
         ]
     if found:
@@ -76,11 +80,11 @@ def _builtin(settings: ExecutorSettings, directory_of: DirectoryOf) -> list[Hook
     return [
         HookSource(
             "workspace",
+            WorkspaceHook,
             functools.partial(WorkspaceHook, directory_of, storage),
-            sees_events=True,
             timeout_s=TIMEOUT_S,
         ),
-        HookSource("todo", functools.partial(TodoHook, directory_of), sees_events=True),
+        HookSource("todo", TodoHook, functools.partial(TodoHook, directory_of)),
     ]
 
 

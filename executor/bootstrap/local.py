@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 
+from executor.bootstrap.containers import with_containers
 from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.hooks import with_hooks
 from executor.bootstrap.runs import Means, clear_leftovers, find_means, in_process
@@ -30,6 +31,7 @@ from executor.shielding import finish
 from executor.signals import StopSignals
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import RunKey
+from shared.protocol.execution import Isolation
 from shared.protocol.local import Feature, Register
 from shared.redaction import Redactor
 from shared.version import __version__
@@ -73,85 +75,87 @@ async def _run(
         answerable=lambda: Feature.INPUT in features,
         backend_url=settings.backend_url,
     )
-    handler = await with_hooks(runs.handler, settings, means.environ, redactor)
+    records, least = await state.runs(), means.isolation.least
+    async with with_containers(runs.handler, settings, means, home, records, stop) as carried:
+        handler = await with_hooks(carried.handler, settings, means.environ, redactor)
 
-    def superseded(key: RunKey) -> None:
-        supervisor.supersede(key)
+        def superseded(key: RunKey) -> None:
+            supervisor.supersede(key)
 
-    outbox = await Outbox.open(state, on_superseded=superseded)
-    reporter = ProgressReporter(outbox, redactor)
-    supervisor = Supervisor(
-        handler,
-        reporter,
-        state,
-        max_concurrent=settings.max_concurrent_tasks,
-        queue_limit=settings.queue_limit,
-        timeout_s=settings.task_timeout_s,
-        redispatches=Feature.REDISPATCH in remembered,
-    )
-    supervisor.restore(await state.runs())
-    state.on_disk_trouble(supervisor.disk_trouble)
-    later: list[asyncio.Task[None]] = []
+        outbox = await Outbox.open(state, on_superseded=superseded)
+        reporter = ProgressReporter(outbox, redactor)
+        supervisor = Supervisor(
+            handler,
+            reporter,
+            state,
+            max_concurrent=settings.max_concurrent_tasks,
+            queue_limit=settings.queue_limit,
+            timeout_s=settings.task_timeout_s,
+            redispatches=Feature.REDISPATCH in remembered,
+        )
+        supervisor.restore(records, carried.living)
+        state.on_disk_trouble(supervisor.disk_trouble)
+        later: list[asyncio.Task[None]] = []
 
-    def registered(offered: frozenset[str]) -> None:
-        features.clear()
-        features.update(offered)
-        if later:
-            return
-        later.append(asyncio.create_task(clear_leftovers(), name="clear leftovers"))
-        if means.search.claude is not None:
-            later.append(asyncio.create_task(runs.claude.load(), name="load the SDK"))
+        def registered(offered: frozenset[str]) -> None:
+            features.clear()
+            features.update(offered)
+            if later:
+                return
+            later.append(asyncio.create_task(clear_leftovers(), name="clear leftovers"))
+            if means.search.claude is not None and least is not Isolation.CONTAINER:
+                later.append(asyncio.create_task(runs.claude.load(), name="load the SDK"))
 
-    standing = LinkStanding()
-    observers = Observers(service, standing)
-    hello = _hello(settings, home.executor_id, means)
-    runner = LocalRunner(
-        WebSocketClient(settings.backend_url, settings.auth_token),
-        Registrar(
-            settings.backend_url,
-            hello,
+        standing = LinkStanding()
+        observers = Observers(service, standing)
+        hello = _hello(settings, home.executor_id, means)
+        runner = LocalRunner(
+            WebSocketClient(settings.backend_url, settings.auth_token),
+            Registrar(
+                settings.backend_url,
+                hello,
+                supervisor,
+                outbox,
+                memory,
+                heartbeat=Rhythm(settings.heartbeat_interval_s, settings.heartbeat_timeout_s),
+            ),
             supervisor,
             outbox,
-            memory,
-            heartbeat=Rhythm(settings.heartbeat_interval_s, settings.heartbeat_timeout_s),
-        ),
-        supervisor,
-        outbox,
-        TaskHandler(supervisor, reporter),
-        HeartbeatService(
-            home.executor_id,
+            TaskHandler(supervisor, reporter),
+            HeartbeatService(
+                home.executor_id,
+                supervisor,
+                outbox.unheard_verdicts,
+                on_heard=observers.heartbeat_heard,
+            ),
+            delays=functools.partial(
+                reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
+            ),
+            refused_delay_s=settings.reconnect_max_delay_s,
+            drain_grace_s=settings.shutdown_grace_s,
+            on_registered=registered,
+            observer=observers,
+        )
+        identity = Identity(
+            name=hello.name,
+            home=settings.home,
+            backend=str(BackendUrl.parse(settings.backend_url)),
+            max_concurrent_tasks=settings.max_concurrent_tasks,
+        )
+        desk = Desk(
+            identity,
             supervisor,
-            outbox.unheard_verdicts,
-            on_heard=observers.heartbeat_heard,
-        ),
-        delays=functools.partial(
-            reconnect_delays, settings.reconnect_delay_s, settings.reconnect_max_delay_s
-        ),
-        refused_delay_s=settings.reconnect_max_delay_s,
-        drain_grace_s=settings.shutdown_grace_s,
-        on_registered=registered,
-        observer=observers,
-    )
-    identity = Identity(
-        name=hello.name,
-        home=settings.home,
-        backend=str(BackendUrl.parse(settings.backend_url)),
-        max_concurrent_tasks=settings.max_concurrent_tasks,
-    )
-    desk = Desk(
-        identity,
-        supervisor,
-        standing,
-        outbox_depth=lambda: outbox.depth,
-        redact=redactor.redact,
-    )
-    control = ControlServer(settings.home, desk.answer)
-    try:
-        await control.start()
-        await runner.run(stop.first)
-    finally:
-        await finish(control.close())
-        await outbox.close()
+            standing,
+            outbox_depth=lambda: outbox.depth,
+            redact=redactor.redact,
+        )
+        control = ControlServer(settings.home, desk.answer)
+        try:
+            await control.start()
+            await runner.run(stop.first)
+        finally:
+            await finish(control.close())
+            await outbox.close()
 
 
 def _service_manager(settings: LocalSettings) -> ServiceManager:

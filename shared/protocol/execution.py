@@ -273,7 +273,7 @@ class ExecutionRequest(Part):
     executor_image: str | None = None
     on_node_loss: Literal["wait", "requeue", "fail"] = "wait"
     new_session: bool = False
-    sdk_session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{1,64}$")
+    sdk_session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
 
     @model_validator(mode="before")
     @classmethod

@@ -76,13 +76,15 @@ class _Callback(Part):
     callback_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
     callback_base_url: _Url | None = None
 
-    def target(self, trace_id: str | None) -> CallbackTarget | None:
-        if self.callback_url is None:
+    def target(self, default: CallbackTarget | None, trace_id: str | None) -> CallbackTarget | None:
+        url, token = self.callback_url, self.callback_token
+        if url is None and default is not None:
+            # Its token goes there and nowhere else.
+            url, token = default.url, token or default.token
+        if url is None:
             return None
         base = self.callback_base_url
-        return CallbackTarget(
-            self.callback_url, self.callback_token, base.rstrip("/") if base else None, trace_id
-        )
+        return CallbackTarget(url, token, base.rstrip("/") if base else None, trace_id)
 
 
 class _SeedTask(Part):
@@ -94,26 +96,27 @@ class _SeedTask(Part):
 
 
 def read_task(
-    raw: object, *, trace_id: str | None = None
+    raw: object, *, default: CallbackTarget | None = None, trace_id: str | None = None
 ) -> tuple[ExecutionRequest, CallbackTarget | None]:
     """Read the body of ``/api/tasks/execute``: a dispatch payload, with callbacks or without.
 
     Args:
+        default: Where a run is told of whose body names no address.
         trace_id: Goes on with the callbacks.
 
     Raises:
         ProtocolError: It cannot be used; says which fields are at fault, never a value.
     """
     request = read_execution_request(raw)
-    return request, _read_callback(raw, trace_id)
+    return request, _read_callback(raw, default, trace_id)
 
 
 def read_seed_task(
-    raw: object, *, trace_id: str | None = None
+    raw: object, *, default: CallbackTarget | None = None, trace_id: str | None = None
 ) -> tuple[ExecutionRequest, CallbackTarget | None]:
     """Read the body of ``/v1/tasks/execute``: ``session_id``, ``prompt`` and ``config``.
 
-    A task that brings no ``run_id`` gets a new one.
+    A task that brings no ``run_id`` gets a new one. Arguments as of :func:`read_task`.
 
     Raises:
         ProtocolError: It cannot be used; says which fields are at fault, never a value.
@@ -142,7 +145,7 @@ def read_seed_task(
         request = read_execution_request(payload)
     except ProtocolError as exc:
         raise _in_words_of_the_body(exc) from None
-    return request, _read_callback(raw, trace_id)
+    return request, _read_callback(raw, default, trace_id)
 
 
 def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,12 +160,14 @@ def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def _read_callback(raw: object, trace_id: str | None) -> CallbackTarget | None:
+def _read_callback(
+    raw: object, default: CallbackTarget | None, trace_id: str | None
+) -> CallbackTarget | None:
     try:
         callback = _Callback.model_validate(_without_blank(raw))
     except ValidationError as exc:
         raise protocol_error(exc) from None
-    return callback.target(trace_id)
+    return callback.target(default, trace_id)
 
 
 def _without_none(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,8 +34,10 @@ class FirstTask:
     ends: bool
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> Self:
+    def read(cls, raw: Mapping[str, Any], default: CallbackTarget | None) -> Self:
         """Read it: the body of either way to give a task, and ``exit_on_completion``.
+
+        *default* is where it is told of when it names no address.
 
         Raises:
             ConfigError: It cannot be used; never shows a value.
@@ -45,7 +47,7 @@ class FirstTask:
             raise ConfigError("TASK_INFO: exit_on_completion: must be true or false")
         try:
             reader = read_seed_task if "session_id" in raw else read_task
-            return cls(*reader(dict(raw)), ends)
+            return cls(*reader(dict(raw), default=default), ends)
         except ProtocolError as exc:
             raise ConfigError(f"TASK_INFO: {exc.message}", hint=exc.hint) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request
@@ -43,9 +44,8 @@ async def execute_run(request: Request, services: Injected) -> Accepted:
 
     Whoever gives a `run_id` may repeat the request: it starts nothing twice.
     """
-    trace = trace_id()
-    task, target = await read_body(request, lambda raw: read_seed_task(raw, trace_id=trace))
-    return await services.runs.execute(task, target)
+    read = partial(read_seed_task, default=services.callback, trace_id=trace_id())
+    return await services.runs.execute(*await read_body(request, read))
 
 
 @router.get("/{run_id}")

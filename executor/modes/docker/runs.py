@@ -12,6 +12,7 @@ from sse_starlette import ServerSentEvent
 from executor.delivery.event_log import EventLog, LogStanding
 from executor.modes.docker.callbacks import Callbacks
 from executor.modes.docker.errors import Conflict, QuestionExpired, UnknownQuestion
+from executor.modes.docker.user_input import UserInputRequests
 from executor.modes.docker.views import Accepted, Answer, CallbackView, RunStateName, RunView
 from executor.tasks.supervisor import Supervisor
 from executor.tasks.whereabouts import Whereabouts
@@ -36,9 +37,9 @@ class Runs:
         supervisor: Supervisor,
         log: EventLog,
         callbacks: Callbacks,
+        questions: UserInputRequests,
         streams: Streams,
         *,
-        callback: CallbackTarget | None,
         user_id: str | None,
     ) -> None:
         """Take the parts.
@@ -47,15 +48,15 @@ class Runs:
             supervisor: Has the runs.
             log: What they have told.
             callbacks: Tells their receivers.
+            questions: Puts what agents ask to their users.
             streams: Shows them to those who follow.
-            callback: Where a run is told of that names no receiver of its own.
             user_id: Whose runs these are, for the log.
         """
         self._supervisor = supervisor
         self._log = log
         self._callbacks = callbacks
+        self._questions = questions
         self._streams = streams
-        self._callback = callback
         self._user_id = user_id
 
     async def execute(self, request: ExecutionRequest, target: CallbackTarget | None) -> Accepted:
@@ -71,14 +72,15 @@ class Runs:
             names["user_id"] = self._user_id
         with structlog.contextvars.bound_contextvars(**names):
             self._check_session(request, await self._log.standing(run.key[0]))
-            target = target or self._callback
             if target is not None:
                 self._callbacks.expect(run, target)
+                self._questions.expect(run, target)
             try:
                 submission = self._supervisor.submit(request)
             except Refusal as exc:
                 if target is not None:
                     self._callbacks.forget(run.key)
+                    self._questions.forget(run.key)
                 logger.warning("refused: %s: %s", exc.error_code, exc.message)
                 raise
             how = " before: a duplicate" if submission.duplicate else ""

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from executor.modes.docker.runs import Runs
 from executor.modes.docker.sessions import Sessions
 from executor.modes.docker.views import Health
+from shared.protocol.http import CallbackTarget
 from shared.web.streams import Streams
 
 
@@ -22,6 +23,8 @@ class Services:
     sessions: Sessions
     streams: Streams
     """Whoever serves them closes them before waiting for open connections."""
+    callback: CallbackTarget | None
+    """Where runs are told of whose requests name no address."""
     health: Callable[[], Health]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -43,9 +44,8 @@ async def execute_task(request: Request, services: Injected) -> Accepted:
     A repeat of the same `subtask_id` and `attempt` starts nothing. With `callback_url`,
     `callback_token` and `callback_base_url` beside it, its events are posted there.
     """
-    trace = trace_id()
-    task, target = await read_body(request, lambda raw: read_task(raw, trace_id=trace))
-    return await services.runs.execute(task, target)
+    read = partial(read_task, default=services.callback, trace_id=trace_id())
+    return await services.runs.execute(*await read_body(request, read))
 
 
 @router.get("/sessions")

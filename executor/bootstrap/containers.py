@@ -1,0 +1,220 @@
+"""What carries out runs in containers, where there is an engine for them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from executor.bootstrap.home import Home
+from executor.bootstrap.runs import Means
+from executor.config.local import LocalSettings
+from executor.config.types import image_names
+from executor.delivery.state import RunRecord
+from executor.shielding import stop as end
+from executor.signals import StopSignals
+from executor.tasks.container import ContainerRunHandler, Images
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.isolation import Availability
+from executor.tasks.placing import PlacingRunHandler
+from executor.tasks.run_handler import Run, RunHandler
+from shared.containers.errors import ContainerError, EngineUnavailable
+from shared.containers.pool import ContainerPool, PoolSettings
+from shared.containers.spec import Limits
+from shared.errors import ConfigError
+from shared.logging import get_logger
+from shared.protocol.events import RunKey
+
+if TYPE_CHECKING:
+    from shared.containers.engine import Engine
+
+logger = get_logger("containers")
+
+ENGINE_WITHIN_S: Final = 5.0
+"""How long an engine may take to answer whose containers nobody needs."""
+
+PATIENCE_S: Final = 20.0
+"""How long a start waits for an engine that tasks need: both may be starting with the machine."""
+
+AGAIN_AFTER_S: Final = 10.0
+"""Between two looks whether it is there after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What carries runs out.
+
+    Attributes:
+        handler: Has every run where it belongs.
+        living: The runs of an earlier process that have gone on in their containers.
+    """
+
+    handler: RunHandler
+    living: dict[RunKey, Run]
+
+
+@asynccontextmanager
+async def with_containers(
+    in_process: InProcessRunHandler,
+    settings: LocalSettings,
+    means: Means,
+    home: Home,
+    records: Sequence[RunRecord],
+    stop: StopSignals,
+) -> AsyncIterator[Handlers]:
+    """*in_process*, and beside it a handler for containers, where there is an engine.
+
+    At the end, containers of runs that go on are left alone, and all others removed.
+
+    Args:
+        records: The runs that an earlier process has left.
+    """
+    availability = means.isolation.containers
+    async with AsyncExitStack() as stack:
+        engine = await _engine(stack, settings, means, stop)
+        if engine is None:
+            yield Handlers(in_process, {})
+            return
+        pool = await stack.enter_async_context(
+            ContainerPool(engine, _pool_settings(settings, home.executor_id))
+        )
+        handler = ContainerRunHandler(
+            pool=pool,
+            agents=in_process.agents,
+            images=Images(settings.executor_image, image_names(settings.allowed_images)),
+            rules=in_process.rules,
+            state=home.state,
+            workspace_root=settings.workspace_root.resolve(),
+            user_input=in_process.user_input,
+            stall_timeout_s=settings.stall_timeout_s,
+            backend_url=settings.backend_url,
+        )
+        unfinished = [record for record in records if record.state != "finished"]
+        adoption = _Adoption(pool, handler, unfinished, availability)
+        living = await adoption.now()
+        if availability.problem is not None:
+            later = asyncio.create_task(adoption.later(), name="wait for containers")
+            stack.push_async_callback(end, later)
+        yield Handlers(PlacingRunHandler(means.isolation, in_process, handler), living)
+
+
+class _Adoption:
+    """Takes the containers of an earlier process up again, as soon as the engine is there."""
+
+    def __init__(
+        self,
+        pool: ContainerPool,
+        handler: ContainerRunHandler,
+        unfinished: Sequence[RunRecord],
+        availability: Availability,
+    ) -> None:
+        self._pool = pool
+        self._handler = handler
+        self._unfinished = unfinished
+        self._availability = availability
+
+    async def now(self) -> dict[RunKey, Run]:
+        """The runs that have gone on; without an engine none, and the availability says why."""
+        run_ids = {str(record.run.subtask_id) for record in self._unfinished}
+        try:
+            found = await self._pool.reconcile(run_ids)
+        except ContainerError as exc:
+            self._availability.problem = str(exc)
+            return await self._handler.take_up(self._unfinished, {})
+        self._availability.problem = None
+        for run_id, death in found.dead.items():
+            logger.warning("while no executor ran: %s", death.sentence, subtask_id=run_id)
+        if found.removed:
+            logger.info("removed %d containers that nobody needs any more", found.removed)
+        return await self._handler.take_up(self._unfinished, found.adopted)
+
+    async def later(self) -> None:
+        """Look again and again; runs that have gone on are then found when they are sent again."""
+        run_ids = {str(record.run.subtask_id) for record in self._unfinished}
+        while True:
+            await asyncio.sleep(AGAIN_AFTER_S)
+            try:
+                await self._pool.reconcile(run_ids)
+            except ContainerError as exc:
+                self._availability.problem = str(exc)
+                continue
+            self._availability.problem = None
+            logger.info("there are containers by now; tasks are taken")
+            return
+
+
+async def _engine(
+    stack: AsyncExitStack, settings: LocalSettings, means: Means, stop: StopSignals
+) -> Engine | None:
+    """The engine, open until the end of *stack*; ``None``: there is none, nor will there be."""
+    needed = settings.isolation == "container"
+    availability = means.isolation.containers
+    try:
+        # The client's own import would hold the loop up.
+        module = await asyncio.to_thread(importlib.import_module, "shared.containers.engine")
+        engine: Engine = await stack.enter_async_context(module.Engine(means.environ))
+    except ConfigError as exc:
+        availability.problem = str(exc)
+        (logger.error if needed else logger.debug)("there are no containers: %s", exc)
+        return None
+    try:
+        async with asyncio.timeout(None if needed else ENGINE_WITHIN_S):
+            await _look(engine, settings, stop, wait_s=PATIENCE_S if needed else 0.0)
+    except (ContainerError, TimeoutError) as exc:
+        availability.problem = str(exc) or "the engine does not answer"
+        if not needed:
+            return None
+        problem = "tasks are refused until there are containers"
+        logger.error("%s: %s", problem, availability.problem)  # noqa: TRY400 - no bug of ours
+    else:
+        availability.problem = None
+    return engine
+
+
+async def _look(
+    engine: Engine, settings: LocalSettings, stop: StopSignals, *, wait_s: float
+) -> None:
+    """Whether runs can have containers.
+
+    Raises:
+        ContainerError: They cannot.
+    """
+    give_up_at = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            version = await engine.ping()
+            break
+        except EngineUnavailable as exc:
+            if asyncio.get_running_loop().time() >= give_up_at or stop.first.is_set():
+                raise
+            logger.warning("waiting for the engine of the containers: %s", exc)
+        await asyncio.sleep(1)
+    if not await engine.has_image(settings.executor_image):
+        if not wait_s:
+            raise ContainerError(f"the image {settings.executor_image} is not there")
+        logger.warning(
+            "the image %s is not there: the first task waits until it is fetched",
+            settings.executor_image,
+        )
+    logger.info("containers: Docker %s, image %s", version, settings.executor_image)
+
+
+def _pool_settings(settings: LocalSettings, owner: str) -> PoolSettings:
+    return PoolSettings(
+        owner=owner,
+        image=settings.executor_image,
+        state_dir=settings.home / "containers",
+        logs_dir=settings.log_dir / "containers",
+        warm_dir=settings.workspace_root.resolve() / ".warm",
+        max_containers=settings.max_containers,
+        warm_containers=settings.warm_containers,
+        limits=Limits(
+            memory=settings.container_memory,
+            cpus=settings.container_cpus,
+            pids=settings.container_pids,
+        ),
+        network=settings.sandbox_network,
+    )

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -101,6 +102,12 @@ class DockerEngine:
         if ended.returncode:
             raise EngineError(f"docker {' '.join(arguments)}: {ended.stderr or ended.stdout}")
         return ended.stdout.strip()
+
+    @cached_property
+    def gateway(self) -> str:
+        """The address of this host for containers; what listens there is reached by them alone."""
+        gateway = "{{(index .IPAM.Config 0).Gateway}}"
+        return self.docker("network", "inspect", "bridge", "--format", gateway)
 
     def has_image(self, name: str) -> bool:
         """Whether the image *name* is there."""

@@ -6,17 +6,20 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import pytest
+from aiohttp import ClientError, ClientSession
 
+from scripts.scripted_model import ScriptedModel
 from shared.version import __version__
 from tests.fakes.docker_engine import DockerEngine
+from tests.fakes.model import reaching, scenario, text_step, tool_step
 
 WALLS: Final = (
     *("--user", "1234:1234", "--read-only", "--cap-drop", "ALL"),
-    *("--security-opt", "no-new-privileges", "--tmpfs", "/tmp", "--network", "none"),
+    *("--security-opt", "no-new-privileges", "--tmpfs", "/tmp"),
 )
 """Those of the pool; the user is one that nobody has heard of."""
 
@@ -122,6 +125,55 @@ async def test_it_becomes_healthy_and_ends_clean(
         await health(docker_engine, container, "healthy")
         await asyncio.to_thread(docker_engine.docker, "stop", "--time", "30", container)
         assert inspect(docker_engine, container)["State"]["ExitCode"] == 0
+
+
+async def test_a_task_runs_in_it_with_all_that_claude_code_needs(
+    docker_engine: DockerEngine, executor_image: str
+) -> None:
+    # Besides git: a shell, processes to look at, certificates.
+    command = "id -u && git init --quiet repository && ps -A | grep -c executor"
+    task = [
+        scenario(
+            tool_step("Bash", {"command": command, "description": "look"}),
+            text_step("all there"),
+            prompt="Look",
+        )
+    ]
+    served = ("--network", "bridge", "--publish", "127.0.0.1::8000")
+    token = ("--env", "EXECUTOR_API_TOKEN=for-this-test")
+    async with (
+        ScriptedModel(task, host=docker_engine.gateway) as model,
+        ClientSession(headers={"Authorization": "Bearer for-this-test"}) as client,
+    ):
+        with running(docker_engine, executor_image, *served, *token) as container:
+            address = docker_engine.docker("port", container, "8000")
+            await answers(client, f"http://{address}/health")
+            body = {
+                "task_id": 1,
+                "subtask_id": 2,
+                "prompt": "Look",
+                "bot": [{"shell_type": "ClaudeCode", "agent_config": reaching(model.url)}],
+            }
+            async with client.post(f"http://{address}/api/tasks/execute", json=body) as accepted:
+                assert accepted.status == 200, await accepted.text()
+            async with asyncio.timeout(60):
+                # The stream ends with the run.
+                await (await client.get(f"http://{address}/v1/tasks/2/events")).read()
+            async with client.get(f"http://{address}/v1/tasks/2") as told:
+                run = await told.json()
+    assert (run["state"], run["result"]) == ("completed", "all there")
+    assert model.requests[-1].last_tool_result.split() == ["1234", "1"]
+
+
+async def answers(client: ClientSession, url: str) -> None:
+    """Wait until what is just starting answers."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(ClientError):
+                async with client.get(url) as answer:
+                    assert answer.status == 200
+                    return
+            await asyncio.sleep(0.05)  # the port is open before anybody listens
 
 
 def test_the_health_check_notices_that_nobody_answers(

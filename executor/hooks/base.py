@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from shared.protocol.events import AgentEvent
 
@@ -87,6 +88,9 @@ class Hook:
 
 class EventHook(Hook):
     """A hook that also sees what the five calls do not tell."""
+
+    events: ClassVar[Collection[str] | None] = None
+    """Which types of events it wants; ``None``: all of them."""
 
     async def on_event(self, event: AgentEvent) -> None:
         """Any event of the run but pieces of streamed text; before the calls it leads to."""

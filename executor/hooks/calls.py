@@ -11,6 +11,8 @@ from shared.protocol.events import AgentEvent, EventType
 
 BEFORE_EXECUTION: Final = "before_execution"
 AFTER_EXECUTION: Final = "after_execution"
+COUNTED_CALLS: Final = ("on_agent_turn", "on_tool_call", "on_response")
+"""Those that all events of a run have to be looked at for."""
 
 _SPEAKING: Final = frozenset(
     {EventType.LLM_START, EventType.LLM_STREAM, EventType.REASONING, EventType.TOOL_CALL}

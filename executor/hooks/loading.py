@@ -52,4 +52,4 @@ def _source(where: str, name: str, load: Callable[[], Any]) -> HookSource:
         raise ConfigError(
             f"{where} is no hook", hint="a hook is a subclass of executor.hooks.base.Hook"
         )
-    return HookSource.of_class(name, kind)
+    return HookSource(name, kind)

@@ -28,17 +28,21 @@ class HookSource:
     """Where the instances of one hook come from."""
 
     name: str
-    make: Callable[[], Hook]
-    """Called for each run, on the hook's thread."""
-    sees_events: bool = False
-    """Whether its hooks are :class:`EventHook`."""
+    kind: type[Hook]
+    make: Callable[[], Hook] | None = None
+    """Called for each run, on the hook's thread; ``None``: *kind* itself."""
     timeout_s: float | None = None
     """How long one call may take; ``None``: as the settings say."""
 
-    @classmethod
-    def of_class(cls, name: str, kind: type[Hook]) -> HookSource:
-        """Instances of *kind*."""
-        return cls(name, kind, sees_events=issubclass(kind, EventHook))
+    def wants(self, call: str) -> bool:
+        """Whether a call does anything."""
+        return getattr(self.kind, call) is not getattr(Hook, call)
+
+    def wants_event(self, kind: str) -> bool:
+        """Whether it is to see events of this type."""
+        if not issubclass(self.kind, EventHook):
+            return False
+        return self.kind.events is None or kind in self.kind.events
 
 
 class HookRunner:
@@ -70,21 +74,20 @@ class HookRunner:
         self._problems: Counter[str] = Counter()
         self._task = asyncio.create_task(self._serve(), name=f"hook {source.name}")
 
-    @property
-    def sees_events(self) -> bool:
-        """Whether :meth:`offer_event` does anything."""
-        return self._source.sees_events
-
     def offer_event(self, event: AgentEvent) -> None:
-        """As :meth:`offer`, to a hook that sees events; nothing to others."""
-        if self.sees_events:
-            self.offer(HookCall(ON_EVENT, {"event": event}))
+        """As :meth:`offer`, for an event as it is; nothing when the hook does not want it."""
+        if self._source.wants_event(event.type):
+            self._queue(HookCall(ON_EVENT, {"event": event}))
 
     def offer(self, call: HookCall) -> None:
         """Have the hook called when its turn comes; never waits.
 
         A call that finds the queue full is dropped, unless it is the last one of the run.
         """
+        if call.name == AFTER_EXECUTION or self._source.wants(call.name):
+            self._queue(call)
+
+    def _queue(self, call: HookCall) -> None:
         if self._given_up or self._ending:
             return
         self._ending = call.name == AFTER_EXECUTION
@@ -126,7 +129,7 @@ class HookRunner:
 
     async def _serve_in(self, thread: HookThread) -> None:
         try:
-            hook: Hook = await thread.call(self._source.make, self._timeout_s)
+            hook: Hook = await thread.call(self._source.make or self._source.kind, self._timeout_s)
         except Exception as exc:  # noqa: BLE001 - somebody else's code raises what it likes
             self._failed("making it", exc)
             return

@@ -26,6 +26,8 @@ class TodoHook(EventHook):
         directory_of: Where it is written.
     """
 
+    events = frozenset({EventType.TODOS})
+
     def __init__(self, directory_of: DirectoryOf) -> None:
         self._directory_of = directory_of
         self._run: dict[str, Any] = {}
@@ -38,8 +40,6 @@ class TodoHook(EventHook):
 
     async def on_event(self, event: AgentEvent) -> None:
         """Write the list down when the agent has changed it."""
-        if event.type != EventType.TODOS:
-            return
         todos = todos_of(event)
         for change in changes(self._todos, todos):
             self._changes.append({"timestamp": event.timestamp, **change})

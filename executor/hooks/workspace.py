@@ -53,6 +53,8 @@ class WorkspaceHook(EventHook):
         storage: Where ``output/`` is brought; ``None``: nowhere.
     """
 
+    events = frozenset({EventType.WORKSPACE_CHANGED})
+
     def __init__(self, directory_of: DirectoryOf, storage: StorageSettings | None) -> None:
         self._directory_of = directory_of
         self._storage = storage
@@ -65,8 +67,7 @@ class WorkspaceHook(EventHook):
 
     async def on_event(self, event: AgentEvent) -> None:
         """Remember what was changed."""
-        if event.type == EventType.WORKSPACE_CHANGED:
-            self._changed = event.data
+        self._changed = event.data
 
     async def after_execution(self, success: bool, error: str | None) -> None:
         """Write the manifest, and upload what is new in ``output/``."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from executor.delivery.bounds import bound
 from executor.hooks.base import TaskConfig
-from executor.hooks.calls import HookCall, RunCalls
+from executor.hooks.calls import COUNTED_CALLS, HookCall, RunCalls
 from executor.hooks.runner import HookRunner, HookSource, end_all
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run, RunHandler, WaitsFor
@@ -77,7 +77,7 @@ class HookedRunHandler:
         return _HookedRun(run, lambda: self._observe(_config(request), request.secrets))
 
     def follow(self, ref: RunRef, run: Run) -> Run:
-        """Observe a run that goes on since before this process; its request is not known."""
+        """Observe a run that has begun in an earlier process; its request is not known."""
         config = TaskConfig(run_id=ref.key[0], session_id=ref.session, attempt=ref.attempt)
         return _HookedRun(run, lambda: self._observe(config, ()))
 
@@ -101,7 +101,7 @@ class HookedRunHandler:
             await end_all(tuple(self._hooks), self._close_s)
 
     def _observe(self, config: TaskConfig, secrets: Iterable[str]) -> _Observers:
-        observers = _Observers(config, self._redactor.open_run(secrets))
+        observers = _Observers(self._sources, config, self._redactor.open_run(secrets))
         for source in self._sources:
             runner = HookRunner(source, timeout_s=self._timeout_s, warn=observers.warn)
             observers.runners.append(runner)
@@ -113,7 +113,12 @@ class HookedRunHandler:
 class _Observers:
     """The hooks of one run. Nothing here raises or waits."""
 
-    def __init__(self, config: TaskConfig, redactor: RunRedactor) -> None:
+    def __init__(
+        self, sources: Sequence[HookSource], config: TaskConfig, redactor: RunRedactor
+    ) -> None:
+        self._sources = sources
+        # Otherwise only the verdict leads to a call, and nothing has to be counted for it.
+        self._tells_calls = any(source.wants(call) for source in sources for call in COUNTED_CALLS)
         self.runners: list[HookRunner] = []
         self.warnings: deque[AgentEvent] = deque()
         """What is to be told in the run's stream."""
@@ -129,6 +134,8 @@ class _Observers:
         self._offer([self._calls.begin()])
 
     def see(self, event: AgentEvent) -> None:
+        if not (self._tells_calls or event.terminal or self._is_wanted(event)):
+            return
         try:
             if event.type != EventType.LLM_STREAM:  # its text comes again, when it is complete
                 event = replace(event, data=self._shown(event.data))
@@ -142,6 +149,9 @@ class _Observers:
         """The run tells nothing more; *error* counts when it has told no verdict."""
         self._offer(self._calls.break_off(self._redactor.redact(error)))
         self._redactor.close()
+
+    def _is_wanted(self, event: AgentEvent) -> bool:
+        return any(source.wants_event(event.type) for source in self._sources)
 
     def _shown(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """As the backend will see it."""

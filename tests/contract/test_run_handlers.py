@@ -131,7 +131,7 @@ class Observed(InProcess):
     def __init__(self, inner: InProcessRunHandler, agent: ScriptedAgent, home: Path) -> None:
         super().__init__(inner, agent, home)
         self._inner = inner
-        sources = [HookSource.of_class(kind.__name__, kind) for kind in (Raises, Hangs)]
+        sources = [HookSource(kind.__name__, kind) for kind in (Raises, Hangs)]
         self.handler = HookedRunHandler(  # type: ignore[assignment] # another kind of handler
             inner, sources, Redactor(), timeout_s=LIMIT_SECONDS, close_s=0.01
         )

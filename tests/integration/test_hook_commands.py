@@ -140,7 +140,7 @@ async def test_what_has_left_the_programs_group_ends_with_the_run(home: Path) ->
 async def test_a_program_that_hangs_is_ended_with_all_that_it_has_started(home: Path) -> None:
     warnings: list[str] = []
     path = program(home, "if grep -q on_response; then sleep 1000 & sleep 1000; fi")
-    source = HookSource("audit", lambda: CommandHook(path, environ()))
+    source = HookSource("audit", CommandHook, lambda: CommandHook(path, environ()))
     runner = HookRunner(source, timeout_s=0.5, warn=warnings.append)
     runner.offer(HookCall("before_execution", {"config": CONFIG}))
     runner.offer(HookCall("on_response", {"turn": 1, "response": "so"}))

@@ -57,7 +57,7 @@ class Watched:
     def __init__(self, hook: Hook, *, timeout_s: float = LONG_S, queued: int = 100) -> None:
         self.warnings: list[str] = []
         self.warned = asyncio.Event()
-        source = HookSource("notes", lambda: hook, sees_events=isinstance(hook, EventHook))
+        source = HookSource("notes", type(hook), lambda: hook)
         self.runner = HookRunner(source, timeout_s=timeout_s, warn=self._warn, queued=queued)
 
     def _warn(self, message: str) -> None:
@@ -198,7 +198,7 @@ async def test_a_hook_that_cannot_be_made_is_warned_of_and_called_never() -> Non
     def make() -> Hook:
         raise OSError("no")
 
-    runner = HookRunner(HookSource("broken", make), timeout_s=LONG_S, warn=warnings.append)
+    runner = HookRunner(HookSource("broken", Notes, make), timeout_s=LONG_S, warn=warnings.append)
     await runner.wait_ended()
     runner.offer(END)
     assert warnings == ["hook broken: making it raised OSError"]
@@ -221,6 +221,28 @@ async def test_only_hooks_for_events_see_them() -> None:
         assert watched.warnings == []
     assert events.seen == ["llm.reasoning"]
     assert plain.told == [(True, None)]
+
+
+async def test_a_hook_is_not_called_for_what_it_does_not_want() -> None:
+    class Few(EventHook):
+        events = frozenset({"agent.todos"})
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        async def on_event(self, event: AgentEvent) -> None:
+            self.seen.append(event.type)
+
+    hook = Few()
+    watched = Watched(hook, queued=1)
+    for _ in range(5):  # nothing of this takes the place of what it wants
+        watched.runner.offer(RESPONSE)
+        watched.runner.offer_event(AgentEvent("llm.tool_call"))
+    watched.runner.offer_event(AgentEvent("agent.todos"))
+    watched.runner.offer(END)
+    await watched.runner.wait_ended()
+    assert hook.seen == ["agent.todos"]
+    assert watched.warnings == []
 
 
 async def test_methods_without_async_and_other_names_of_parameters_will_do() -> None:

@@ -57,7 +57,6 @@ async def test_the_list_and_its_changes_are_written_as_they_come(
 
 
 async def test_a_run_without_a_list_writes_none(hook: TodoHook, tmp_path: Path) -> None:
-    await hook.on_event(AgentEvent(EventType.TOOL_CALL, {"tool_name": "TodoWrite"}))
     await hook.after_execution(True, None)
     assert not (tmp_path / "1" / ".wegent").exists()
 

@@ -73,7 +73,7 @@ def notes() -> type[Notes]:
 def observed(
     script: Sequence[Step], *hooks: type[Hook], timeout_s: float = LONG_S, close_s: float = LONG_S
 ) -> HookedRunHandler:
-    sources = [HookSource.of_class(hook.__name__, hook) for hook in hooks]
+    sources = [HookSource(hook.__name__, hook) for hook in hooks]
     return HookedRunHandler(
         ScriptedRunHandler(script), sources, Redactor(), timeout_s=timeout_s, close_s=close_s
     )
@@ -268,6 +268,30 @@ async def test_a_run_that_is_stopped_without_a_verdict_ends_its_hooks(notes: typ
     await events.aclose()
     await handler.settled()
     assert notes.told[-1] == ("after", False, NO_VERDICT)
+
+
+async def test_a_hook_for_one_kind_of_event_alone_is_told_of_it_and_of_the_end() -> None:
+    told: list[Any] = []
+
+    class Todos(EventHook):
+        events = frozenset({EventType.TODOS})
+
+        async def on_event(self, event: AgentEvent) -> None:
+            told.append(event.data["todos"][0]["content"])
+
+        async def after_execution(self, success: bool, error: str | None) -> None:
+            told.append(error)
+
+    todo = {"content": f"hide {SECRET}", "status": "pending"}
+    script = [
+        tool_call(1),
+        AgentEvent(EventType.TODOS, {"todos": [todo]}),
+        AgentEvent(EventType.FAILED, {"error": f"bad {SECRET}", "error_code": "agent_error"}),
+    ]
+    handler = observed(script, Todos)
+    await carried_out(handler.start(make_request(git_token=SECRET)))
+    await handler.settled()
+    assert told == ["hide ***", "bad ***"]
 
 
 async def test_an_event_that_no_hook_can_be_told_of_is_told_all_the_same(

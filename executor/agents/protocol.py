@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from executor.agents.skills import SkillSet
 from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent, Source
 from shared.protocol.execution import ExecutionRequest
@@ -81,6 +82,8 @@ class Sandbox:
     readable: tuple[Path, ...]
     hosts: tuple[str, ...]
     """``example.com``, ``*.example.com``, each also with ``:port``; nothing else."""
+    protected: tuple[Path, ...]
+    """Not to be written though they lie in what is writable; they exist."""
     temporary: Path
     """Each session gets a folder of its own in here, its only place besides ``writable``."""
 
@@ -111,6 +114,8 @@ class AgentJob:
     """``None``: commands may do what the executor's user may do."""
     trust_repository: bool = False
     """Whether the repository's own settings, hooks and MCP servers are loaded."""
+    skills: SkillSet | None = None
+    """``None``: the request brings none."""
     resume: str | None = None
     """Session id to continue, or ``None`` for a new conversation."""
 
@@ -126,10 +131,12 @@ class AgentJob:
                 "max_budget_usd",
                 "allowed_tools",
                 "disallowed_tools",
+                "agents",
             }
         )
+        asked["servers"] = self.request.servers
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
-        walls = [repr(self.sandbox), self.trust_repository]
+        walls = [repr(self.sandbox), self.trust_repository, repr(self.skills)]
         text = json.dumps([asked, given, walls, sorted(self.env.items())], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -17,6 +17,7 @@ from executor.tasks.agent_environment import (
 from executor.tasks.allowed_hosts import hosts_of_run
 from executor.tasks.isolation import IsolationRules, Walls
 from executor.tasks.permissions import limits_for, policy_for, stronger_mode
+from executor.tasks.staging.places import CLAUDE_STATE
 from executor.tasks.workspace import Workspace
 from shared.protocol.execution import ExecutionRequest, Isolation
 
@@ -37,6 +38,8 @@ class AgentRules:
     """Places besides the home that no sandboxed command may read: workspace root, log folder."""
     allowed_hosts: tuple[str, ...] | None = None
     """What sandboxed runs may reach; ``None``: the repository's host and the model API's."""
+    state_in_sessions: bool = False
+    """Whether the agent's own state lies in its session's directory, to outlive a container."""
     trust_repositories: bool = False
     """Whether repositories' own settings, hooks and MCP servers are loaded."""
 
@@ -47,6 +50,13 @@ class AgentRules:
             RunError: ``credentials_missing``.
         """
         return agent_environment(request, environ=self.environ, executor=self.api, home=self.home)
+
+    def config_dir(self, workspace: Workspace, environment: AgentEnvironment) -> Path | None:
+        """Where the agent keeps its own state in a new session; ``None``: the user's own place."""
+        login = "CLAUDE_CODE_OAUTH_TOKEN" in environment.env
+        if self.state_in_sessions and (login or environment.config_dir is not None):
+            return workspace.session_dir / CLAUDE_STATE
+        return environment.config_dir
 
     def mode(self, request: ExecutionRequest) -> str | None:
         """The permission mode: the request may strengthen the operator's, never weaken it."""
@@ -68,7 +78,9 @@ class AgentRules:
         if hosts is None:
             hosts = hosts_of_run(workspace.repository, environment.env.get("ANTHROPIC_BASE_URL"))
         walls = Walls(self.home, self.hidden, self.environ)
-        return await asyncio.to_thread(walls.around, workspace.session_dir, hosts)
+        skills = workspace.staged.skills
+        protected = [skills.folder] if skills is not None else []
+        return await asyncio.to_thread(walls.around, workspace.session_dir, hosts, protected)
 
     def policy(
         self,

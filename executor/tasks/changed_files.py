@@ -17,6 +17,7 @@ from typing import Any, Final
 from executor.plain_files import copy_plain, read_plain
 from executor.tasks.checkout import MAX_COPIED_BYTES, Checkout, View
 from executor.tasks.git import GitFailed
+from executor.tasks.staging.places import OWN
 
 MAX_CHANGED_FILES: Final = 1000
 """How many changed files are reported; ``total`` counts all of them."""
@@ -177,10 +178,14 @@ def _text(path: bytes) -> str:
 
 
 def take_snapshot(folder: Path) -> Snapshot:
-    """What lies in *folder*, without what belongs to git, at most so many files. Blocks."""
+    """What lies in *folder*, at most so many files. Blocks.
+
+    Without what belongs to git anywhere, and to the executor at the top.
+    """
     found: dict[str, tuple[int, int]] = {}
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != ".git")
+        hidden = {".git", *OWN} if Path(parent) == folder else {".git"}
+        folders[:] = sorted(name for name in folders if name not in hidden)
         for name in sorted(names):
             path = Path(parent, name)
             try:

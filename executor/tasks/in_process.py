@@ -27,6 +27,7 @@ from executor.tasks.perseverance import persevering
 from executor.tasks.questions import AnswerStanding, Questions, UserInput
 from executor.tasks.run_handler import Run, WaitsFor
 from executor.tasks.spending import Spent
+from executor.tasks.staging.commands import with_command
 from executor.tasks.stall import StallClock
 from executor.tasks.turns import Turns
 from executor.tasks.verdicts import cancelled, failed
@@ -234,10 +235,12 @@ class _InProcessRun:
                     "commit": workspace.commit,
                 },
             )
-            config_dir = known.config_dir if known else environment.config_dir
+            config_dir = (
+                known.config_dir if known else handler.rules.config_dir(workspace, environment)
+            )
             sandbox = await handler.rules.sandbox(request, workspace, environment)
             job = AgentJob(
-                request=request,
+                request=with_command(request),
                 cwd=workspace.cwd,
                 session_dir=workspace.session_dir,
                 private_dir=handler.private_dir,
@@ -248,6 +251,7 @@ class _InProcessRun:
                 policy=handler.rules.policy(request, workspace, config_dir, sandbox),
                 sandbox=sandbox,
                 trust_repository=handler.rules.trust_repositories,
+                skills=workspace.staged.skills,
                 resume=resume,
             )
             record = SessionRecord(str(request.task_id), name, resume, workspace.cwd, config_dir)

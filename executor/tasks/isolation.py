@@ -116,7 +116,7 @@ class IsolationRules:
         return level
 
     def _servers_outside(self, request: ExecutionRequest) -> list[str]:
-        servers = request.first_bot.mcp_servers or {}
+        servers = request.servers
         return [name for name, server in servers.items() if not self._stays_inside(server)]
 
     def _stays_inside(self, server: Mapping[str, Any]) -> bool:
@@ -138,8 +138,13 @@ class Walls:
     """Workspace root and log folder, wherever they are."""
     environ: Mapping[str, str]
 
-    def around(self, session_dir: Path, hosts: Sequence[str]) -> Sandbox:
-        """The sandbox of a run whose session lives in *session_dir*. Resolves links: blocks."""
+    def around(
+        self, session_dir: Path, hosts: Sequence[str], protected: Sequence[Path] = ()
+    ) -> Sandbox:
+        """The sandbox of a run whose session lives in *session_dir*. Resolves links: blocks.
+
+        *protected* is what commands may read there, and not write; it exists.
+        """
         user = Path(self.environ.get("HOME") or Path.home())
         hidden = [self.home, *self.others, *_credential_files(user, self.environ)]
         claude = {user / ".claude", Path(self.environ.get("CLAUDE_CONFIG_DIR") or user / ".claude")}
@@ -155,6 +160,7 @@ class Walls:
             hidden=tuple(dict.fromkeys(_with_targets(hidden))),
             readable=tuple(dict.fromkeys(readable)),
             hosts=tuple(hosts),
+            protected=tuple(protected),
             temporary=temporary_folder(self.home),
         )
 

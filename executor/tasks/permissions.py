@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from executor.agents.protocol import ToolDecision, ToolPolicy
 from executor.tasks.allowed_hosts import host_allowed, url_allowed
+from executor.tasks.staging.places import CLAUDE_STATE, SKILLS
 from executor.tasks.tool_rules import ToolRule, canonical_tool
 from shared.protocol.answers import QuestionKind
 from shared.protocol.execution import ExecutionRequest
@@ -81,6 +82,8 @@ class Limits:
     """What relative paths start from."""
     root: Path
     """The session's folder: file tools stay inside it."""
+    protected: frozenset[str] = frozenset({SKILLS})
+    """Names in there that are not the agent's to write: what they hold acts on its next start."""
     claude_dir: Path | None = None
     """Claude's own state: what it keeps of this session's long tool results may be read there."""
     mode: str | None = None
@@ -108,9 +111,11 @@ def limits_for(
     allowed = request.allowed_tools
     if allowed is None:
         allowed = request.first_bot.allowed_tools
+    own_state = claude_dir == session_dir / CLAUDE_STATE
     return Limits(
         cwd=cwd,
         root=session_dir,
+        protected=frozenset({SKILLS, CLAUDE_STATE} if own_state else {SKILLS}),
         claude_dir=claude_dir,
         mode=mode,
         hosts=hosts,
@@ -178,14 +183,18 @@ def _stays_inside(tool: str, arguments: Mapping[str, Any], limits: Limits) -> To
     if tool in _PLANNING and _is_plan(arguments.get("file_path"), limits):
         return ALLOWED
     try:
-        inside = all(
-            _is_inside(target, roots)
+        targets = [
+            target
             for name in names
             if (value := arguments.get(name)) is not None
             for target in _targets(value, name, arguments, limits)
-        )
+        ]
+        inside = all(_is_inside(target, roots) for target in targets)
+        protected = tool in _WRITING and any(_is_protected(target, limits) for target in targets)
     except (OSError, RuntimeError, TypeError, ValueError):
         inside = False  # NUL, a loop of links, no text, somebody's home that does not exist
+    if inside and protected:
+        return _denied("This folder is the executor's: work on a copy of it elsewhere.")
     if inside:
         return ALLOWED
     return ToolDecision(
@@ -287,6 +296,12 @@ def _targets(
 
 def _is_inside(path: Path, roots: Sequence[Path]) -> bool:
     return any(path.is_relative_to(root.resolve()) for root in roots)
+
+
+def _is_protected(path: Path, limits: Limits) -> bool:
+    root = limits.root.resolve()
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return bool(inside) and inside[0].lower() in limits.protected  # some systems ignore case
 
 
 def _answer_for_the_user(tool: str, limits: Limits) -> ToolDecision:

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.shielding import in_thread
-from executor.tasks.attachments import FOLDER as ATTACHMENTS
-from executor.tasks.attachments import Attachments
 from executor.tasks.changed_files import (
     NOTHING_CHANGED,
     ChangedFiles,
@@ -40,6 +38,9 @@ from executor.tasks.clone import (
 )
 from executor.tasks.git import Git, GitFailed
 from executor.tasks.git_credentials import credentials_of, install_askpass
+from executor.tasks.staging.folders import UNFINISHED
+from executor.tasks.staging.places import TAKEN
+from executor.tasks.staging.stage import Staged, Staging
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
 from shared.private_files import make_private_directory
@@ -66,7 +67,7 @@ class Workspace:
         repository: Its address, without credentials.
         branch: ``None`` when detached, or without a checkout.
         commit: What was checked out when the run began; ``None`` before the first commit.
-        attachments: The files of this run's request.
+        staged: What this run's request has brought.
         warnings: What could not be done, in sentences for the user.
     """
 
@@ -76,7 +77,7 @@ class Workspace:
     repository: str | None = None
     branch: str | None = None
     commit: str | None = None
-    attachments: tuple[Path, ...] = ()
+    staged: Staged = field(default_factory=Staged)
     warnings: tuple[str, ...] = ()
     snapshot: Snapshot | None = field(default=None, repr=False)
     """Of ``cwd``, when there is no checkout to ask what has changed."""
@@ -91,7 +92,8 @@ class Workspaces:
         clone_timeout_s: For a clone, and for a fetch.
         allow_local_repositories: Whether ``file://`` addresses are taken.
         environ: The executor's environment; git gets an allow-listed part of it.
-        backend_url: The backend this executor is connected to, for attachments.
+        backend_url: The backend this executor is connected to, for what it has to fetch.
+        skill_cache: Keeps archives of skills; ``None``: beside *private_dir*.
         session_dir: The directory of the only session that is served, whichever comes first;
             ``None``: every session has its own, below *root*.
         session_id: Which session that is; ``None``: see :attr:`bound_session`.
@@ -108,6 +110,7 @@ class Workspaces:
         backend_url: str | None,
         session_dir: Path | None = None,
         session_id: str | None = None,
+        skill_cache: Path | None = None,
     ) -> None:
         self._root = root
         self._only_dir = session_dir
@@ -117,7 +120,12 @@ class Workspaces:
         self._clone_timeout_s = clone_timeout_s
         self._allow_local = allow_local_repositories
         self._git = Git(environ, allow_local=allow_local_repositories)
-        self._attachments = Attachments(backend_url=backend_url, environ=environ)
+        self._staging = Staging(
+            backend_url=backend_url,
+            environ=environ,
+            cache_dir=skill_cache or private_dir.parent / "cache" / "skills",
+            scratch=private_dir,
+        )
 
     def check(self, request: ExecutionRequest) -> None:
         """Refuse what this executor may not or cannot prepare; touches nothing.
@@ -140,7 +148,7 @@ class Workspaces:
                     hint="set LOCAL_ALLOW_LOCAL_REPOSITORIES=true on the executor to allow them",
                 )
             credentials_of(request, repository)
-        self._attachments.check(request)
+        self._staging.check(request)
 
     async def prepare(self, request: ExecutionRequest, cwd: Path | None = None) -> Workspace:
         """Make the workspace ready.
@@ -156,7 +164,8 @@ class Workspaces:
         try:
             session_dir = await asyncio.to_thread(self._session_directory, request)
             checkout, warnings = await self._checkout(request, session_dir, cwd)
-            attachments = await self._attachments.place(request, session_dir)
+            staged = await self._staging.stage(request, session_dir)
+            warnings += staged.warnings
             if cwd is not None and not await asyncio.to_thread(_is_within, cwd, session_dir):
                 warnings += ("the session's working directory is gone; it continues elsewhere",)
                 cwd = None
@@ -165,7 +174,7 @@ class Workspaces:
                 return Workspace(
                     session_dir=session_dir,
                     cwd=place,
-                    attachments=attachments,
+                    staged=staged,
                     warnings=warnings,
                     snapshot=await asyncio.to_thread(take_snapshot, place),
                 )
@@ -182,7 +191,7 @@ class Workspaces:
             repository=_address(origin),
             branch=branch,
             commit=commit,
-            attachments=attachments,
+            staged=staged,
             warnings=warnings,
         )
 
@@ -304,7 +313,7 @@ class Workspaces:
         suffix = hashlib.sha256(repository.identity.encode()).hexdigest()[:8]
         for name in (repository.name, f"{repository.name}-{suffix}"):
             path = session_dir / name
-            if name.lower() == ATTACHMENTS:
+            if name.lower() in TAKEN:
                 continue
             if not await asyncio.to_thread(os.path.lexists, path):
                 return path, False
@@ -342,8 +351,9 @@ class Workspaces:
 
 
 def _remove_unfinished(session_dir: Path) -> None:
-    for unfinished in session_dir.glob(f".*{_UNFINISHED}"):
-        _remove(unfinished)
+    for ending in (_UNFINISHED, UNFINISHED):
+        for unfinished in session_dir.glob(f".*{ending}"):
+            _remove(unfinished)
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from executor.tasks.attachments import Attachments
+from executor.tasks.staging.fetching import Fetcher
 from executor.tasks.workspace import Workspaces
 from scripts.scripted_model import ScriptedModel
 from shared.errors import RunError
@@ -141,7 +142,7 @@ async def fetched(url: str, session: Path, environ: dict[str, str]) -> str:
             "attachments": [{"filename": "a", "url": url}],
         }
     )
-    attachments = Attachments(backend_url=None, environ=environ)
+    attachments = Attachments(Fetcher(backend_url=None, environ=environ))
     (path,) = await attachments.place(wanted, session)
     return path.read_text()
 

@@ -79,7 +79,7 @@ async def test_a_repository_is_cloned_into_a_private_folder_of_its_name(
     assert workspace.repository == source.as_uri()
     assert workspace.warnings == ()
     assert stat.S_IMODE((root / "7").stat().st_mode) == 0o700
-    assert names_in(root / "7") == ["calc"]
+    assert names_in(root / "7") == ["calc", "output"]
 
 
 async def test_without_a_repository_the_agent_works_in_the_sessions_directory(
@@ -367,17 +367,18 @@ async def test_a_repository_called_attachments_does_not_take_their_folder(
     )
 
     assert workspace.cwd.name.startswith("Attachments-")
-    assert workspace.attachments == (workspace.session_dir / "attachments" / "a.txt",)
+    assert workspace.staged.attachments == (workspace.session_dir / "attachments" / "a.txt",)
 
 
 async def test_the_remains_of_an_interrupted_clone_are_removed(
     workspaces: Workspaces, source: Path, root: Path
 ) -> None:
     (root / "7" / ".calc.0123.clone" / "objects").mkdir(parents=True)
+    (root / "7" / ".0123.staging" / "skills").mkdir(parents=True)
 
     await workspaces.prepare(of(source))
 
-    assert names_in(root / "7") == ["calc"]
+    assert names_in(root / "7") == ["calc", "output"]
 
 
 async def test_a_session_directory_that_is_a_link_is_refused(

@@ -139,7 +139,8 @@ async def test_a_servers_variables_reach_it_without_a_process_list_showing_them(
         house,
         run("env; tr '\\0' '\\n' < /proc/1/environ"),
         run("tr '\\0' ' ' < /proc/*/cmdline; cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
-        bot=bot("${ANTHROPIC_API_KEY}", OWN_TOKEN="given-to-it", COPY="${ANTHROPIC_API_KEY}"),
+        variables={"TOKEN": "given-to-it"},
+        bot=bot(OWN_TOKEN="${TOKEN}"),
     ) as (_, turn):
         environment, commands = (text for text, _ in turn.results)
     assert "OWN_TOKEN=given-to-it" in environment

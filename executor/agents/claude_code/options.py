@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-from claude_agent_sdk import CanUseTool, ClaudeAgentOptions, HookCallback, HookMatcher
+from claude_agent_sdk import (
+    AgentDefinition,
+    CanUseTool,
+    ClaudeAgentOptions,
+    HookCallback,
+    HookMatcher,
+)
 from claude_agent_sdk.types import PermissionMode, SandboxSettings, SettingSource
 
 from executor.agents.claude_code.private_files import PrivateFiles
@@ -52,6 +59,10 @@ def build_options(
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
         extra_args={"append-system-prompt-file": str(prompt)} if prompt else {},
         setting_sources=_setting_sources(job),
+        plugins=[{"type": "local", "path": str(job.skills.folder)}] if job.skills else [],
+        # Commands in a skill's text would run before any policy is asked.
+        settings=json.dumps({"disableSkillShellExecution": True}) if job.skills else None,
+        agents=_sub_agents(job),
         mcp_servers=files.mcp_config or {},
         strict_mcp_config=True,
         tools=None if allowed is None else builtin_tools(allowed),
@@ -77,6 +88,13 @@ def _setting_sources(job: AgentJob) -> list[SettingSource]:
     sources: list[SettingSource] = ["user"] if job.config_dir is None else []
     # What a repository brings is not trusted unless the operator says so: neither of these two.
     return [*sources, "project", "local"] if job.trust_repository else sources
+
+
+def _sub_agents(job: AgentJob) -> dict[str, AgentDefinition] | None:
+    return {
+        name: AgentDefinition(agent.description, agent.prompt, agent.tools, model=agent.model)
+        for name, agent in job.request.agents.items()
+    } or None
 
 
 def _sandbox(job: AgentJob, files: PrivateFiles) -> SandboxSettings | None:

@@ -50,7 +50,14 @@ class PrivateFiles:
 
     @classmethod
     def write(cls, job: AgentJob, folder: Path) -> PrivateFiles:
-        """Make *folder* and write what *job* needs; of a failure only *folder* is left."""
+        """Make *folder* and write what *job* needs; of a failure only *folder* is left.
+
+        Raises:
+            RunError: ``workspace_error``: the skills are not what was placed any more.
+        """
+        if job.skills is not None and not job.skills.is_untouched():
+            # They may name programs, which would run outside of every wall.
+            raise RunError(ErrorCode.WORKSPACE_ERROR, "the run's skills were changed by somebody")
         make_private_directory(folder.parent)
         folder.mkdir(mode=PRIVATE_DIRECTORY)
         if job.sandbox is None:
@@ -67,7 +74,7 @@ class PrivateFiles:
         # Trusted, the CLI reads them by itself.
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)
-        servers = dict(job.request.first_bot.mcp_servers or {})
+        servers = job.request.servers
         excludes = notice = None
         if job.sandbox is not None and temporary is not None:
             excludes = _write(temporary / "git-excludes", excluded_masks(_own_excludes(job.env)))

@@ -39,7 +39,7 @@ def sandbox_settings(sandbox: Sandbox, temporary: Path) -> dict[str, Any]:
         "filesystem": {
             "allowWrite": _texts(*sandbox.writable, temporary),
             # By itself the CLI lets commands write there.
-            "denyWrite": ["~/.npm/_logs", "~/.claude/debug"],
+            "denyWrite": ["~/.npm/_logs", "~/.claude/debug", *_texts(*sandbox.protected)],
             "denyRead": _texts(*sandbox.hidden, sandbox.temporary),
             "allowRead": _texts(*sandbox.readable, *sandbox.writable, temporary),
         },

@@ -43,7 +43,6 @@ _CARRIED: Final = "WEGENT_SERVER_"
 """How a server's own variables are named until it is inside: outside, ``LD_PRELOAD`` and others
 would already act on the programs that build its walls."""
 
-_REFERENCES: Final = re.compile(rf"\$\{{(?=(?:{'|'.join(_NOT_FOR_SERVERS)})\b)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,8 +73,8 @@ class ServerWalls:
         Values of its variables stay in ``env``, which no process list shows.
         """
         given = {str(name): value for name, value in (server.get("env") or {}).items()}
-        env = {name: _text(value) for name, value in given.items() if _NAME.fullmatch(name)}
-        command = [_text(part) for part in (server.get("command"), *(server.get("args") or ()))]
+        env = {name: str(value) for name, value in given.items() if _NAME.fullmatch(name)}
+        command = [str(part) for part in (server.get("command"), *(server.get("args") or ()))]
         outside = f'unset {" ".join(_NOT_FOR_SERVERS)}; exec bwrap --seccomp 9 "$@" 9<"$0"'
         inside = [f'export {name}="${_CARRIED}{name}"; unset {_CARRIED}{name}' for name in env]
         start = ["/bin/sh", "-c", "; ".join([*inside, 'exec "$0" "$@"']), *command]
@@ -115,12 +114,9 @@ class ServerWalls:
             # The user's own git would start what they name.
             if _is_directory(git) and guarded.exists():
                 mounts[guarded.resolve()] = ("--ro-bind", str(guarded.resolve()))
+        for protected in self.sandbox.protected:
+            mounts[protected.resolve()] = ("--ro-bind", str(protected.resolve()))
         return mounts
-
-
-def _text(value: object) -> str:
-    # The CLI puts its variables in the place of `${NAME}`, and arguments are for everybody to read.
-    return _REFERENCES.sub("${WITHHELD_", str(value))
 
 
 def _is_directory(path: Path) -> bool:

@@ -3,18 +3,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import stat
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
-from executor.tasks.attachments import Attachments, origin
+from executor.tasks.attachments import Attachments
+from executor.tasks.staging.fetching import Fetcher, origin
 from shared.errors import Refusal, RunError
 from shared.protocol.execution import ExecutionRequest, read_execution_request
 from shared.status import ErrorCode
+from tests.fakes.given_files import FileServer, serve
 
 TOKEN = "s3cr3t-token"
 
@@ -34,8 +33,9 @@ def request(*attachments: dict[str, Any], **fields: Any) -> ExecutionRequest:
     )
 
 
-def placing(**arguments: Any) -> Attachments:
-    return Attachments(**{"backend_url": None, "environ": {}, **arguments})
+def placing(max_bytes: int = 10_000, **arguments: Any) -> Attachments:
+    fetcher = Fetcher(**{"backend_url": None, "environ": {}, **arguments})
+    return Attachments(fetcher, max_bytes=max_bytes)
 
 
 @pytest.fixture
@@ -45,51 +45,8 @@ def session(tmp_path: Path) -> Path:
     return path
 
 
-@dataclass
-class FileServer:
-    """Serves ``/files/{name}``, and records the Authorization header of every request."""
-
-    url: str = ""
-    authorizations: list[str | None] = field(default_factory=list)
-    requested: asyncio.Event = field(default_factory=asyncio.Event)
-    redirect_to: str = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.authorizations.append(request.headers.get("Authorization"))
-        self.requested.set()
-        match request.match_info["name"]:
-            case "hang":
-                await asyncio.Event().wait()
-            case "missing":
-                return web.Response(status=404)
-            case "redirect":
-                return web.Response(status=302, headers={"Location": self.redirect_to})
-            case "cut":
-                response = web.StreamResponse(headers={"Content-Length": "1000"})
-                await response.prepare(request)
-                await response.write(b"x" * 10)
-                assert request.transport is not None
-                request.transport.close()
-                return response
-            case _:
-                pass
-        return web.Response(body=b"x" * 1000)
-
-
-async def _serve() -> AsyncIterator[FileServer]:
-    server = FileServer()
-    app = web.Application()
-    app.router.add_get("/files/{name}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
-
-
-backend = pytest.fixture(_serve, name="backend")
-stranger = pytest.fixture(_serve, name="stranger")
+backend = pytest.fixture(serve, name="backend")
+stranger = pytest.fixture(serve, name="stranger")
 
 
 async def test_inline_content_lands_in_the_attachments_folder(session: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,12 +129,13 @@ async def take_turn(
     prompt: Any = "HELLO",
     *,
     spoken: asyncio.Event | None = None,
+    follow: Callable[[AgentEvent], None] = lambda _: None,
     ask: Ask = nobody,
     **fields: Any,
 ) -> Turn:
     """One whole turn; fails when it does not end with exactly one TurnEnd.
 
-    *spoken* is set at its first text.
+    *spoken* is set at its first text; *follow* sees every event as it comes.
     """
     events: list[AgentEvent] = []
     ends: list[TurnEnd] = []
@@ -144,6 +145,7 @@ async def take_turn(
             ends.append(item)
             continue
         events.append(item)
+        follow(item)
         if spoken is not None and item.type == EventType.LLM_STREAM:
             spoken.set()
     (end,) = ends

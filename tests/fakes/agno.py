@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from executor.agents.agno.agent import AgnoAgent
-from executor.agents.agno.model_api import OwnApi, OwnApis
+from executor.agents.agno.model_api import OwnApis
 from executor.agents.protocol import AgentJob, AgentSession
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
-from tests.fakes.agent_jobs import JobMaker
+from shared.protocol.events import EventType
+from tests.fakes import mcp_server
+from tests.fakes.agent_jobs import JobMaker, Turn
 from tests.fakes.model import KEY, scenario, text_step, tool_step
 
 
@@ -82,4 +86,41 @@ def delegates(leader: str, member: str, task: str, *, then: str, first: str = ""
     )
 
 
-OWN_KEY = OwnApi(api_key="sk-own-key-of-the-executor")
+Playing = Callable[..., AbstractAsyncContextManager[Agno]]
+"""Plays scenarios to agents."""
+
+
+def playing_in(root: Path) -> Playing:
+    """What a test file makes its fixture of."""
+
+    @asynccontextmanager
+    async def playing(*scenarios: Scenario) -> AsyncIterator[Agno]:
+        async with asyncio.timeout(50), ScriptedModel(scenarios) as model:
+            yield Agno(root, model)
+
+    return playing
+
+
+def fake_server(**fields: Any) -> dict[str, Any]:
+    """A bot's ``mcp_servers`` with one that runs shell commands."""
+    program = {"command": sys.executable, "args": [mcp_server.__file__]}
+    return {"fake": {**program, **fields}}
+
+
+def told(turn: Turn) -> list[tuple[str, str]]:
+    """Who did what; neighbouring parts of one answer count once."""
+    found: list[tuple[str, str]] = []
+    for event in turn.events:
+        entry = (event.source.agent_name if event.source else "", str(event.type))
+        if not (event.type == EventType.LLM_STREAM and entry in found[-1:]):
+            found.append(entry)
+    return found
+
+
+def texts(turn: Turn) -> dict[str, str]:
+    """The complete messages, by who wrote them."""
+    return {
+        event.source.agent_name: event.data["content"]
+        for event in turn.of(EventType.LLM_DONE)
+        if event.source is not None
+    }

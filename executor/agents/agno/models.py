@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -32,9 +33,14 @@ Watch = Callable[[Exception | None], None]
 """Told of every part of an answer (``None``), and of what has ended one."""
 
 
-def http_client() -> httpx2.AsyncClient:
-    """What all clients of a session share: whom the executor trusts, and its proxies. Blocks."""
-    return httpx2.AsyncClient(verify=trusting_context(os.environ), timeout=REQUEST_TIMEOUT)
+def trust() -> ssl.SSLContext:
+    """Whom the executor trusts. Blocks."""
+    return trusting_context(os.environ)
+
+
+def http_client(trusted: ssl.SSLContext) -> httpx2.AsyncClient:
+    """What all clients of a turn share; the proxies are the executor's."""
+    return httpx2.AsyncClient(verify=trusted, timeout=REQUEST_TIMEOUT)
 
 
 def make_model(api: ModelApi, http: httpx2.AsyncClient, watch: Watch) -> Model:

@@ -1,11 +1,12 @@
-"""One conversation with an agent or a team of agno, in this process."""
+"""One conversation with an agent or a team of agno."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import httpx2
@@ -14,12 +15,13 @@ from agno.models.message import Message
 from agno.run.agent import RunOutput
 from agno.run.team import TeamRunOutput
 
-from executor.agents.agno.build import build
+from executor.agents.agno.build import Runner, build
 from executor.agents.agno.conversation import Conversation
 from executor.agents.agno.mapper import Told, TurnMapper
 from executor.agents.agno.members import Member
 from executor.agents.agno.model_api import ModelApi
-from executor.agents.agno.models import http_client, make_model
+from executor.agents.agno.models import http_client, make_model, trust
+from executor.agents.agno.own_loop import OwnLoop
 from executor.agents.agno.server_room import ServerRoom
 from executor.agents.agno.tools import ToolGate, functions_of
 from executor.agents.agno.verdict import FATAL, INTERRUPTED, read_failure
@@ -33,7 +35,7 @@ from shared.status import ErrorCode
 logger = get_logger("agno_agent")
 
 END_TIMEOUT_S: Final = 5.0
-"""An interrupted turn that has not ended by then goes on alone until the session is closed."""
+"""For what is left of a turn that was cancelled; after that nobody waits for it."""
 
 _CUT_OFF: Final = "[cut off here: {}]"
 
@@ -45,18 +47,45 @@ async def open_session(
     conversation: Conversation,
     notices: Sequence[str],
 ) -> AgnoSession:
-    """Start the MCP servers of *job* and make everybody in *team*."""
+    """Start the MCP servers of *job*.
+
+    Raises:
+        ConfigError: What TLS connections are to trust cannot be read.
+    """
+    trusted = await in_thread(trust)
     room = ServerRoom(job, team)
-    http: httpx2.AsyncClient | None = None
     try:
         await room.open()
-        http = await in_thread(http_client)
-        return AgnoSession(job, team, apis, conversation, [*notices, *room.notices], room, http)
     except BaseException:
         await room.close()
-        if http is not None:
-            await http.aclose()
         raise
+    return AgnoSession(job, team, apis, conversation, [*notices, *room.notices], room, trusted)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What agno's thread and the session tell each other in one turn."""
+
+    home: asyncio.AbstractEventLoop
+    told: asyncio.Queue[Told | None] = field(default_factory=asyncio.Queue)
+    """``None`` ends it."""
+    failures: dict[str, TurnEnd] = field(default_factory=dict)
+    """What has ended somebody's last answer, by the keys of those."""
+    fatal: TurnEnd | None = None
+    """Why the turn was stopped; ``None``: it was not."""
+    output: RunOutput | TeamRunOutput | None = None
+    loop: OwnLoop | None = None
+
+    def tell(self, event: Told | None) -> None:
+        """From any thread."""
+        self.home.call_soon_threadsafe(self.told.put_nowait, event)
+
+    def stop(self, why: TurnEnd) -> None:
+        """End it at once, from any thread; the first reason counts."""
+        self.fatal = self.fatal or why
+        if self.loop is not None:
+            self.loop.cancel()
+        self.tell(None)
 
 
 class AgnoSession:
@@ -70,39 +99,19 @@ class AgnoSession:
         conversation: Conversation,
         notices: Sequence[str],
         room: ServerRoom,
-        http: httpx2.AsyncClient,
+        trusted: ssl.SSLContext,
     ) -> None:
+        self._request = job.request
         self._team = team
+        self._apis = apis
         self._conversation = conversation
         self._notices = list(notices)
         self._room = room
-        self._http = http
+        self._trusted = trusted
         self._gate = ToolGate(job.policy)
-        self._failures: dict[str, Exception] = {}
-        """What has ended an answer last, by the keys of those whose answers these were."""
-        self._runner = build(
-            team,
-            job.request,
-            model_of=lambda member: make_model(apis[member.key], http, self._watch_of(member)),
-            tools_of=lambda member: functions_of(
-                room.servers_of(member),
-                self._gate,
-                member.source,
-                allowed=_allowed(job.request, member, first=member is team),
-                disallowed=[
-                    *(job.request.disallowed_tools or ()),
-                    *(member.bot.disallowed_tools or ()),
-                ],
-            ),
-        )
         self._heard = 0
         self._answered = 0
-        self._interrupted = False
-        self._working: asyncio.Task[None] | None = None
-        self._told: asyncio.Queue[Told | None] = asyncio.Queue()
-        """What agno tells in the turn in progress; ``None`` ends it."""
-        self._output: RunOutput | TeamRunOutput | None = None
-        self._fatal: TurnEnd | None = None
+        self._turn: _Turn | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -150,46 +159,39 @@ class AgnoSession:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
         began = time.monotonic()
         mapper = TurnMapper(self._team)
-        self._interrupted, self._answered = False, 0
-        self._output = self._fatal = None
-        self._failures.clear()
-        self._told = asyncio.Queue()
-        yield AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})
-        if self._team.members:
-            yield AgentEvent(EventType.TOPOLOGY, {"topology": self._team.topology()})
-        for notice in self._opening_notices(request):
-            yield AgentEvent(EventType.WARNING, {"message": notice})
-        max_turns = request.max_turns or request.first_bot.max_turns
-        end: TurnEnd | None = None
+        turn = self._turn = _Turn(asyncio.get_running_loop())
+        self._answered = 0
         self._gate.ask = ask
-        self._working = asyncio.create_task(self._work(request), name="agno turn")
-        if self._interrupted:
-            self._stop()
         try:
-            while (event := await self._told.get()) is not None:
-                for item in mapper.map(event):
-                    yield item
+            for event in self._opening(request):
+                yield event
+            if turn.fatal is None:
+                turn.loop = OwnLoop(lambda: self._work(turn, request), name="agno turn")
+            max_turns = request.max_turns or request.first_bot.max_turns
+            while (told := await turn.told.get()) is not None:
+                for event in mapper.map(told):
+                    yield event
                 self._answered = mapper.answered
                 if max_turns is not None and mapper.asked > max_turns:
-                    self._fatal = TurnEnd(
-                        error=f"Reached maximum number of turns ({max_turns})",
-                        error_code=ErrorCode.MAX_TURNS,
-                    )
-                    self._stop()
+                    error = f"Reached maximum number of turns ({max_turns})"
+                    turn.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
         finally:
             self._gate.ask = None
-            ended = await finish(self._ended())
-        statistics = {
-            "duration_ms": round((time.monotonic() - began) * 1000),
-            "num_turns": mapper.answered,
-            "total_cost_usd": None,
-            "usage": mapper.usage,
-            "model": mapper.model,
-        }
-        end = self._end(mapper, statistics, reusable=ended)
-        for item in mapper.finish(end, interrupted=self._interrupted):
-            yield item
-        self._conversation.add(self._remembered(request, mapper, end))
+            ended = await finish(self._ended(turn))
+        end = replace(
+            _end(turn, mapper, key=self._team.key),
+            statistics={
+                "duration_ms": round((time.monotonic() - began) * 1000),
+                "num_turns": mapper.answered,
+                "total_cost_usd": None,
+                "usage": mapper.usage,
+                "model": mapper.model,
+            },
+            reusable=ended,
+        )
+        for event in mapper.finish(end, interrupted=end.error == INTERRUPTED):
+            yield event
+        self._conversation.add(self._remembered(request, turn, mapper, end))
         try:
             await in_thread(self._conversation.save)
         except OSError as exc:
@@ -199,8 +201,8 @@ class AgnoSession:
 
     async def interrupt(self) -> None:
         """Stop the turn; it ends at once."""
-        self._interrupted = True
-        self._stop()
+        if self._turn is not None:
+            self._turn.stop(TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR))
 
     async def close(self) -> None:
         """End the turn in progress and every connection, and every program behind one."""
@@ -209,97 +211,96 @@ class AgnoSession:
         await finish(self._closing)
 
     async def _close(self) -> None:
-        if not await self._ended():
-            logger.warning("agno does not stop its turn")
-        for step in (self._room.close, self._http.aclose):
-            try:
-                await step()
-            except Exception as exc:  # noqa: BLE001 - what is left is logged, never raised
-                logger.warning("not closed gracefully: %s: %s", type(exc).__name__, exc)
-
-    async def _work(self, request: ExecutionRequest) -> None:
-        """One run of agno; ends what :meth:`turn` reads with ``None``."""
-        told = self._told
-        remembered = [Message.from_dict(dict(said)) for said in self._conversation.messages]
-        self._runner.additional_input = list(remembered) or None
         try:
-            async for event in self._runner.arun(
-                request.prompt_text,
-                images=_images(request) or None,
-                session_id=self.session_id,
-                stream=True,
-                stream_events=True,
-                yield_run_output=True,
-            ):
-                self._heard += 1
-                if isinstance(event, RunOutput | TeamRunOutput):
-                    self._output = event
-                elif isinstance(event, Told):
-                    told.put_nowait(event)
+            await self.interrupt()
+            if self._turn is not None and not await self._ended(self._turn):
+                logger.warning("agno does not stop its turn")
+        finally:
+            await self._room.close()
+
+    async def _ended(self, turn: _Turn) -> bool:
+        """Cancel what is left of *turn*; whether it has ended."""
+        if turn.loop is None:
+            return True
+        turn.loop.cancel()
+        return await turn.loop.ended(END_TIMEOUT_S)
+
+    async def _work(self, turn: _Turn, request: ExecutionRequest) -> None:
+        """One run of agno, in its own loop."""
+        try:
+            async with http_client(self._trusted) as http:
+                runner = self._runner(turn, http)
+                async for event in runner.arun(
+                    request.prompt_text,
+                    images=_images(request) or None,
+                    session_id=self.session_id,
+                    stream=True,
+                    stream_events=True,
+                    yield_run_output=True,
+                ):
+                    self._heard += 1
+                    if isinstance(event, RunOutput | TeamRunOutput):
+                        turn.output = event
+                    elif isinstance(event, Told):
+                        turn.tell(event)
         except Exception as exc:
             logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
-            self._failures[self._team.key] = exc
+            turn.failures[self._team.key] = read_failure(exc, _name(self._team))
         finally:
-            told.put_nowait(None)
+            turn.tell(None)
 
-    def _stop(self) -> None:
-        if self._working is not None and not self._working.done():
-            self._working.cancel()
-            self._told.put_nowait(None)
+    def _runner(self, turn: _Turn, http: httpx2.AsyncClient) -> Runner:
+        def watch_of(member: Member) -> Any:
+            return lambda failure: self._watch(turn, member, failure)
 
-    async def _ended(self) -> bool:
-        """Cancel the work in progress, if any; whether it has ended."""
-        if self._working is None:
-            return True
-        self._working.cancel()
-        await asyncio.wait({self._working}, timeout=END_TIMEOUT_S)
-        return self._working.done()
-
-    def _watch_of(self, member: Member) -> Any:
-        def watch(failure: Exception | None) -> None:
-            self._heard += 1
-            if failure is None:
-                self._failures.pop(member.key, None)
-                return
-            self._failures[member.key] = failure
-            if member is not self._team:
-                end = read_failure(failure, _name(member))
-                if end.error_code in FATAL:
-                    self._fatal = self._fatal or end
-                    self._stop()
-
-        return watch
-
-    def _end(self, mapper: TurnMapper, statistics: dict[str, Any], *, reusable: bool) -> TurnEnd:
-        failure = self._failures.get(self._team.key)
-        error = mapper.failure
-        if self._interrupted:
-            end = TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR)
-        elif self._fatal is not None:
-            end = self._fatal
-        elif failure is not None:
-            end = read_failure(failure, _name(self._team))
-        elif error is not None or self._output is None:
-            end = TurnEnd(
-                error=error or "agno ended without an answer", error_code=ErrorCode.AGENT_ERROR
-            )
-        else:
-            end = TurnEnd(result=mapper.answer)
-        return TurnEnd(
-            result=end.result,
-            error=end.error,
-            error_code=end.error_code,
-            retry_at=end.retry_at,
-            statistics=statistics,
-            reusable=reusable,
+        runner = build(
+            self._team,
+            self._request,
+            model_of=lambda member: make_model(self._apis[member.key], http, watch_of(member)),
+            tools_of=lambda member: functions_of(
+                self._room.servers_of(member),
+                self._gate,
+                member.source,
+                home=turn.home,
+                allowed=_allowed(self._request, member, first=member is self._team),
+                disallowed=[
+                    *(self._request.disallowed_tools or ()),
+                    *(member.bot.disallowed_tools or ()),
+                ],
+            ),
         )
+        remembered = [Message.from_dict(dict(said)) for said in self._conversation.messages]
+        runner.additional_input = list(remembered) or None
+        return runner
+
+    def _watch(self, turn: _Turn, member: Member, failure: Exception | None) -> None:
+        self._heard += 1
+        if failure is None:
+            turn.failures.pop(member.key, None)
+            return
+        end = turn.failures[member.key] = read_failure(failure, _name(member))
+        if member is not self._team and end.error_code in FATAL:
+            turn.stop(end)
+
+    def _opening(self, request: ExecutionRequest) -> list[AgentEvent]:
+        """What every turn begins with."""
+        events = [AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})]
+        if self._team.members:
+            events.append(AgentEvent(EventType.TOPOLOGY, {"topology": self._team.topology()}))
+        notices, self._notices = self._notices, []
+        if request.max_budget_usd is not None:
+            notices.append("max_budget_usd has no effect: agno counts tokens, and knows no prices")
+        if any(isinstance(block, ImageBlock) and not _is_inline(block) for block in request.prompt):
+            # agno would fetch it by itself, from wherever the request says.
+            notices.append("pictures are left out that were given as an address, not as base64")
+        return [*events, *(AgentEvent(EventType.WARNING, {"message": text}) for text in notices)]
 
     def _remembered(
-        self, request: ExecutionRequest, mapper: TurnMapper, end: TurnEnd
+        self, request: ExecutionRequest, turn: _Turn, mapper: TurnMapper, end: TurnEnd
     ) -> list[dict[str, Any]]:
         """What the next turn knows of this one."""
-        if end.error_code is None and self._output is not None:
-            said = [m for m in self._output.messages or () if m.role != "system"]
+        if end.error_code is None and turn.output is not None:
+            said = [m for m in turn.output.messages or () if m.role != "system"]
             messages = [_written(m) for m in said[len(self._conversation.messages) :]]
             if not messages or messages[-1]["role"] != "assistant":
                 # After the result of a tool that has ended the turn: the next prompt needs one.
@@ -312,11 +313,16 @@ class AgnoSession:
             {"role": "assistant", "content": text},
         ]
 
-    def _opening_notices(self, request: ExecutionRequest) -> list[str]:
-        notices, self._notices = self._notices, []
-        if request.max_budget_usd is not None:
-            notices.append("max_budget_usd has no effect: agno counts tokens, and knows no prices")
-        return notices
+
+def _end(turn: _Turn, mapper: TurnMapper, *, key: str) -> TurnEnd:
+    if turn.fatal is not None:
+        return turn.fatal
+    if (failure := turn.failures.get(key)) is not None:
+        return failure
+    if mapper.failure is not None or turn.output is None:
+        error = mapper.failure or "agno ended without an answer"
+        return TurnEnd(error=error, error_code=ErrorCode.AGENT_ERROR)
+    return TurnEnd(result=mapper.answer)
 
 
 def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[str] | None:
@@ -328,22 +334,22 @@ def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[
 def _images(request: ExecutionRequest) -> list[Image]:
     if isinstance(request.prompt, str):
         return []
-    return [_image(block.source) for block in request.prompt if isinstance(block, ImageBlock)]
+    return [
+        Image.from_base64(
+            str(block.source.get("data", "")),
+            mime_type=str(block.source.get("media_type") or "image/png"),
+        )
+        for block in request.prompt
+        if isinstance(block, ImageBlock) and _is_inline(block)
+    ]
 
 
-def _image(source: dict[str, Any]) -> Image:
-    if source.get("type") == "url":
-        return Image(url=str(source.get("url")))
-    return Image.from_base64(
-        str(source.get("data", "")), mime_type=str(source.get("media_type") or "image/png")
-    )
+def _is_inline(block: ImageBlock) -> bool:
+    return block.source.get("type") == "base64"
 
 
 def _written(message: Message) -> dict[str, Any]:
-    written = message.to_dict()
-    with suppress(KeyError):
-        del written["metrics"]
-    return written
+    return {name: value for name, value in message.to_dict().items() if name != "metrics"}
 
 
 def _name(member: Member) -> str:

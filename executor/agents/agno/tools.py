@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Iterable, Sequence
@@ -62,6 +63,7 @@ def functions_of(
     gate: ToolGate,
     source: Source,
     *,
+    home: asyncio.AbstractEventLoop,
     allowed: Sequence[str] | None,
     disallowed: Sequence[str],
 ) -> list[Function]:
@@ -69,6 +71,7 @@ def functions_of(
 
     Args:
         source: Who uses them.
+        home: The event loop that servers and user are reached from; agno has one of its own.
         allowed: Names of tools and servers; ``None``: all.
         disallowed: Counts more than *allowed*.
     """
@@ -78,7 +81,7 @@ def functions_of(
             name = tool_name(server.name, tool.name)
             if listed(name, disallowed) or not (allowed is None or listed(name, allowed)):
                 continue
-            functions.setdefault(name, _function(name, server, tool, gate, source))
+            functions.setdefault(name, _function(name, server, tool, gate, source, home))
     return list(functions.values())
 
 
@@ -95,11 +98,20 @@ def listed(name: str, rules: Iterable[str]) -> bool:
 
 
 def _function(
-    name: str, server: ToolServer, tool: Tool, gate: ToolGate, source: Source
+    name: str,
+    server: ToolServer,
+    tool: Tool,
+    gate: ToolGate,
+    source: Source,
+    home: asyncio.AbstractEventLoop,
 ) -> Function:
-    async def use(**arguments: Any) -> ToolResult:
+    async def use_at_home(arguments: dict[str, Any]) -> ToolResult:
         admitted = await gate.admit(name, arguments, source)
         return _result(await server.call(tool.name, admitted))
+
+    async def use(**arguments: Any) -> ToolResult:
+        using = asyncio.run_coroutine_threadsafe(use_at_home(arguments), home)
+        return await asyncio.wrap_future(using)
 
     return Function(
         name=name,

@@ -24,6 +24,9 @@ _OUT_OF_MONEY: Final = "insufficient_quota"
 def read_failure(error: Exception, who: str, *, now: Callable[[], float] = time.time) -> TurnEnd:
     """The end of a turn that *error* of a model has ended.
 
+    To be called as soon as it is raised: agno raises it anew from itself, and what the API has
+    answered is lost.
+
     Args:
         who: Whose model it was, for the reader.
         now: The time in seconds since the epoch.

@@ -1,0 +1,258 @@
+"""The agno agent with the real library: one agent alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from shared.protocol.events import EventType, Source
+from shared.status import ErrorCode
+from tests.fakes.agent_jobs import nobody, take_turn
+from tests.fakes.agno import Playing, fake_server, playing_in, says, told
+from tests.fakes.model import error_step, scenario, step, text_step, tool_step
+
+
+@pytest.fixture
+def playing(tmp_path: Path) -> Playing:
+    return playing_in(tmp_path)
+
+
+_PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
+)
+
+
+async def test_an_agent_alone_answers_in_one_message(playing: Playing) -> None:
+    async with playing(says("solo", "Hello, world")) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error is None
+    assert turn.end.result == "Hello, world"
+    assert turn.end.statistics["num_turns"] == 1
+    assert turn.end.statistics["usage"]["output_tokens"] > 0
+    assert turn.end.statistics["model"] == "claude-x"
+    assert told(turn) == [
+        ("", "agent.session"),
+        ("solo", "llm.start"),
+        ("solo", "llm.stream"),
+        ("solo", "llm.done"),
+    ]
+    [done] = turn.of(EventType.LLM_DONE)
+    assert done.data["content"] == "Hello, world"
+    assert done.source == Source("id-solo", "agent", "solo")
+
+
+async def test_deltas_join_to_the_whole_message_with_their_offsets(playing: Playing) -> None:
+    async with playing(says("solo", "Hello, world! " * 20)) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    parts = turn.data(EventType.LLM_STREAM)
+    assert len(parts) > 3
+    position = 0
+    for part in parts:
+        assert part["offset"] == position
+        position += len(part["content"])
+    assert "".join(part["content"] for part in parts) == "Hello, world! " * 20
+
+
+async def test_the_next_turn_knows_the_one_before(playing: Playing) -> None:
+    first = scenario(text_step("I shall remember 17."), name="first", prompt="Remember 17")
+    second = scenario(
+        text_step("It was 17."), name="second", prompt="Which", history="I shall remember 17."
+    )
+    async with playing(first, second) as agno, agno.opened() as session:
+        await take_turn(session, "Remember 17")
+        turn = await take_turn(session, "Which number?")
+
+    assert turn.end.result == "It was 17."
+
+
+async def test_a_conversation_is_continued_by_a_new_process(playing: Playing) -> None:
+    first = scenario(text_step("I shall remember 17."), name="first", prompt="Remember 17")
+    second = scenario(text_step("It was 17."), name="second", history="I shall remember 17.")
+    async with playing(first, second) as agno:
+        async with agno.opened() as session:
+            await take_turn(session, "Remember 17")
+            conversation = session.session_id
+        async with agno.opened(resume=conversation) as session:
+            turn = await take_turn(session, "Which number?")
+
+    assert turn.end.result == "It was 17."
+    assert turn.data(EventType.SESSION) == [{"sdk_session_id": conversation}]
+    assert not turn.of(EventType.WARNING)
+
+
+async def test_a_conversation_that_is_gone_is_begun_anew_and_says_so(playing: Playing) -> None:
+    async with (
+        playing(says("solo", "Hello")) as agno,
+        agno.opened(resume="never-heard-of") as session,
+    ):
+        turn = await take_turn(session, "Hi")
+        conversation = session.session_id
+
+    assert turn.end.result == "Hello"
+    [warning] = turn.data(EventType.WARNING)
+    assert "a new one was begun" in warning["message"]
+    assert conversation != "never-heard-of"
+
+
+async def test_another_session_cannot_continue_a_conversation(playing: Playing) -> None:
+    async with playing(says("solo", "The password is x", "?")) as agno:
+        async with agno.opened() as session:
+            await take_turn(session, "Hi")
+            conversation = session.session_id
+        async with agno.opened(resume=conversation, task_id=2) as session:
+            turn = await take_turn(session, "Hi", task_id=2)
+
+    assert turn.of(EventType.WARNING)
+    assert turn.data(EventType.SESSION) != [{"sdk_session_id": conversation}]
+
+
+async def test_an_interrupted_turn_ends_at_once_and_its_request_too(playing: Playing) -> None:
+    endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless", prompt="Hi")
+    after = scenario(text_step("Here I am"), name="after", history="I think\n\n[cut off here")
+    async with playing(endless, after) as agno, agno.opened() as session:
+        spoken = asyncio.Event()
+        taking = asyncio.create_task(take_turn(session, "Hi", spoken=spoken))
+        await spoken.wait()
+        await session.interrupt()
+        turn = await taking
+        await agno.model.wait_for_request(lambda request: request.outcome == "client left")
+        again = await take_turn(session, "Go on")
+
+    assert turn.end.error == "the turn was interrupted"
+    [error] = turn.data(EventType.LLM_ERROR)
+    assert error["code"] == "cancelled"
+    assert again.end.result == "Here I am"
+
+
+async def test_a_turn_thatnobody_reads_to_its_end_leaves_no_request(playing: Playing) -> None:
+    endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
+    async with playing(endless) as agno, agno.opened() as session:
+        turn = session.turn(agno.job(prompt="Hi").request, nobody)
+        async for item in turn:
+            if getattr(item, "type", None) == EventType.LLM_STREAM:
+                break
+        await turn.aclose()
+        await agno.model.wait_for_request(lambda request: request.outcome == "client left")
+
+
+async def test_a_closed_session_ends_its_turn_and_is_not_alive(playing: Playing) -> None:
+    endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
+    async with playing(endless) as agno, agno.opened() as session:
+        spoken = asyncio.Event()
+        taking = asyncio.create_task(take_turn(session, "Hi", spoken=spoken))
+        await spoken.wait()
+        await session.close()
+        turn = await taking
+        assert not session.alive
+
+    assert turn.end.error_code == ErrorCode.AGENT_ERROR
+
+
+async def test_too_many_turns_end_the_run(playing: Playing) -> None:
+    use = tool_step("mcp__fake__run", {"command": "true"})
+    async with playing(scenario(use, use, use, text_step("done"))) as agno:
+        bot = agno.bot("solo", mcp_servers=fake_server())
+        async with agno.opened(bot) as session:
+            turn = await take_turn(session, "Hi", max_turns=2)
+
+    assert turn.end.error_code == ErrorCode.MAX_TURNS
+    assert turn.end.statistics["num_turns"] == 2
+    assert len(turn.results) == 2
+
+
+async def test_a_budget_that_cannot_be_held_is_told(playing: Playing) -> None:
+    async with playing(says("solo", "Hello")) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi", max_budget_usd=1)
+
+    [warning] = turn.data(EventType.WARNING)
+    assert "max_budget_usd" in warning["message"]
+    assert turn.end.statistics["total_cost_usd"] is None
+
+
+async def test_braces_in_prompts_are_what_they_say(playing: Playing) -> None:
+    async with playing(says("solo", "Hello")) as agno:
+        async with agno.opened(agno.bot("solo", system_prompt="SOLO {session_state}")) as session:
+            turn = await take_turn(session, "Hi {user_id}")
+        [request] = agno.model.requests
+
+    assert turn.end.result == "Hello"
+    assert "SOLO {session_state}" in request.system
+    assert request.prompt == "Hi {user_id}"
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # agno reads pictures with it
+async def test_pictures_reach_the_model(playing: Playing) -> None:
+    picture = {"type": "base64", "media_type": "image/png", "data": _PIXEL}
+    prompt = [{"type": "text", "text": "Look"}, {"type": "image", "source": picture}]
+    async with playing(says("solo", "I see", "Nothing")) as agno:
+        async with agno.opened() as session:
+            first = await take_turn(session, prompt)
+            conversation = session.session_id
+        async with agno.opened(resume=conversation) as session:
+            second = await take_turn(session, "And now?")
+
+    assert (first.end.error, second.end.error) == (None, None)
+    assert _PIXEL in (agno.conversations / f"{conversation}.json").read_text()
+
+
+# --- what APIs refuse ------------------------------------------------------------------------
+
+
+async def test_a_refused_key_is_an_auth_error_that_shows_no_key(playing: Playing) -> None:
+    async with playing(scenario(error_step(401))) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.AUTH_ERROR
+    assert turn.end.error is not None
+    assert "invalid x-api-key (HTTP 401)" in turn.end.error
+    [error] = turn.data(EventType.LLM_ERROR)
+    assert error["code"] == "auth_error"
+
+
+async def test_a_rate_limit_says_when_it_is_lifted(playing: Playing) -> None:
+    limited = error_step(429, headers={"anthropic-ratelimit-unified-reset": "4102444800"})
+    async with playing(scenario(limited)) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.RATE_LIMITED
+    assert turn.end.retry_at == 4102444800
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_another_refusal_is_an_api_error(playing: Playing, status: int) -> None:
+    async with playing(scenario(error_step(status))) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.API_ERROR
+    assert f"(HTTP {status})" in str(turn.end.error)
+
+
+async def test_an_overloaded_api_is_asked_again(playing: Playing) -> None:
+    steps = error_step(529, times=2, then="Here I am")
+    async with playing(scenario(steps)) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.result == "Here I am"
+
+
+async def test_an_api_that_breaks_off_is_an_api_error(playing: Playing) -> None:
+    cut = scenario(step({"text": "I th"}, {"cut": True}))
+    async with playing(cut) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.API_ERROR
+    assert len(turn.of(EventType.LLM_ERROR)) == 1
+
+
+async def test_an_api_that_is_not_there_is_an_api_error(playing: Playing) -> None:
+    async with playing() as agno:
+        env = {"base_url": "http://127.0.0.1:9", "api_key": "sk-x"}
+        async with agno.opened(agno.bot("solo", agent_config={"env": env})) as session:
+            turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.API_ERROR

@@ -22,6 +22,10 @@ class StorageFailed(WegentError):
     code = "storage_failed"
 
 
+class UnusableKey(StorageFailed):
+    """No storage can have a file of this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Which bucket, and with which key."""
@@ -60,12 +64,15 @@ class ObjectStorage:
         """Store *content*; what was there before is replaced.
 
         Raises:
+            UnusableKey: *key* has control characters, or parts like ``..``.
             StorageFailed: It was refused, or the storage cannot be reached.
         """
         import obstore
 
         try:
             await obstore.put_async(self._store, key, content)
+        except ValueError as exc:
+            raise UnusableKey(f"{key!r} cannot be the name of a stored file") from exc
         except (obstore.exceptions.BaseError, OSError) as exc:
             # The text may hold addresses and answers of any length.
             raise StorageFailed(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.hooks.base import EventHook, TaskConfig
-from executor.hooks.object_storage import ObjectStorage, StorageSettings
+from executor.hooks.object_storage import ObjectStorage, StorageSettings, UnusableKey
 from executor.hooks.session_files import (
     DirectoryOf,
     is_directory,
@@ -134,7 +134,11 @@ async def _upload(storage: ObjectStorage, directory: Path, session_id: str) -> N
                 continue
             if stored.get(found.path) != sha256:
                 found.file.seek(0)
-                await storage.put(f"{session_id}/{OUTPUT}/{found.path}", found.file)
+                try:
+                    await storage.put(f"{session_id}/{OUTPUT}/{found.path}", found.file)
+                except UnusableKey as exc:
+                    logger.warning("not uploaded: %s", exc)
+                    continue
                 uploaded += 1
             now[found.path] = sha256
     finally:

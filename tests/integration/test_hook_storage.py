@@ -141,6 +141,28 @@ async def test_output_is_uploaded_and_what_is_stored_is_not_sent_again(
     assert s3.objects["bucket/1/output/report.md"] == b"# better"
 
 
+async def test_a_file_of_many_megabytes_arrives_whole(session: Path, s3: FakeS3) -> None:
+    content = bytes(range(256)) * 50_000
+    (session / "output" / "big.bin").write_bytes(content)
+    await carried_out(session, storage(s3))
+    assert s3.objects["bucket/1/output/big.bin"] == content
+
+
+async def test_a_name_that_no_storage_takes_keeps_the_other_files_from_nothing(
+    session: Path, s3: FakeS3, caplog: pytest.LogCaptureFixture
+) -> None:
+    (session / "output" / "a\nb").write_text("strange")
+    await carried_out(session, storage(s3))
+    assert len(s3.objects) == 2
+    assert "not uploaded" in caplog.text
+
+
+async def test_a_storage_that_is_not_there_is_an_error(session: Path, s3: FakeS3) -> None:
+    nowhere = StorageSettings("bucket", "here", "http://127.0.0.1:1", "the-key", "the-secret")
+    with pytest.raises(StorageFailed):
+        await carried_out(session, nowhere)
+
+
 async def test_nothing_outside_of_output_is_uploaded_by_way_of_a_link(
     session: Path, s3: FakeS3, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from executor.config.settings import ExecutorSettings, Mode, misfit, mode_field, revealed
-from executor.config.types import Directory, Seconds, Token, url
+from executor.config.types import Directory, Image, Images, Memory, Seconds, Token, url
 
 
 class LocalSettings(ExecutorSettings):
@@ -55,6 +55,58 @@ class LocalSettings(ExecutorSettings):
         default=30,
         validation_alias="LOCAL_RECONNECT_MAX_DELAY",
         description="Longest pause in seconds between attempts to connect",
+    )
+
+    # --- Runs in containers ---
+    executor_image: Image = Field(
+        default="wegent-executor:latest",
+        validation_alias="EXECUTOR_IMAGE",
+        description="Image of the containers of tasks with `isolation: container`",
+    )
+    allowed_images: Images = Field(
+        default="",
+        validation_alias="LOCAL_ALLOWED_IMAGES",
+        description="Other images that requests may name, separated by commas",
+    )
+    max_containers: int = Field(
+        default=10,
+        ge=1,
+        le=1_000,
+        validation_alias="MAX_EXECUTOR_CONTAINERS",
+        description="How many containers there are at most, idle and warm ones included",
+    )
+    warm_containers: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        validation_alias="WARM_CONTAINERS",
+        description="How many containers are kept ready for new sessions",
+    )
+    container_memory: Memory = Field(
+        default=4 * 2**30,
+        validation_alias="CONTAINER_MEMORY",
+        description="Memory of a container, such as `512m` or `4g`; there is no swap beyond it",
+    )
+    container_cpus: float = Field(
+        default=2,
+        gt=0,
+        le=1_024,
+        validation_alias="CONTAINER_CPUS",
+        description="Cores that a container may use",
+    )
+    container_pids: int = Field(
+        default=1_024,
+        ge=16,
+        le=1_000_000,
+        validation_alias="CONTAINER_PIDS",
+        description="Processes and threads that a container may have",
+    )
+    sandbox_network: str | None = Field(
+        default=None,
+        validation_alias="SANDBOX_NETWORK",
+        max_length=200,
+        description="Private Docker network of the containers; their ports are published on "
+        "127.0.0.1 when not set",
     )
 
     @model_validator(mode="after")

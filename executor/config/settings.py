@@ -29,7 +29,7 @@ from shared.protocol.execution import PermissionMode
 
 Mode = Annotated[Literal["local", "docker"], one_of("local", "docker")]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-LocalIsolation = Literal["auto", "none", "sandbox"]
+LocalIsolation = Literal["auto", "none", "sandbox", "container"]
 LocalPermissionMode = Literal["unattended", PermissionMode]
 MISFIT: Final = "misfit"
 """The type of an error about settings that do not fit together; made by :func:`misfit`."""
@@ -172,8 +172,9 @@ class ExecutorSettings(BaseSettings):
     isolation: Annotated[LocalIsolation, one_of(*get_args(LocalIsolation))] = Field(
         default="auto",
         validation_alias="LOCAL_ISOLATION",
-        description="`sandbox` (commands are confined, or tasks refused), `none`, or `auto`: "
-        "`sandbox` where it works, otherwise `none` with a warning",
+        description="`sandbox` (commands are confined, or tasks refused), `container` (each "
+        "session in one, or tasks refused), `none`, or `auto`: `sandbox` where it works, "
+        "otherwise `none` with a warning",
     )
     sandbox_allowed_hosts: Hosts | None = Field(
         default=None,
@@ -213,6 +214,11 @@ class ExecutorSettings(BaseSettings):
         default=None,
         validation_alias="ANTHROPIC_MODEL",
         description="Model, for requests that name none",
+    )
+    openai_api_key: Token | None = Field(
+        default=None,
+        validation_alias="OPENAI_API_KEY",
+        description="API key for agents of `agno` whose models are OpenAI's",
     )
     claude_path: AbsolutePath | None = Field(
         default=None,
@@ -302,6 +308,11 @@ class ExecutorSettings(BaseSettings):
         return None
 
     @property
+    def variables_of_agents(self) -> dict[str, Any]:
+        """What agents of every task get, as it was given."""
+        return {}
+
+    @property
     def lowest_level(self) -> LogLevel:
         """The lowest level that is logged."""
         return self.log_level
@@ -314,7 +325,7 @@ class ExecutorSettings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        api = (self.anthropic_api_key, self.anthropic_auth_token)
+        api = (self.anthropic_api_key, self.anthropic_auth_token, self.openai_api_key)
         return revealed(*api, self.s3_access_key, self.s3_secret_key)
 
 

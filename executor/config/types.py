@@ -113,6 +113,39 @@ def _classes(value: str) -> str:
     return value
 
 
+def _bytes(value: object) -> object:
+    """A number with one of Docker's units, or none."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)i?b?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError("must be a size, such as 512m or 4g")
+    return int(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " ")
+
+
+def image_names(value: str) -> frozenset[str]:
+    """The images in *value*, separated by commas.
+
+    Raises:
+        ValueError: One of them cannot be the name of an image.
+    """
+    names = frozenset(name.strip() for name in value.split(",") if name.strip())
+    if not all(re.fullmatch(r"[a-z0-9][\w./:@-]*", name) for name in names):
+        raise ValueError("must be names of images, several separated by commas")
+    return names
+
+
+def _images(value: str) -> str:
+    image_names(value)
+    return value
+
+
+def _image(value: str) -> str:
+    if len(image_names(value)) != 1:
+        raise ValueError("must be the name of one image")
+    return value
+
+
 def one_of(*values: str) -> BeforeValidator:
     """Accept *values* in any case."""
     by_lower = {value.lower(): value for value in values}
@@ -131,6 +164,12 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 """A token or key, without a leading ``Bearer``."""
 HookClasses = Annotated[str, AfterValidator(_classes)]
 """Names for :func:`class_names`."""
+Image = Annotated[str, AfterValidator(_image)]
+"""The name of an image, as Docker takes it."""
+Images = Annotated[str, AfterValidator(_images)]
+"""Names for :func:`image_names`."""
+Memory = Annotated[int, BeforeValidator(_bytes), Field(ge=64 * 2**20, le=2**50)]
+"""Bytes; written with Docker's units."""
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)]

@@ -13,6 +13,7 @@ import pytest
 from executor.agents.protocol import TurnEnd
 from executor.hooks.base import EventHook, Hook, TaskConfig
 from executor.hooks.runner import HookSource
+from executor.tasks.container import ContainerRunHandler
 from executor.tasks.hooked import HookedRunHandler
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput
@@ -24,6 +25,7 @@ from shared.redaction import Redactor
 from shared.status import ErrorCode
 from tests.fakes.agent import Asks, ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
+from tests.fakes.inner_executor import LoopbackPool, in_containers
 from tests.fakes.run_handler import ScriptedRunHandler, completed, tool_call
 
 LIMIT_SECONDS = 10.0
@@ -141,6 +143,24 @@ class Observed(InProcess):
         self._agent.script = [Asks("permission", "Bash", {"command": "ls"}), TurnEnd("done")]
 
 
+class InContainer(InProcess):
+    """The same agent behind the HTTP API of docker mode, in a container that needs no engine."""
+
+    def __init__(
+        self, handler: ContainerRunHandler, pool: LoopbackPool, agent: ScriptedAgent, home: Path
+    ) -> None:
+        self.handler = handler  # type: ignore[assignment] # another kind of handler
+        self._agent = agent
+        self._workspace = home / "workspace"
+        self._pool = pool
+
+    def nothing_goes_on(self) -> bool:
+        return super().nothing_goes_on() and not self._pool.inside
+
+    def nothing_was_made(self) -> bool:
+        return super().nothing_was_made() and not self._pool.made
+
+
 class Raises(Hook):
     """At the end only: what it does before would be warned of in the stream."""
 
@@ -178,11 +198,19 @@ async def observed_subject(home: Path) -> AsyncIterator[Subject]:
             await subject.handler.close()
 
 
+@asynccontextmanager
+async def in_container_subject(home: Path) -> AsyncIterator[Subject]:
+    agent = ScriptedAgent()
+    async with in_containers(agent, home) as (handler, pool):
+        yield InContainer(handler, pool, agent, home)
+
+
 @pytest.fixture(
     params=[
         pytest.param(scripted_subject, id="scripted"),
         pytest.param(in_process_subject, id="in process"),
         pytest.param(observed_subject, id="observed by hooks"),
+        pytest.param(in_container_subject, id="container"),
     ]
 )
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:

@@ -362,3 +362,32 @@ def test_a_user_without_a_home_is_told_to_name_a_folder(
     assert load_settings().home == home
     monkeypatch.delenv("WEGENT_EXECUTOR_HOME")
     assert refusal().startswith("WEGENT_EXECUTOR_HOME: is not set")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("512m", 512 * 2**20), ("4g", 4 * 2**30), ("1GiB", 2**30)]
+)
+def test_the_memory_of_containers_is_written_with_dockers_units(
+    home: Path, monkeypatch: pytest.MonkeyPatch, written: str, read: int
+) -> None:
+    monkeypatch.setenv("CONTAINER_MEMORY", written)
+    assert load_local().container_memory == read
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CONTAINER_MEMORY", "much"),
+        ("CONTAINER_MEMORY", "1m"),
+        ("EXECUTOR_IMAGE", "--privileged"),
+        ("EXECUTOR_IMAGE", "one,two"),
+        ("LOCAL_ALLOWED_IMAGES", "one, -two"),
+        ("MAX_EXECUTOR_CONTAINERS", "0"),
+    ],
+)
+def test_what_containers_cannot_be_made_with_is_refused_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable):
+        load_local()

@@ -1,0 +1,244 @@
+"""ContainerRunHandler: a run in a container, carried out by the same executor in docker mode."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import aiohttp
+
+from executor.agents.factory import AgentFactory
+from executor.delivery.state import RunRecord, SessionRecord, StateStore
+from executor.tasks.agent_rules import AgentRules
+from executor.tasks.container_client import ContainerClient, Unreachable
+from executor.tasks.container_request import container_request
+from executor.tasks.container_run import ContainerRun, Prepared
+from executor.tasks.held_container import PATIENCE_S, HeldContainer, Pool, Wanted
+from executor.tasks.questions import UserInput
+from executor.tasks.relayed import Relayed
+from executor.tasks.run_handler import Run
+from shared.containers.errors import ContainerError
+from shared.containers.pool import Endpoint
+from shared.errors import Refusal, RunError
+from shared.logging import get_logger
+from shared.protocol.events import RunKey
+from shared.protocol.execution import ExecutionRequest
+from shared.status import ErrorCode
+
+logger = get_logger("container")
+
+MOVED = (
+    "this session has run outside of a container until now, where its conversation stays: it "
+    "begins anew in the same folder"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """From what containers are made."""
+
+    default: str
+    allowed: frozenset[str] = frozenset()
+    """What else requests may name."""
+
+    def check(self, wanted: str | None) -> None:
+        """Refuse an image that the operator has not listed.
+
+        Raises:
+            Refusal: ``invalid_request``.
+        """
+        if wanted is not None and wanted != self.default and wanted not in self.allowed:
+            raise Refusal(
+                ErrorCode.INVALID_REQUEST,
+                "executor_image: this executor does not run this image",
+                hint="its operator lists the images that requests may name in LOCAL_ALLOWED_IMAGES",
+            )
+
+
+class ContainerRunHandler:
+    """Runs agents in containers; see :class:`executor.tasks.run_handler.RunHandler`."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        agents: AgentFactory,
+        images: Images,
+        rules: AgentRules,
+        state: StateStore,
+        workspace_root: Path,
+        user_input: UserInput,
+        stall_timeout_s: float,
+        backend_url: str | None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Take the parts; whoever built them closes them.
+
+        Args:
+            pool: Has the containers.
+            agents: The kinds of agent that the images carry.
+            images: What containers are made from.
+            rules: What the operator allows.
+            state: Remembers where sessions live.
+            workspace_root: Holds the directory of each session, its container's only mount.
+            user_input: How users are asked, and how long a run may take.
+            stall_timeout_s: How long a run that names no limit of its own may show no sign of
+                life.
+            backend_url: See :func:`executor.tasks.container_request.container_request`.
+            patience_s: See :data:`executor.tasks.held_container.PATIENCE_S`.
+        """
+        self.user_input = user_input
+        self._pool = pool
+        self._agents = agents
+        self._images = images
+        self._rules = rules
+        self._state = state
+        self._workspace_root = workspace_root
+        self._stall_timeout_s = stall_timeout_s
+        self._backend_url = backend_url
+        self._patience_s = patience_s
+        self._http: aiohttp.ClientSession | None = None
+        self._runs: WeakSet[ContainerRun] = WeakSet()
+        """Those in progress; also ended ones, as long as somebody holds them."""
+        self._left: dict[RunKey, RunRecord] = {}
+        """Runs of an earlier process that were told from a container, and did not go on alone."""
+        self._keep = True
+
+    def check(self, request: ExecutionRequest) -> None:
+        """Refuse unknown agents and images that are not allowed."""
+        self._agents.resolve(request.requested_agent)
+        self._images.check(request.executor_image)
+
+    def start(self, request: ExecutionRequest) -> Run:
+        """Prepare a run; nothing is done before its events are asked for."""
+        left = self._left.pop(request.run.key, None)
+        wanted = Wanted(
+            request.run,
+            self._session_dir(request.task_id),
+            user_id=request.user.user_name or "",
+            mode=request.container_mode or "ephemeral",
+            image=request.executor_image,
+        )
+        return self._add(
+            ContainerRun(
+                request.run,
+                HeldContainer(wanted, self._pool, self._connect, patience_s=self._patience_s),
+                self._relayed(left, wanted),
+                functools.partial(self._prepare, request),
+            )
+        )
+
+    async def take_up(
+        self, records: Collection[RunRecord], living: Mapping[str, Endpoint]
+    ) -> dict[RunKey, Run]:
+        """The runs of an earlier process that have gone on in their containers.
+
+        To be called before anything is started; what could not be taken up can be started again,
+        and then continues where it was left.
+
+        Args:
+            records: The unfinished runs.
+            living: By run id, the containers of some of them that live.
+        """
+        runs: dict[RunKey, Run] = {}
+        for record in records:
+            endpoint = living.get(str(record.run.subtask_id))
+            if endpoint is not None and await self._carries_out(endpoint, record):
+                wanted = Wanted(record.run, self._session_dir(record.run.task_id))
+                held = HeldContainer(
+                    wanted,
+                    self._pool,
+                    self._connect,
+                    endpoint=endpoint,
+                    patience_s=self._patience_s,
+                )
+                relayed = self._relayed(record, wanted)
+                runs[record.run.key] = self._add(ContainerRun(record.run, held, relayed, None))
+                logger.info("the run goes on in its container", subtask_id=record.run.subtask_id)
+            elif record.origin is not None:
+                self._left[record.run.key] = record
+        return runs
+
+    async def close_session(self, task_id: int | str) -> None:
+        """Remove the session's container; one with a run in progress goes with that."""
+        in_progress = False
+        for run in self._runs:
+            if run.session == str(task_id) and run.in_progress:
+                run.keep, in_progress = False, True
+        if in_progress:
+            return
+        try:
+            await self._pool.remove_session(str(task_id))
+        except ContainerError as exc:
+            logger.warning("the session's container could not be removed: %s", exc)
+
+    def wind_down(self) -> None:
+        """Keep no container from now on; idle ones end with the pool."""
+        self._keep = False
+        for run in self._runs:
+            run.keep = False
+
+    async def close(self) -> None:
+        """Close the connections; the containers are the pool's to end."""
+        self.wind_down()
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    def _add(self, run: ContainerRun) -> ContainerRun:
+        run.keep = self._keep
+        self._runs.add(run)
+        return run
+
+    def _session_dir(self, task_id: int | str) -> Path:
+        return self._workspace_root / str(task_id)
+
+    def _connect(self, endpoint: Endpoint) -> ContainerClient:
+        if self._http is None:
+            self._http = aiohttp.ClientSession()
+        return ContainerClient(self._http, endpoint.executor_url, endpoint.token.get_secret_value())
+
+    def _relayed(self, record: RunRecord | None, wanted: Wanted) -> Relayed:
+        if record is None:
+            return Relayed(wanted.session_dir)
+        return Relayed(wanted.session_dir, record.origin or 0, record.open_questions)
+
+    async def _carries_out(self, endpoint: Endpoint, record: RunRecord) -> bool:
+        """Whether the executor in there has this run, and has not been restarted since."""
+        try:
+            standing = await self._connect(endpoint).standing(str(record.run.subtask_id))
+        except (Unreachable, RunError) as exc:
+            logger.warning("a container is not taken up again: %s", exc)
+            return False
+        return (
+            standing is not None
+            and standing.attempt == record.run.attempt
+            and standing.state != "interrupted"
+        )
+
+    async def _prepare(self, request: ExecutionRequest) -> Prepared:
+        payload: dict[str, Any] = container_request(
+            request,
+            rules=self._rules,
+            user_input=self.user_input,
+            stall_timeout_s=self._stall_timeout_s,
+            backend_url=self._backend_url,
+        )
+        known = await self._state.session(request.task_id)
+        moved = known is not None and not known.in_container
+        if moved:
+            payload["new_session"] = True
+            payload.pop("sdk_session_id", None)
+        name, _ = self._agents.resolve(request.requested_agent)
+        record = SessionRecord(
+            str(request.task_id), name, None, self._session_dir(request.task_id), None, True
+        )
+        return Prepared(
+            payload,
+            warnings=(MOVED,) if moved else (),
+            accepted=functools.partial(self._state.save_session, record),
+        )

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from executor.agents.agno import agent as agno
+from executor.agents.agno.model_api import OwnApi, OwnApis
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.location import ClaudeSearch, Origin, find_claude
 from executor.agents.claude_code.unpacking import remove_other_versions
@@ -40,26 +42,32 @@ class Means:
         environ: The variables of this process, as they were when it was looked at.
         isolation: Which walls agents can have, and which they get.
         search: The Claude Code that was found, or why there is none.
+        has_agno: Whether agno is installed.
     """
 
     environ: Mapping[str, str]
     isolation: IsolationRules
     search: ClaudeSearch
+    has_agno: bool
 
     @property
     def capabilities(self) -> list[str]:
         """The agents that can be run."""
-        return [CLAUDE_CODE] if self.search.claude is not None else []
+        agents = {CLAUDE_CODE: self.search.claude is not None, agno.NAME: self.has_agno}
+        return [name for name, there in agents.items() if there]
 
 
 async def find_means(settings: ExecutorSettings, stop: StopSignals) -> Means:
     """Look at this machine; may take a while, since programs are started and unpacked."""
     environ = dict(os.environ)
-    isolation, search = await asyncio.gather(
-        asyncio.to_thread(_isolation, settings, environ),
-        asyncio.to_thread(_find_claude, settings, environ, stop),
+    return Means(
+        environ,
+        *await asyncio.gather(
+            asyncio.to_thread(_isolation, settings, environ),
+            asyncio.to_thread(_find_claude, settings, environ, stop),
+            asyncio.to_thread(agno.is_installed),
+        ),
     )
-    return Means(environ, isolation, search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ def in_process(
     memory = SystemMemory()
     claude = ClaudeCodeAgent(means.search, memory)
     handler = InProcessRunHandler(
-        agents=AgentFactory({CLAUDE_CODE: claude}),
+        agents=_agents(settings, means, claude),
         workspaces=Workspaces(
             settings.workspace_root,
             private_dir=private_dir(settings),
@@ -117,6 +125,19 @@ def in_process(
         stall_timeout_s=settings.stall_timeout_s,
     )
     return InProcess(handler, claude)
+
+
+def _agents(settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent) -> AgentFactory:
+    if not means.has_agno:
+        return AgentFactory({CLAUDE_CODE: claude}, absent={agno.NAME: agno.REMEDY})
+    api, openai = _api(settings), settings.openai_api_key
+    own: OwnApis = {
+        "anthropic": OwnApi(api.api_key, api.auth_token, api.base_url, api.model),
+        "openai": OwnApi(openai.get_secret_value() if openai is not None else None),
+    }
+    return AgentFactory(
+        {CLAUDE_CODE: claude, agno.NAME: agno.AgnoAgent(settings.home / "agno", own)}
+    )
 
 
 async def clear_leftovers() -> None:
@@ -170,17 +191,11 @@ def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> Isolation
 
 def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
     hosts = settings.sandbox_allowed_hosts
-    key, token = settings.anthropic_api_key, settings.anthropic_auth_token
     mode = settings.permission_mode
     return AgentRules(
         home=settings.home,
         environ=means.environ,
-        api=ExecutorApi(
-            api_key=key.get_secret_value() if key else None,
-            auth_token=token.get_secret_value() if token else None,
-            base_url=settings.anthropic_base_url,
-            model=settings.model,
-        ),
+        api=_api(settings),
         permission_mode=None if mode == "unattended" else mode,
         isolation=means.isolation,
         hidden=(settings.log_dir,)
@@ -195,3 +210,14 @@ async def _clear_leftovers() -> None:
     """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
     if left := await asyncio.to_thread(remove_own_leftovers):
         logger.info("removed the unpacked files of %d killed executors", len(left))
+
+
+def _api(settings: ExecutorSettings) -> ExecutorApi:
+    key, token = settings.anthropic_api_key, settings.anthropic_auth_token
+    own = ExecutorApi(
+        api_key=key.get_secret_value() if key else None,
+        auth_token=token.get_secret_value() if token else None,
+        base_url=settings.anthropic_base_url,
+        model=settings.model,
+    )
+    return own.with_variables(settings.variables_of_agents)

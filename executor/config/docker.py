@@ -128,11 +128,6 @@ class DockerSettings(ExecutorSettings):
         validation_alias="DEFAULT_MODEL",
         description="Model, for requests that name none; counts more than `ANTHROPIC_MODEL`",
     )
-    openai_api_key: Token | None = Field(
-        default=None,
-        validation_alias="OPENAI_API_KEY",
-        description="API key for agents of `agno` whose models are OpenAI's",
-    )
 
     # --- What is told ---
     debug: bool = Field(
@@ -200,7 +195,7 @@ class DockerSettings(ExecutorSettings):
     @property
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        held = (self.token, self.callback_token, self.openai_api_key)
+        held = (self.token, self.callback_token)
         return [*revealed(*held), *named_credentials(self.variables_of_agents), *super().secrets]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,26 @@ class ExecutorApi:
     """``None``: the API's own address."""
     model: str | None = None
     """For requests that name none; ``None``: the CLI's default."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What agents of every run get, unless their requests say otherwise; no key is among them."""
+
+    def with_variables(self, given: Mapping[str, Any]) -> ExecutorApi:
+        """This, with the operator's own *given* for all agents; refused are those of requests, too.
+
+        An address and a key among them count where the executor has none.
+        """
+        variables = _given(given)
+        base_url = variables.pop("ANTHROPIC_BASE_URL", None)
+        model = variables.pop("ANTHROPIC_MODEL", None)
+        keys = {name: variables.pop(name, None) for name in _CREDENTIALS}
+        has_own = self.api_key is not None or self.auth_token is not None
+        return ExecutorApi(
+            self.api_key if has_own else keys["ANTHROPIC_API_KEY"],
+            self.auth_token if has_own else keys["ANTHROPIC_AUTH_TOKEN"],
+            self.base_url or base_url,
+            self.model or model,
+            variables,
+        )
 
 
 INHERITED: Final = frozenset(
@@ -184,7 +204,7 @@ def api_variables(request: ExecutionRequest, executor: ExecutorApi) -> dict[str,
         given |= {name: value for name, value in own.items() if value}
     if base_url:
         given["ANTHROPIC_BASE_URL"] = base_url
-    return given
+    return {**executor.variables, **given}
 
 
 def has_credentials(variables: Mapping[str, str]) -> bool:

@@ -55,7 +55,7 @@ async def test_every_way_to_start_registers_and_an_idle_executor_stops_with_stat
         goodbye = await backend.expect(LocalEvent.UNREGISTER)
     assert goodbye["executor_id"] == hello["executor_id"]
     assert hello["executor_type"] == "local"
-    assert hello["capabilities"] == ["claude_code"]
+    assert hello["capabilities"] == ["claude_code", "agno"]
     assert hello["executor_id"] in (tmp_path / "executor_id").read_text()
     assert "Traceback" not in executor.program.output
 

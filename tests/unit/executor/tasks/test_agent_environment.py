@@ -185,3 +185,33 @@ def test_the_users_own_state_of_claude_is_where_claude_looks_for_it() -> None:
     assert users_claude_state({"HOME": "/h"}) == Path("/h/.claude")
     assert users_claude_state({"HOME": "/h", "CLAUDE_CONFIG_DIR": "/c"}) == Path("/c")
     assert users_claude_state({}) is None
+
+
+def test_the_operators_variables_are_below_those_of_the_request() -> None:
+    executor = ExecutorApi(api_key="sk-own").with_variables(
+        {"PLACE": "here", "KIND": "operator", "PATH": "/evil", "N": 1, "NESTED": {"a": 1}}
+    )
+
+    found = environment({"KIND": "request"}, executor=executor)
+
+    assert (found.env["PLACE"], found.env["KIND"], found.env["N"]) == ("here", "request", "1")
+    assert found.env.get("PATH") != "/evil"
+    assert "NESTED" not in found.env
+    assert found.env["ANTHROPIC_API_KEY"] == "sk-own"
+
+
+def test_a_key_among_the_operators_variables_goes_to_its_own_address_only() -> None:
+    executor = ExecutorApi().with_variables(
+        {"ANTHROPIC_API_KEY": "sk-own", "ANTHROPIC_BASE_URL": "https://own.example"}
+    )
+
+    assert environment(executor=executor).env["ANTHROPIC_API_KEY"] == "sk-own"
+    with pytest.raises(RunError) as caught:
+        environment({"base_url": "https://other.example"}, executor=executor)
+    assert caught.value.error_code is ErrorCode.CREDENTIALS_MISSING
+
+
+def test_the_executors_own_key_counts_more_than_one_among_the_variables() -> None:
+    executor = ExecutorApi(auth_token="own").with_variables({"api_key": "sk-other", "model": "m"})
+
+    assert (executor.api_key, executor.auth_token, executor.model) == (None, "own", "m")

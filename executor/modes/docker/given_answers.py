@@ -116,6 +116,8 @@ def _inner(body: Mapping[str, Any]) -> Any:
 
 def _of_bare(kind: str, tool_input: Mapping[str, Any], value: Any) -> Given | NoAnswer:
     """Of a body that is no object: a text or a list is an answer, unless it says how things go."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _of_bare(kind, tool_input, value[0])
     word = _word(value)
     if word in _WAITING or value in (None, "", []):
         return NoAnswer.YET

@@ -138,7 +138,7 @@ class UserInputRequests:
                         if request_id not in asked:
                             question = _Question.of(event, target)
                             asked[request_id] = asyncio.create_task(
-                                self._put(question), name=f"question {request_id}"
+                                self._put(question), name=f"user input question {request_id}"
                             )
         except Exception:
             logger.exception("the questions of run %s reach nobody any more", run_id)

@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except build_local.BuildError as exc:
         sys.stderr.write(f"build_image: {exc}\n")
         return 1
-    print(f"{image.name}: docker run --publish 127.0.0.1:8000:8000 …; docs/image.md has the rest")
+    print(f"{image.name} is built; docs/image.md says how to run it")
     return 0
 
 

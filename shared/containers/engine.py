@@ -186,13 +186,13 @@ class Engine:
             await docker.containers.container(container_id).wait()
 
     async def logs(self, container_id: str, lines: int) -> str:
-        """The last *lines* of what a container wrote, both streams; empty when it is gone."""
+        """The last *lines* of what a container wrote, both streams; empty when it is going."""
         async with self._call(self._patience.quick_s) as docker:
             container = docker.containers.container(container_id)
             try:
                 return "".join(await container.log(stdout=True, stderr=True, tail=lines))
             except aiodocker.DockerError as exc:
-                if exc.status != _NOT_FOUND:
+                if exc.status not in (_NOT_FOUND, _CONFLICT):
                     raise
                 return ""
 

@@ -37,6 +37,7 @@ class Member:
         runs: Who holds it; without any it is idle.
         since: When it was started or taken up again; seconds of the monotonic clock, as *used*.
         died: Whether the engine has told of its end.
+        stopped: Whether the engine has asked it to end before; nobody here has.
         out_of_memory: Whether the engine has told that a process in it was ended for its memory.
     """
 
@@ -50,6 +51,7 @@ class Member:
     since: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     died: bool = False
+    stopped: bool = False
     out_of_memory: bool = False
 
     @property

@@ -44,6 +44,12 @@ logger = get_logger("containers")
 CLOSE_LIMIT_S: Final = 10.0
 """What is not removed by then is found by the next pool."""
 
+ENGINE_STOPS_WITHIN_S: Final = 20.0
+"""By default it gives its containers 15 s."""
+
+SIGKILL: Final = "9"
+"""With which an engine that ends does not begin."""
+
 MODES: Final = get_args(ContainerMode)
 
 
@@ -235,6 +241,9 @@ class ContainerPool:
 
         Never raises for an engine that does not answer: then the container is taken for dead with
         ``engine_lost``. Its log is saved. It is still to be released.
+
+        Takes up to 20 s for a container that the engine has stopped: until it is clear whether
+        the engine itself was about to end.
         """
         member = self._members.of_container(container_id)
         name = member.name if member else "unknown"
@@ -246,8 +255,13 @@ class ContainerPool:
             return Death(engine_lost=True)
         if death is None or member is None or death.removed:
             return death
-        # Had it ended by itself, the engine would have told: it only did not when it was away.
-        lost = not member.died and self._watch.lost_since(member.since)
+        if member.stopped:
+            # By somebody at the engine's command line, or by an engine that is about to end: it
+            # stops its containers first.
+            lost = await self._watch.wait_lost(member.since, ENGINE_STOPS_WITHIN_S)
+        else:
+            # Had it ended by itself, the engine would have told: it only did not when it was away.
+            lost = not member.died and self._watch.lost_since(member.since)
         return Death(
             exit_code=death.exit_code,
             out_of_memory=death.out_of_memory,
@@ -340,8 +354,7 @@ class ContainerPool:
     ) -> Member | None:
         member = await self._lifecycle.claim(session_id, run_id, mode, session_dir)
         if member is not None:
-            self._keeper.succeeded()
-            self._keeper.look()
+            self._keeper.encourage()
         return member
 
     async def _start(
@@ -399,10 +412,13 @@ class ContainerPool:
             return
         if event.action == "oom":
             member.out_of_memory = True
+        elif event.action == "kill":
+            member.stopped = member.stopped or event.signal != SIGKILL
         elif event.action == "die":
             member.died = True
             if member.session_id is None:
-                self._keeper.failed()
+                # An engine that stops its containers is about to end, more often than not.
+                self._keeper.failed(ENGINE_STOPS_WITHIN_S if member.stopped else 0.0)
             if member.spare:
                 self._lifecycle.remove(member)
 
@@ -416,7 +432,7 @@ class ContainerPool:
         for member in self._members:
             if member.spare and not await self._lifecycle.alive(member) and member.spare:
                 self._lifecycle.remove(member, grace_s=0)
-        self._keeper.look()
+        self._keeper.encourage()
 
     @asynccontextmanager
     async def _turn(self, session_id: str) -> AsyncIterator[None]:

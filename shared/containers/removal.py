@@ -53,6 +53,7 @@ class Remover:
         self._logs_dir = logs_dir
         self._warm_dir = warm_dir
         self._wanted = asyncio.Event()
+        self._leaving: set[str] = set()
 
     def log_file(self, name: str, container_id: str) -> Path:
         """Where the log of a container is saved."""
@@ -65,19 +66,18 @@ class Remover:
             saved: Where its log goes.
             grace_s: How long it may take to end by itself; 0: it is killed.
         """
+        self._leaving.add(container_id)
         try:
             if grace_s:
                 await self._engine.stop(container_id, grace_s)
-            await save_log(self._engine, container_id, saved)
-            await self._engine.remove(container_id)
+            await self._take_away(container_id, saved)
         except ContainerError as exc:
             logger.warning("a container could not be removed yet: %s", exc.message)
             self.sweep_later()
-        except OSError as exc:  # the log could not be saved; the container goes nevertheless
-            logger.warning("the log of a container could not be saved: %s", exc.strerror)
-            self.sweep_later()
         else:
             await self._records.forget(container_id)
+        finally:
+            self._leaving.discard(container_id)
 
     def sweep_later(self) -> None:
         """Have :meth:`run` look for containers of ours that are nobody's."""
@@ -105,17 +105,18 @@ class Remover:
             ContainerError: The engine could not do all of it.
         """
         found = await self._engine.containers(self._labels)
-        doomed = [c for c in found if not self._members.knows(c.container_id, c.name)]
+        doomed = [
+            c
+            for c in found
+            if not self._members.knows(c.container_id, c.name)
+            and c.container_id not in self._leaving
+        ]
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def remove(container_id: str, name: str) -> None:
             async with turns:
                 # Its name may have been given to a member since; its id never is.
-                try:
-                    await save_log(self._engine, container_id, self.log_file(name, container_id))
-                except OSError as exc:
-                    logger.warning("the log of a container was not saved: %s", exc.strerror)
-                await self._engine.remove(container_id)
+                await self._take_away(container_id, self.log_file(name, container_id))
 
         results = await asyncio.gather(
             *(remove(c.container_id, c.name) for c in doomed), return_exceptions=True
@@ -129,6 +130,13 @@ class Remover:
         await asyncio.to_thread(self._remove_directories)
         await self._engine.remove_unused_volumes(self._labels)
         return len(doomed)
+
+    async def _take_away(self, container_id: str, saved: Path) -> None:
+        try:
+            await save_log(self._engine, container_id, saved)
+        except OSError as exc:
+            logger.warning("the log of a container could not be saved: %s", exc.strerror)
+        await self._engine.remove(container_id)
 
     async def _forget_the_gone(self) -> None:
         for container_id in await self._records.read():

@@ -83,12 +83,19 @@ class EngineEvent:
 
     Attributes:
         action: The engine's word, such as ``die`` or ``oom``.
+        signal: Of a ``kill``, its number; otherwise empty.
     """
 
     container_id: str
     action: str
+    signal: str = ""
 
     @classmethod
     def read(cls, event: Mapping[str, Any]) -> Self:
         """From a line of the engine's stream."""
-        return cls(str(event.get("Actor", {}).get("ID", "")), str(event.get("Action", "")))
+        actor = event.get("Actor", {})
+        return cls(
+            container_id=str(actor.get("ID", "")),
+            action=str(event.get("Action", "")),
+            signal=str(actor.get("Attributes", {}).get("signal", "")),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from shared.containers.errors import ContainerError
@@ -42,6 +43,7 @@ class WarmKeeper:
         self._start = start
         self._first_pause_s = first_pause_s
         self._pause_s = 0.0
+        self._encouraged = asyncio.Event()
         self._changed = asyncio.Event()
         self._changed.set()
 
@@ -49,13 +51,17 @@ class WarmKeeper:
         """The number of containers has changed."""
         self._changed.set()
 
-    def succeeded(self) -> None:
-        """A warm container came to its use: they are worth starting without a pause."""
+    def encourage(self) -> None:
+        """A warm container came to its use, or the engine is back: no pause before the next."""
         self._pause_s = 0.0
+        self._encouraged.set()
+        self._changed.set()
 
-    def failed(self) -> None:
-        """A warm container could not be started, or has died: the next one has to wait."""
+    def failed(self, at_least_s: float = 0.0) -> None:
+        """A warm container could not be started, or has ended: the next one has to wait."""
         self._pause_s = min(max(self._first_pause_s, self._pause_s * 2), LONGEST_PAUSE_S)
+        self._pause_s = max(self._pause_s, at_least_s)
+        self._encouraged.clear()
         self._changed.set()
 
     async def run(self) -> None:
@@ -64,7 +70,9 @@ class WarmKeeper:
             await self._changed.wait()
             self._changed.clear()
             while len(self._members.warm) < self._target and not self._members.full:
-                await asyncio.sleep(self._pause_s)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s):
+                        await self._encouraged.wait()
                 await self._start_one()
 
     async def _start_one(self) -> None:

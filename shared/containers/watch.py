@@ -41,11 +41,23 @@ class EngineWatch:
         self._on_event = on_event
         self._on_connected = on_connected
         self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
         self._lost_at: float | None = None
 
     def lost_since(self, moment: float) -> bool:
         """Whether the engine has gone away after *moment* (of the monotonic clock)."""
         return self._lost_at is not None and self._lost_at > moment
+
+    async def wait_lost(self, moment: float, within_s: float) -> bool:
+        """Whether the engine has gone away after *moment*, or does within *within_s* seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not self.lost_since(moment):
+                    self._lost.clear()
+                    await self._lost.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def wait_connected(self, within_s: float) -> None:
         """Wait until the engine is there.
@@ -80,5 +92,6 @@ class EngineWatch:
                 if self._connected.is_set():
                     self._lost_at = time.monotonic()
                     self._connected.clear()
+                    self._lost.set()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)

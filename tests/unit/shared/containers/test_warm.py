@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from pydantic import SecretStr
 
 from shared.containers.errors import ContainerError
@@ -27,7 +26,7 @@ async def start(one: Member) -> None:
 async def keeping(
     members: Members, target: int, start: Callable[[Member], Awaitable[None]]
 ) -> AsyncIterator[WarmKeeper]:
-    keeper = WarmKeeper(members, target, member, start)
+    keeper = WarmKeeper(members, target, member, start, first_pause_s=0.001)
     task = asyncio.create_task(keeper.run())
     try:
         async with asyncio.timeout(10):
@@ -35,20 +34,6 @@ async def keeping(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What it has slept, without sleeping."""
-    slept: list[float] = []
-    sleep = asyncio.sleep
-
-    async def note(seconds: float) -> None:
-        slept.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr(asyncio, "sleep", note)
-    return slept
 
 
 async def test_as_many_are_started_as_are_wanted_and_no_more() -> None:
@@ -81,29 +66,24 @@ async def test_none_is_started_without_room() -> None:
     assert len(members) == 2
 
 
-async def test_failures_wait_longer_each_time_and_leave_no_place_taken(
-    pauses: list[float],
-) -> None:
-    members, tried = Members(10), asyncio.Queue[None]()
-    fine = asyncio.Event()
-    failures = 0
+async def test_failures_wait_longer_each_time_and_leave_no_place_taken() -> None:
+    members, fine = Members(10), asyncio.Event()
+    pauses: list[float] = []
 
     async def fail_four_times(one: Member) -> None:
-        nonlocal failures
-        tried.put_nowait(None)
-        if failures < 4:
-            failures += 1
+        pauses.append(keeper._pause_s)
+        if len(pauses) < 5:
             raise ContainerError("no")
         await start(one)
         fine.set()
 
-    async with keeping(members, 1, fail_four_times):
+    async with keeping(members, 1, fail_four_times) as keeper:
         await fine.wait()
-    assert pauses == [0.0, 1.0, 2.0, 4.0, 8.0]
+    assert pauses == [0.0, 0.001, 0.002, 0.004, 0.008]
     assert len(members) == 1
 
 
-async def test_a_use_ends_the_pauses(pauses: list[float]) -> None:
+async def test_encouragement_ends_a_pause() -> None:
     members, started = Members(10), asyncio.Queue[Member]()
 
     async def started_one(one: Member) -> None:
@@ -111,11 +91,23 @@ async def test_a_use_ends_the_pauses(pauses: list[float]) -> None:
         started.put_nowait(one)
 
     async with keeping(members, 1, started_one) as keeper:
-        keeper.failed()
-        one = await started.get()
-        members.drop(one)
-        keeper.succeeded()
-        keeper.look()
+        members.drop(await started.get())
+        keeper.failed(at_least_s=1000.0)
+        keeper.encourage()
         await started.get()
-    assert pauses[-1] == 0.0
-    assert 1.0 in pauses
+        assert keeper._pause_s == 0.0
+
+
+async def test_an_engine_that_seems_to_end_is_left_alone() -> None:
+    members, started = Members(10), asyncio.Queue[Member]()
+
+    async def started_one(one: Member) -> None:
+        await start(one)
+        started.put_nowait(one)
+
+    async with keeping(members, 1, started_one) as keeper:
+        members.drop(await started.get())
+        keeper.failed(at_least_s=1000.0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert started.empty()

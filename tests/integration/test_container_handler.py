@@ -1,0 +1,332 @@
+"""What a run in a container does when something goes wrong, or moves; without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.agents.protocol import TurnEnd
+from executor.delivery.state import RunRecord, SessionRecord
+from executor.tasks.container import MOVED, ContainerRunHandler
+from executor.tasks.in_process import MOVED as MOVED_OUT
+from executor.tasks.run_handler import Run
+from shared.containers.death import Death
+from shared.errors import Refusal
+from shared.protocol.events import AgentEvent, EventType, RunRef
+from shared.status import ErrorCode
+from tests.fakes.agent import ScriptedAgent, in_process
+from tests.fakes.agent_jobs import make_request
+from tests.fakes.inner_executor import LoopbackPool, in_containers
+from tests.fakes.run_handler import tool_call
+
+LIMIT_S = 10.0
+
+
+@dataclass
+class Site:
+    handler: ContainerRunHandler
+    pool: LoopbackPool
+    agent: ScriptedAgent
+    folder: Path
+
+    def stand(self) -> asyncio.Event:
+        """Runs tell one tool call, and wait for the gate that this returns."""
+        gate = asyncio.Event()
+        self.agent.script = [tool_call(1), gate, tool_call(2), TurnEnd("done")]
+        return gate
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    agent = ScriptedAgent()
+    async with in_containers(agent, tmp_path, patience_s=5.0) as (handler, pool):
+        yield Site(handler, pool, agent, tmp_path)
+
+
+async def rest_of(events: AsyncGenerator[AgentEvent]) -> list[AgentEvent]:
+    async with asyncio.timeout(LIMIT_S):
+        return [event async for event in events]
+
+
+async def carry_out(run: Run) -> list[AgentEvent]:
+    return await rest_of(run.events())
+
+
+async def until(
+    events: AsyncGenerator[AgentEvent], kind: str = EventType.TOOL_CALL
+) -> list[AgentEvent]:
+    """The events up to the next one of this kind."""
+    told: list[AgentEvent] = []
+    async with asyncio.timeout(LIMIT_S):
+        while not told or told[-1].type != kind:
+            told.append(await anext(events))
+    return told
+
+
+def warnings(events: list[AgentEvent]) -> list[str]:
+    return [event.data["message"] for event in events if event.type == EventType.WARNING]
+
+
+def calls(events: list[AgentEvent]) -> list[str]:
+    return [event.data["tool_id"] for event in events if event.type == EventType.TOOL_CALL]
+
+
+# --- A container that dies ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "said"),
+    [
+        (Death(137, log=("one", "killed")), "container_failed", "exit code 137"),
+        (Death(137, out_of_memory=True), "out_of_memory", "out of memory"),
+        (Death(removed=True), "container_failed", "removed by somebody else"),
+    ],
+)
+async def test_a_container_that_dies_is_a_failed_run_with_the_reason(
+    site: Site, death: Death, code: str, said: str
+) -> None:
+    site.stand()
+    events = site.handler.start(make_request()).events()
+    await until(events)
+    await site.pool.kill("1", death)
+    verdict = (await rest_of(events))[-1]
+    assert (verdict.type, verdict.data["error_code"]) == (EventType.FAILED, code)
+    assert said in verdict.data["error"]
+    assert verdict.data.get("details") == ("\n".join(death.log) or None)
+    assert not site.pool.inside
+
+
+async def test_when_the_engine_went_away_the_run_goes_on_in_another_container(site: Site) -> None:
+    gate = site.stand()
+    events = site.handler.start(make_request()).events()
+    before = await until(events)
+    await site.pool.kill("1", Death(engine_lost=True))
+    gate.set()
+    after = await rest_of(events)
+    assert after[-1].type == EventType.COMPLETED
+    assert "engine went away" in warnings(after)[0]
+    assert len(site.pool.made) == 2
+    # What was told is not told again: the new container goes on in the log of the old one.
+    origins = [event.origin for event in before + after if event.origin is not None]
+    assert origins == sorted(set(origins))
+    prompts = [str(job.request.prompt) for job in site.agent.jobs]
+    assert prompts[0] == "HELLO"
+    assert prompts[1].endswith("HELLO")
+    assert "cut off" in prompts[1]
+
+
+async def test_when_the_engine_goes_away_again_the_run_fails(site: Site) -> None:
+    site.stand()
+    events = site.handler.start(make_request()).events()
+    await until(events)
+    await site.pool.kill("1", Death(engine_lost=True))
+    await until(events)
+    await site.pool.kill("1", Death(engine_lost=True))
+    verdict = (await rest_of(events))[-1]
+    assert verdict.data["error_code"] == ErrorCode.CONTAINER_FAILED
+    assert len(site.pool.made) == 2
+
+
+async def test_without_an_engine_a_run_fails_and_says_so(site: Site) -> None:
+    site.pool.engine_is_away = True
+    verdict = (await carry_out(site.handler.start(make_request())))[-1]
+    assert verdict.data["error_code"] == ErrorCode.CONTAINER_FAILED
+    assert "no engine answers" in verdict.data["error"]
+
+
+async def test_an_agent_that_crashed_for_want_of_memory_says_so(site: Site) -> None:
+    site.agent.script = [TurnEnd(error="exit code 137", error_code=ErrorCode.AGENT_CRASHED)]
+    site.pool.out_of_memory = True
+    verdict = (await carry_out(site.handler.start(make_request())))[-1]
+    assert verdict.data["error_code"] == ErrorCode.OUT_OF_MEMORY
+    assert "exit code 137" in verdict.data["error"]
+
+
+async def test_a_run_waits_as_long_as_all_containers_are_in_use(site: Site) -> None:
+    site.pool.taking.clear()
+    run = site.handler.start(make_request())
+    telling = asyncio.create_task(carry_out(run))
+    await asyncio.sleep(0)
+    await run.cancel("no longer")
+    assert (await telling)[-1].type == EventType.CANCELLED
+    site.pool.taking.set()
+
+
+# --- An executor that dies, or stops --------------------------------------------------------------
+
+
+async def test_a_run_that_is_let_go_goes_on_and_is_followed_again_without_gap_or_repeat(
+    site: Site,
+) -> None:
+    gate = site.stand()
+    run = site.handler.start(make_request())
+    events = run.events()
+    before = await until(events)
+    assert run.goes_on_alone
+    run.let_go()
+    await events.aclose()
+    assert site.pool.inside["1"].supervisor.running_task_ids() == [1]
+    gate.set()
+    record = RunRecord(RunRef(1, 1), "running", 9, 40, None, {}, origin=before[-1].origin)
+    endpoint = site.pool.inside["1"].endpoint
+    living = await site.handler.take_up([record], {"1": endpoint})
+    after = await carry_out(living[record.run.key])
+    assert after[-1].data["result"] == "done"
+    assert calls(before + after) == ["1", "2"]
+    origins = [event.origin for event in before + after]
+    assert origins == list(range(1, len(origins) + 1))
+    assert not site.pool.inside
+
+
+async def test_a_run_that_is_ended_does_not_go_on_alone(site: Site) -> None:
+    site.stand()
+    run = site.handler.start(make_request())
+    assert not run.goes_on_alone
+    run.let_go()
+    events = run.events()
+    await until(events)
+    await run.cancel(None)
+    assert not run.goes_on_alone
+    run.let_go()
+    await events.aclose()
+    assert not site.pool.inside
+
+
+async def test_what_an_earlier_process_has_told_is_not_told_again_when_it_is_sent_again(
+    site: Site,
+) -> None:
+    gate = site.stand()
+    run = site.handler.start(make_request())
+    events = run.events()
+    before = await until(events)
+    run.let_go()
+    await events.aclose()
+    record = RunRecord(RunRef(1, 1), "running", 9, 40, None, {}, origin=before[-1].origin)
+    assert await site.handler.take_up([record], {}) == {}
+    gate.set()
+    after = await carry_out(site.handler.start(make_request()))
+    assert calls(before + after) == ["1", "2"]
+    assert len(site.agent.jobs) == 1
+
+
+async def test_a_container_that_does_not_have_the_run_is_not_taken_up(site: Site) -> None:
+    gate = site.stand()
+    run = site.handler.start(make_request())
+    events = run.events()
+    await until(events)
+    endpoint = site.pool.inside["1"].endpoint
+    other = RunRecord(RunRef(1, 2), "running", 9, 40, None, {}, origin=3)
+    later = RunRecord(RunRef(1, 1, 2), "running", 9, 40, None, {}, origin=3)
+    living = {"1": endpoint, "2": endpoint}
+    assert await site.handler.take_up([other, later], living) == {}
+    gate.set()
+    await rest_of(events)
+
+
+async def test_a_second_attempt_tells_nothing_of_the_first(site: Site) -> None:
+    await carry_out(site.handler.start(make_request(container_mode="persistent")))
+    again = await carry_out(
+        site.handler.start(make_request(attempt=2, container_mode="persistent"))
+    )
+    assert again[0].type == EventType.STARTED
+    assert [event.terminal for event in again].count(True) == 1
+
+
+# --- Sessions -------------------------------------------------------------------------------------
+
+
+async def test_a_conversation_outlives_its_container(site: Site) -> None:
+    await carry_out(site.handler.start(make_request()))
+    await carry_out(site.handler.start(make_request(subtask_id=2)))
+    assert len(site.pool.made) == 2
+    assert site.agent.jobs[1].resume == "conversation-1"
+
+
+async def test_a_persistent_container_serves_the_next_run_until_its_session_is_closed(
+    site: Site,
+) -> None:
+    for subtask in (1, 2):
+        await carry_out(
+            site.handler.start(make_request(subtask_id=subtask, container_mode="persistent"))
+        )
+    assert len(site.pool.made) == 1
+    await site.handler.close_session(1)
+    assert not site.pool.inside
+
+
+async def test_a_session_that_moves_into_a_container_begins_a_new_conversation_and_says_so(
+    site: Site, tmp_path: Path
+) -> None:
+    async with in_process(site.agent, tmp_path) as outside:
+        await carry_out(outside.start(make_request()))
+    inside = await carry_out(site.handler.start(make_request(subtask_id=2)))
+    assert warnings(inside) == [MOVED]
+    assert site.agent.jobs[-1].resume is None
+    further = await carry_out(site.handler.start(make_request(subtask_id=3)))
+    assert warnings(further) == []
+    assert site.agent.jobs[-1].resume is not None
+
+
+async def test_a_session_that_moves_out_begins_a_new_conversation_and_says_so(
+    site: Site, tmp_path: Path
+) -> None:
+    await carry_out(site.handler.start(make_request()))
+    async with in_process(site.agent, tmp_path) as outside:
+        events = await carry_out(outside.start(make_request(subtask_id=2)))
+        assert warnings(events) == [MOVED_OUT]
+        assert site.agent.jobs[-1].resume is None
+        further = await carry_out(outside.start(make_request(subtask_id=3)))
+        assert warnings(further) == []
+
+
+# --- Requests -------------------------------------------------------------------------------------
+
+
+async def test_images_are_the_operators_only(site: Site) -> None:
+    for image in (None, "wegent-executor:latest", "other:1"):
+        site.handler.check(make_request(executor_image=image))
+    with pytest.raises(Refusal, match="executor_image") as refused:
+        site.handler.check(make_request(executor_image="evil:1"))
+    assert refused.value.error_code == ErrorCode.INVALID_REQUEST
+
+
+async def test_a_run_that_stands_still_is_not_taken_for_dead(site: Site) -> None:
+    gate = site.stand()
+    run = site.handler.start(make_request())
+    events = run.events()
+    await until(events)
+    await run.pause()
+    await run.pause()
+    assert site.pool.calls == ["pause"]
+    await run.resume()
+    await run.resume()
+    assert site.pool.calls == ["pause", "unpause"]
+    gate.set()
+    assert (await rest_of(events))[-1].type == EventType.COMPLETED
+
+
+async def test_paths_are_told_as_they_are_called_here(site: Site) -> None:
+    def moved(event: AgentEvent) -> Any:
+        return (event.data.get("workspace") or event.data).get("path")
+
+    site.agent.script = [TurnEnd("done")]
+    events = await carry_out(site.handler.start(make_request()))
+    paths = [moved(event) for event in events if moved(event) is not None]
+    assert len(paths) == 2
+    assert all(str(path).startswith(str(site.folder / "workspace" / "1")) for path in paths)
+
+
+async def test_the_session_is_remembered_as_one_that_lives_in_a_container(
+    site: Site, tmp_path: Path
+) -> None:
+    await carry_out(site.handler.start(make_request()))
+    async with in_process(site.agent, tmp_path) as outside:
+        record = await outside.state.session(1)
+    assert record == SessionRecord(
+        "1", "claude_code", None, tmp_path / "workspace" / "1", None, in_container=True
+    )

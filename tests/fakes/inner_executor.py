@@ -71,7 +71,13 @@ async def serving(
         stack.push_async_callback(log.close)
         reporter = ProgressReporter(log, redactor, merge_for_s=0.001)
         supervisor = Supervisor(
-            handler, reporter, store, max_concurrent=4, queue_limit=4, timeout_s=60
+            handler,
+            reporter,
+            store,
+            max_concurrent=4,
+            queue_limit=4,
+            timeout_s=60,
+            redispatches=True,
         )
         supervisor.restore(await store.runs())
         stack.push_async_callback(supervisor.close)

@@ -29,6 +29,7 @@ from executor.network.access import NetworkAccess
 from executor.shielding import finish, in_thread
 from executor.shielding import stop as end
 from executor.signals import StopSignals
+from executor.tasks.hooked import HookedRunHandler
 from executor.tasks.supervisor import Supervisor
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunRef
@@ -50,6 +51,7 @@ class DockerMode:
     """All parts of docker mode, opened."""
 
     settings: DockerSettings
+    handler: HookedRunHandler
     supervisor: Supervisor
     log: EventLog
     callbacks: Callbacks
@@ -161,7 +163,7 @@ async def opened(
             callback=_default_callback(settings),
             health=health,
         )
-        yield DockerMode(settings, supervisor, log, callbacks, services)
+        yield DockerMode(settings, handler, supervisor, log, callbacks, services)
 
 
 async def _serve(
@@ -195,6 +197,10 @@ async def _work(mode: DockerMode, first_task: FirstTask | None, stop: StopSignal
                 completed = asyncio.create_task(verdict, name="first task")
         waited_for = {stopping} if completed is None else {stopping, completed}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        # An executor that ends with its task ends with what its hooks do, as an upload.
+        settled = asyncio.create_task(mode.handler.settled(), name="hooks")
+        await asyncio.wait({stopping, settled}, return_when=asyncio.FIRST_COMPLETED)
+        await end(settled)
         await mode.drain()
         if completed is None:
             return 0

@@ -93,7 +93,9 @@ async def _run(
             timeout_s=settings.task_timeout_s,
             redispatches=Feature.REDISPATCH in remembered,
         )
-        supervisor.restore(records, carried.living)
+        supervisor.restore(
+            records, handler.follow([record.run for record in records], carried.living)
+        )
         state.on_disk_trouble(supervisor.disk_trouble)
         later: list[asyncio.Task[None]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ QUEUED_CALLS: Final = 1000
 """How many calls wait for a hook at most; what comes beyond that is not told to it."""
 
 ON_EVENT: Final = "on_event"
+
+_TOO_SLOW: Final = "is too slow: calls are dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class HookRunner:
         self._calls: deque[HookCall] = deque()
         self._more = asyncio.Event()
         self._ending = self._given_up = False
+        self._catch_up_by = math.inf
+        """When the run has ended: until when calls before the last one are still told."""
         self._problems: Counter[str] = Counter()
         self._task = asyncio.create_task(self._serve(), name=f"hook {source.name}")
 
@@ -82,7 +87,8 @@ class HookRunner:
     def offer(self, call: HookCall) -> None:
         """Have the hook called when its turn comes; never waits.
 
-        A call that finds the queue full is dropped, unless it is the last one of the run.
+        A call that finds the queue full is dropped, unless it is the last one of the run. After
+        that one the hook has the time of one call to catch up; what is left is dropped, too.
         """
         if call.name == AFTER_EXECUTION or self._source.wants(call.name):
             self._queue(call)
@@ -90,12 +96,19 @@ class HookRunner:
     def _queue(self, call: HookCall) -> None:
         if self._given_up or self._ending:
             return
-        self._ending = call.name == AFTER_EXECUTION
+        if call.name == AFTER_EXECUTION:
+            self._ending = True
+            self._catch_up_by = _now() + self._timeout_s
         if len(self._calls) >= self._queued and not self._ending:
-            self._problem("is too slow: calls are dropped")
+            self._problem(_TOO_SLOW)
             return
         self._calls.append(call)
         self._more.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether its run has ended."""
+        return self._ending
 
     def when_ended(self, then: Callable[[HookRunner], object]) -> None:
         """Call *then* when the hook has been told everything, or was given up."""
@@ -138,6 +151,9 @@ class HookRunner:
                 self._more.clear()
                 await self._more.wait()
             call = self._calls.popleft()
+            if call.name != AFTER_EXECUTION and _now() > self._catch_up_by:
+                self._problem(_TOO_SLOW)
+                continue
             try:
                 await thread.call(lambda call=call: _apply(hook, call), self._timeout_s)  # type: ignore[misc] # called at once
             except Exception as exc:  # noqa: BLE001 - as above
@@ -158,6 +174,10 @@ class HookRunner:
         if self._problems[what] == 1:
             logger.warning("hook %s: %s", self._source.name, what, exc_info=exc)
             self._warn(f"hook {self._source.name}: {what}")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _apply(hook: Hook, call: HookCall) -> object:

@@ -21,7 +21,7 @@ from executor.tasks.run_handler import Run, RunHandler, WaitsFor
 from executor.tasks.verdicts import internal
 from shared.errors import RunError
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, EventType, RunRef
+from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Input
 from shared.protocol.repository import Repository
@@ -76,8 +76,11 @@ class HookedRunHandler:
         run = self._handler.start(request)
         return _HookedRun(run, lambda: self._observe(_config(request), request.secrets))
 
-    def follow(self, ref: RunRef, run: Run) -> Run:
-        """Observe a run that has begun in an earlier process; its request is not known."""
+    def follow(self, known: Iterable[RunRef], living: Mapping[RunKey, Run]) -> dict[RunKey, Run]:
+        """Observe the *living* ones of the *known* runs; their requests are not known."""
+        return {run.key: self._followed(run, living[run.key]) for run in known if run.key in living}
+
+    def _followed(self, ref: RunRef, run: Run) -> Run:
         config = TaskConfig(run_id=ref.key[0], session_id=ref.session, attempt=ref.attempt)
         return _HookedRun(run, lambda: self._observe(config, ()))
 
@@ -91,7 +94,8 @@ class HookedRunHandler:
 
     async def settled(self) -> None:
         """Wait until the hooks of all runs that have ended so far are done."""
-        await asyncio.gather(*(runner.wait_ended() for runner in self._hooks))
+        ending = [runner for runner in self._hooks if runner.ending]
+        await asyncio.gather(*(runner.wait_ended() for runner in ending))
 
     async def close(self) -> None:
         """End every warm process, and the hooks of runs that have ended, after a while."""

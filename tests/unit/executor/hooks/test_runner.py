@@ -192,6 +192,18 @@ async def test_a_hook_that_is_too_slow_misses_calls_but_never_the_last() -> None
     assert hook.told == ["so", "so", (True, None)]
 
 
+async def test_a_hook_that_is_far_behind_at_the_end_is_told_the_end_soon() -> None:
+    hook = Notes(lambda: asyncio.Event().wait())
+    watched = Watched(hook, timeout_s=SHORT_S)
+    for _ in range(100):
+        watched.runner.offer(RESPONSE)
+    watched.runner.offer(END)
+    await watched.runner.wait_ended()
+    assert hook.told[-1] == (True, None)
+    assert len(hook.told) < 100
+    assert watched.warnings[-1] == "hook notes: is too slow: calls are dropped"
+
+
 async def test_a_hook_that_cannot_be_made_is_warned_of_and_called_never() -> None:
     warnings: list[str] = []
 

@@ -227,7 +227,9 @@ async def test_a_run_that_goes_on_since_before_this_process_is_observed_from_her
 ) -> None:
     handler = observed([], notes)
     living = ScriptedRunHandler(SCRIPT).start(make_request())
-    events = await carried_out(handler.follow(RunRef(7, 8, 2), living))
+    followed = handler.follow([RunRef(7, 8, 1), RunRef(7, 8, 2)], {("8", 2): living})
+    assert set(followed) == {("8", 2)}
+    events = await carried_out(followed["8", 2])
     await handler.settled()
     assert events == SCRIPT
     assert notes.told[0] == ("before", TaskConfig(run_id="8", session_id="7", attempt=2))

@@ -177,8 +177,12 @@ async def in_process(
     environ: Mapping[str, str] | None = None,
     user_input: UserInput | None = None,
     stall_timeout_s: float = 60,
+    **rules: Any,
 ) -> AsyncIterator[InProcessRunHandler]:
-    """A run handler with *agent* and everything else real, in *home*; asks nobody by itself."""
+    """A run handler with *agent* and everything else real, in *home*; asks nobody by itself.
+
+    *rules* are of :class:`AgentRules`.
+    """
     state = await StateStore.open(home / "state.db")
     private = home / "private"
     handler = InProcessRunHandler(
@@ -192,7 +196,11 @@ async def in_process(
             backend_url=None,
         ),
         rules=AgentRules(
-            home=home, environ=environ or {}, api=ExecutorApi(api_key="k"), permission_mode=None
+            home=home,
+            environ=environ or {},
+            api=ExecutorApi(api_key="k"),
+            permission_mode=None,
+            **rules,
         ),
         state=state,
         warm=WarmSessions(limit=2, idle_s=3600),

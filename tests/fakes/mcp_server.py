@@ -21,7 +21,8 @@ _TOOL = {
 }
 
 
-def _answer(method: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+def answer(method: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """What is answered to a request; ``None``: there is no such method."""
     match method:
         case "initialize":
             return {
@@ -54,13 +55,13 @@ def main() -> None:
         message = json.loads(line)
         if "id" not in message:
             continue
-        result = _answer(message["method"], message.get("params") or {})
-        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        result = answer(message["method"], message.get("params") or {})
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         if result is None:
-            answer["error"] = {"code": -32601, "message": "method not found"}
+            reply["error"] = {"code": -32601, "message": "method not found"}
         else:
-            answer["result"] = result
-        sys.stdout.write(f"{json.dumps(answer)}\n")
+            reply["result"] = result
+        sys.stdout.write(f"{json.dumps(reply)}\n")
         sys.stdout.flush()
 
 

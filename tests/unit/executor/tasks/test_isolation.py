@@ -60,14 +60,15 @@ def test_requests_strengthen_and_never_weaken(
 def test_an_mcp_server_that_cannot_be_kept_inside_is_refused_in_a_sandbox(
     server: dict[str, Any], refused: bool
 ) -> None:
-    request = make_request(bot=[{"mcp_servers": {"files": server}}])
-    assert IsolationRules(NONE, None).level(request) is NONE
-    rules = IsolationRules(SANDBOX, None, walled_servers=True)
-    if refused:
-        with pytest.raises(Refusal, match="files"):
-            rules.level(request)
-    else:
-        assert rules.level(request) is SANDBOX
+    servers = {"mcp_servers": {"files": server}}
+    for request in (make_request(bot=[servers]), make_request(**servers)):
+        assert IsolationRules(NONE, None).level(request) is NONE
+        rules = IsolationRules(SANDBOX, None, walled_servers=True)
+        if refused:
+            with pytest.raises(Refusal, match="files"):
+                rules.level(request)
+        else:
+            assert rules.level(request) is SANDBOX
 
 
 def test_an_mcp_server_that_is_a_command_is_refused_where_it_can_have_no_walls() -> None:

@@ -109,6 +109,31 @@ def test_file_tools_do_not_leave_the_session(
     assert str(limits.root) in decision.message
 
 
+@pytest.mark.parametrize(
+    "path", ["../.skills/skills/x/SKILL.md", "{cwd}/../.skills/hooks/hooks.json", "../.SKILLS/x"]
+)
+def test_what_acts_on_the_agents_next_start_is_read_and_not_written(
+    path: str, limits: Limits
+) -> None:
+    (limits.cwd / "skills").symlink_to(limits.root / ".skills")
+    for place in (path, "skills/x"):
+        arguments = fill({"file_path": place}, limits)
+        assert decide("Read", arguments, limits).allowed
+        assert not decide("Write", arguments, limits).allowed
+        assert not decide("Edit", arguments, limits).allowed
+
+
+def test_claudes_state_is_the_agents_to_write_unless_it_is_its_own(tmp_path: Path) -> None:
+    def allowed(claude_dir: Path) -> bool:
+        limits = limits_for(
+            make_request(), cwd=tmp_path, session_dir=tmp_path, mode=None, claude_dir=claude_dir
+        )
+        return decide("Write", {"file_path": ".claude/settings.json"}, limits).allowed
+
+    assert allowed(tmp_path.parent / "claude")
+    assert not allowed(tmp_path / ".claude")
+
+
 def test_claudes_long_tool_results_of_this_session_may_be_read_and_not_written(
     limits: Limits,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from executor.agents.claude_code.private_files import (
 from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.process_tree import MARK_VARIABLE
 from executor.agents.protocol import AgentJob
+from executor.agents.skills import SkillSet, folder_digest
+from shared.errors import RunError
+from shared.status import ErrorCode
 from tests.fakes.agent_jobs import JobMaker
 
 NO_FILES = PrivateFiles(Path("/private"), None, None)
@@ -111,6 +115,45 @@ def test_secrets_and_long_texts_are_in_files_and_not_in_the_command_line(maker: 
     remove(files.folder)
     remove(files.folder)
     assert list(job.private_dir.iterdir()) == []
+
+
+def skills_in(folder: Path) -> SkillSet:
+    (folder / "skills" / "greet").mkdir(parents=True)
+    (folder / "skills" / "greet" / "SKILL.md").write_text("Say hello.")
+    digest = folder_digest(folder)
+    assert digest is not None
+    return SkillSet(folder, ("greet",), digest)
+
+
+def test_skills_are_a_plugin_whose_text_starts_no_program(maker: JobMaker, tmp_path: Path) -> None:
+    job = replace(maker.job(), skills=skills_in(tmp_path / ".skills"))
+    arguments = command(job)
+    assert value(arguments, "--plugin-dir") == str(tmp_path / ".skills")
+    assert json.loads(value(arguments, "--settings") or "") == {"disableSkillShellExecution": True}
+    assert not {"--plugin-dir", "--settings"} & set(command(maker.job()))
+
+
+def test_skills_that_somebody_has_changed_are_not_read(maker: JobMaker, tmp_path: Path) -> None:
+    job = replace(maker.job(), skills=skills_in(tmp_path / ".skills"))
+    remove(PrivateFiles.write(job, folder_in(job.private_dir)).folder)
+    (tmp_path / ".skills" / "hooks").mkdir()
+    (tmp_path / ".skills" / "hooks" / "hooks.json").write_text("{}")
+    with pytest.raises(RunError, match="were changed") as raised:
+        PrivateFiles.write(job, folder_in(job.private_dir))
+    assert raised.value.error_code is ErrorCode.WORKSPACE_ERROR
+    assert list(job.private_dir.iterdir()) == []
+
+
+def test_a_server_of_the_request_takes_the_place_of_the_bots(maker: JobMaker) -> None:
+    job = maker.job(
+        bot=[{"mcp_servers": {"a": {"command": "old"}, "b": {"command": "kept"}}}],
+        mcp_servers={"a": {"command": "${NEW}"}},
+        variables={"NEW": "new"},
+    )
+    files = PrivateFiles.write(job, folder_in(job.private_dir))
+    assert files.mcp_config is not None
+    servers = json.loads(files.mcp_config.read_text())["mcpServers"]
+    assert servers == {"a": {"command": "new"}, "b": {"command": "kept"}}
 
 
 def test_allowed_tools_become_the_only_builtin_tools(maker: JobMaker) -> None:

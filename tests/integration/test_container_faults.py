@@ -238,3 +238,17 @@ async def test_a_limit_that_the_host_cannot_give_is_cut(house: House) -> None:
         endpoint = await house.get(pool, "7")
         assert (await run_in(endpoint, "echo on")).output == "on"
         await pool.remove_session("7")
+
+
+async def test_a_container_that_was_stopped_by_hand_is_no_lost_engine(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.containers.pool.ENGINE_STOPS_WITHIN_S", 0.1)
+    async with house.pool() as pool:
+        endpoint = await house.get(pool, "7")
+        await house.docker("stop", endpoint.container_id)
+        death = await pool.death(endpoint.container_id)
+        assert death is not None
+        assert (death.exit_code, death.engine_lost) == (0, False)
+        await pool.release(endpoint.container_id, run_id="run")
+        await until(lambda: _none_left(house))

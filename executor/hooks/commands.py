@@ -76,7 +76,7 @@ def why_not(path: Path) -> str | None:
     Whoever could change it, or put another in its place, would have what the executor has.
     """
     try:
-        for place in (path.parent, path):
+        for place in (path.parent.parent.resolve(), path.parent, path):
             status = place.lstat()
             if stat.S_ISLNK(status.st_mode):
                 return f"{place} is a link"

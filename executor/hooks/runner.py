@@ -18,8 +18,8 @@ from shared.protocol.events import AgentEvent
 
 logger = get_logger("hooks")
 
-QUEUED_CALLS: Final = 1000
-"""How many calls wait for a hook at most; what comes beyond that is not told to it."""
+QUEUED_CALLS: Final = 256
+"""How many calls wait for a hook at most, each of up to 256 KiB; more is not told to it."""
 
 ON_EVENT: Final = "on_event"
 
@@ -126,15 +126,16 @@ class HookRunner:
 
     async def _serve(self) -> None:
         name = self._source.name
-        thread = HookThread(f"hook {name}")
+        thread: HookThread | None = None
         try:
+            thread = HookThread(f"hook {name}")
             await self._serve_in(thread)
-        except Exception:
-            logger.exception("hook %s: cannot be fed any more", name)
+        except Exception as exc:  # noqa: BLE001 - no thread or descriptor may be left
+            self._failed("feeding it", exc)
         finally:
             self._given_up = True
             self._calls.clear()
-            if not await finish(thread.stop()):
+            if thread is not None and not await finish(thread.stop()):
                 logger.error("hook %s: it blocks, its thread is left behind", name)
             for what, count in self._problems.items():
                 if count > 1:

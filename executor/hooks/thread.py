@@ -34,14 +34,23 @@ class CallStuck(CallTimedOut):
 
 
 class HookThread:
-    """Carries out calls one after the other; made and used on one event loop."""
+    """Carries out calls one after the other; made and used on one event loop.
+
+    Raises:
+        RuntimeError: No thread can be started.
+        OSError: No descriptors are left.
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._stuck = False
         # A daemon: the process may end while a call blocks.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many
+            self._loop.close()
+            raise
 
     async def call(self, function: Callable[[], Any], within_s: float) -> Any:
         """The result of *function*, awaited if it can be.

@@ -198,9 +198,13 @@ def test_a_program_of_another_user_is_not_used(home: Path) -> None:
     assert why_not(path) == f"{path} belongs to another user"
 
 
-def test_a_folder_that_others_may_write_makes_its_programs_unusable(home: Path) -> None:
-    program(home, "")
-    (home / "hooks").chmod(0o777)
+@pytest.mark.parametrize("folder", [".", "hooks"])
+def test_a_folder_that_others_may_write_makes_its_programs_unusable(
+    home: Path, folder: str
+) -> None:
+    path = program(home, "")
+    assert find_commands(home) == [path]
+    (home / folder).chmod(0o777)
     assert find_commands(home) == []
 
 

@@ -216,6 +216,20 @@ async def test_a_hook_that_cannot_be_made_is_warned_of_and_called_never() -> Non
     assert warnings == ["hook broken: making it raised OSError"]
 
 
+async def test_without_a_thread_the_hook_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", too_many)
+        hook = Notes()
+        watched = Watched(hook)
+        watched.runner.offer(END)
+        await watched.runner.wait_ended()
+    assert hook.told == []
+    assert watched.warnings == ["hook notes: feeding it raised RuntimeError"]
+
+
 async def test_only_hooks_for_events_see_them() -> None:
     class Events(EventHook):
         def __init__(self) -> None:

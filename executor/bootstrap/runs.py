@@ -203,6 +203,7 @@ def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
         else (settings.workspace_root, settings.log_dir),
         allowed_hosts=None if hosts is None else read_hosts(hosts),
         trust_repositories=settings.trust_repo_settings,
+        state_in_sessions=settings.state_in_sessions,
     )
 
 

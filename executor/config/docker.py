@@ -173,6 +173,11 @@ class DockerSettings(ExecutorSettings):
         return self.workspace_path
 
     @property
+    def state_in_sessions(self) -> bool:
+        """The directory outlives the container, and so does the conversation in it."""
+        return True
+
+    @property
     def lowest_level(self) -> LogLevel:
         """The lowest level that is logged."""
         return "DEBUG" if self.debug or self.debug_run else self.log_level

@@ -308,6 +308,11 @@ class ExecutorSettings(BaseSettings):
         return None
 
     @property
+    def state_in_sessions(self) -> bool:
+        """Whether an agent's own state lies in its session's directory, and not in the home."""
+        return False
+
+    @property
     def variables_of_agents(self) -> dict[str, Any]:
         """What agents of every task get, as it was given."""
         return {}

@@ -1,7 +1,6 @@
 """Reading what a request gives inline or by address, within bounds.
 
-A request's token goes to the origin of the backend that this executor is connected to, and to
-nobody else.
+A request's token goes to the origin of its backend, and to nobody else.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Fetcher:
     Args:
         backend_url: The backend this executor is connected to. A request's ``auth_token`` goes to
             its origin only, and only when the request names the same backend, or none. ``None``:
-            to nobody.
+            it is connected to none, and a request's token goes to the backend that it names.
         environ: Where proxies and authorities are read from.
         timeout_s: For one file.
     """
@@ -156,9 +155,9 @@ class Fetcher:
         raise Unusable("it is redirected too often")
 
     def _headers(self, request: ExecutionRequest, url: str) -> dict[str, str]:
-        if request.auth_token is None or self._backend_url is None:
+        if request.auth_token is None:
             return {}
-        ours = origin(self._backend_url)
+        ours = origin(self._backend_url or request.backend_url or "")
         named = ours if request.backend_url is None else origin(request.backend_url)
         if ours is None or named != ours or origin(url) != ours:
             return {}

@@ -35,8 +35,7 @@ class Staging:
     """Places what requests bring.
 
     Args:
-        backend_url: The backend this executor is connected to; ``None``: to none, and no token is
-            sent to anybody.
+        backend_url: The backend this executor is connected to; ``None``: to none.
         environ: Where proxies and authorities are read from.
         cache_dir: For archives of skills.
         scratch: A private folder for temporary files.

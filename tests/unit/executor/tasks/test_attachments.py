@@ -214,6 +214,22 @@ async def test_a_request_that_names_another_backend_gets_no_token_sent(
     assert backend.authorizations == []
 
 
+async def test_without_a_backend_of_its_own_the_token_goes_to_the_requests(
+    session: Path, backend: FileServer, stranger: FileServer
+) -> None:
+    files = [
+        {"filename": "a.bin", "url": "/files/a"},
+        {"filename": "b.bin", "url": f"{stranger.url}/files/b"},
+    ]
+
+    await placing().place(
+        request(*files, auth_token=TOKEN, backend_url=f"{backend.url}/api"), session
+    )
+
+    assert backend.authorizations == [f"Bearer {TOKEN}"]
+    assert stranger.authorizations == [None]
+
+
 @pytest.mark.parametrize(
     ("name", "redirect_to", "words"),
     [

@@ -30,6 +30,7 @@ class BoundKeeper:
         *,
         warning: str,
         holds_any: Callable[[], bool],
+        has_spare: Callable[[], bool],
         after: Callable[[], int] = lambda: 0,
         on_shortened: Callable[[], None] = lambda: None,
     ) -> None:
@@ -40,6 +41,7 @@ class BoundKeeper:
             bounds: What may stay.
             warning: Logged once, when events are replaced.
             holds_any: Whether there is anything to look after.
+            has_spare: Whether to return unused space of the file to the disk.
             after: The position from which on events may be replaced.
             on_shortened: Called when some were.
         """
@@ -47,6 +49,7 @@ class BoundKeeper:
         self._bounds = bounds
         self._warning = warning
         self._holds_any = holds_any
+        self._has_spare = has_spare
         self._after = after
         self._on_shortened = on_shortened
         self._since = 0
@@ -74,7 +77,7 @@ class BoundKeeper:
             await asyncio.wait({self._shrinking})
 
     def _keep(self) -> asyncio.TimerHandle:
-        if not self._holds_any():
+        if self._has_spare():
             self._store.give_back_space()
         self._look()
         return asyncio.get_running_loop().call_later(EVERY_S, self._keep_again)

@@ -134,6 +134,7 @@ class EventLog:
             bounds or Bounds(),
             warning="the log of events is full, or old: the oldest are dropped from now on",
             holds_any=lambda: bool(self._runs),
+            has_spare=lambda: True,
         )
 
     @classmethod

@@ -113,6 +113,7 @@ class Outbox:
             bounds or Bounds(),
             warning="the backend is away for long: the oldest events are dropped from now on",
             holds_any=lambda: self._ledger.waiting > 0,
+            has_spare=lambda: self._ledger.waiting == 0,
             after=lambda: self._queue.sent if self._connected else 0,
             on_shortened=self._queue.only_on_disk,
         )

@@ -101,7 +101,6 @@ CREATE TABLE callbacks (
     run_id     TEXT PRIMARY KEY,
     url        TEXT NOT NULL,
     token      TEXT,                          -- NULL also when nothing is to be sent any more
-    request_id TEXT,
     trace_id   TEXT,
     acked      INTEGER NOT NULL DEFAULT 0,    -- the sequence up to which all is told
     state      TEXT NOT NULL DEFAULT 'active',              -- active | parked | ended

@@ -38,6 +38,7 @@ def summarize(path: Path) -> dict[str, Any]:
             "oldest_event_waits_s": _one(
                 db, "SELECT max(0, (SELECT seconds FROM clock) - min(created_at)) FROM events"
             ),
+            "callbacks": _counts(db, "SELECT state, count(*) FROM callbacks GROUP BY state"),
             "open_messages": _one(db, "SELECT count(*) FROM open_messages"),
             "open_questions": _one(db, "SELECT count(*) FROM open_questions"),
         }

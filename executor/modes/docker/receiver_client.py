@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -171,12 +172,12 @@ async def _read(response: aiohttp.ClientResponse) -> Reply:
     return Reply(
         response.status,
         b"".join(chunks)[:MAX_ANSWER_BYTES],
-        _retry_after(response.headers.get("Retry-After")),
+        read_retry_after(response.headers.get("Retry-After")),
     )
 
 
-def _retry_after(header: str | None) -> float | None:
-    """Seconds, from either form that HTTP knows; ``None``: not given, or not readable."""
+def read_retry_after(header: str | None) -> float | None:
+    """``Retry-After`` in seconds, from either form of it; ``None``: not given, or not readable."""
     if header is None:
         return None
     try:
@@ -189,4 +190,4 @@ def _retry_after(header: str | None) -> float | None:
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)
         seconds = (until - datetime.now(UTC)).total_seconds()
-    return min(max(0.0, seconds), MAX_RETRY_AFTER_S) if seconds == seconds else None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), MAX_RETRY_AFTER_S)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.delivery.callback_book import CallbackBook
 from executor.delivery.schema import VERSION
 from executor.delivery.state import SessionRecord, StateStore
 from executor.delivery.summary import summarize
@@ -22,6 +23,7 @@ async def test_everything_is_counted_while_the_store_is_open(tmp_path: Path) -> 
         event = AgentEvent(kind, {"text": "private", "message_id": "m"})
         numbered = NumberedEvent(RunRef(7, 70), seq, event)
         store.add_event(seq, numbered, written=lambda _position: None)
+    CallbackBook(store).expect("70", "https://private.example/cb", "private", None)
     await store.session("7")  # by now, all before it is written
 
     summary = await asyncio.to_thread(summarize, tmp_path / "state.db")
@@ -36,6 +38,7 @@ async def test_everything_is_counted_while_the_store_is_open(tmp_path: Path) -> 
     assert summary["events_waiting"] == {"llm.start": 1, "llm.stream": 1}
     assert summary["events_waiting_bytes"] > 0
     assert summary["oldest_event_waits_s"] == 0
+    assert summary["callbacks"] == {"active": 1}
     assert summary["open_messages"] == 1
     assert summary["open_questions"] == 0
     assert "private" not in str(summary)

@@ -1,0 +1,65 @@
+"""A stream ends with its run, which the verdict of one of its attempts need not be."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+from shared.protocol.events import EventType, RunRef
+from shared.web.streams import PAGE_EVENTS, Streams
+from tests.fakes.event_log import open_log, tell
+
+FIRST = RunRef(7, 9)
+SECOND = RunRef(7, 9, attempt=2)
+
+
+async def test_a_stream_goes_on_over_the_verdict_of_an_attempt_that_has_given_way(
+    tmp_path: Path,
+) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.STARTED, EventType.FAILED)
+        log.forget_run(FIRST.key)
+        await log.accept(SECOND)
+        tell(log, SECOND, EventType.STARTED)
+        stream = Streams(log.hub).follow(log, "9", after=0, finished_at=None)
+        names = []
+        async with aclosing(stream):
+            async for event in stream:
+                names.append(event.event)
+                if len(names) == 3:
+                    tell(log, SECOND, EventType.COMPLETED)
+    assert names == [
+        EventType.STARTED,
+        EventType.FAILED,
+        EventType.STARTED,
+        EventType.COMPLETED,
+        "close",
+    ]
+
+
+async def test_whoever_does_not_read_on_holds_a_page_and_delays_nobody(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(10):
+        await log.accept(FIRST)
+        streams = Streams(log.hub)
+        read: list[int] = []
+        after = log.after
+
+        class Counting:
+            async def after(self, run_id: str, sequence: int, limit: int = PAGE_EVENTS):  # type: ignore[no-untyped-def] # the log's own
+                page = await after(run_id, sequence, limit)
+                read.append(len(page))
+                return page
+
+        tell(log, FIRST, *[EventType.REASONING] * (5 * PAGE_EVENTS))
+        slow = streams.follow(Counting(), "9", after=0, finished_at=None)
+        await anext(slow)
+        tell(log, FIRST, EventType.COMPLETED)
+        quick = streams.follow(log, "9", after=0, finished_at=None)
+        seen = [event async for event in quick]
+        assert len(seen) == 5 * PAGE_EVENTS + 2
+        assert read == [PAGE_EVENTS]
+        rest = [event.id async for event in slow]
+        assert len(rest) == 5 * PAGE_EVENTS + 1
+        assert rest[:-1] == [str(number) for number in range(2, 5 * PAGE_EVENTS + 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from executor.agents.factory import AgentFactory
 from executor.delivery.state import RunRecord, StateStore
+from executor.executor_id import load_executor_id
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.container import ContainerRunHandler, Images
@@ -18,15 +20,49 @@ from executor.tasks.run_handler import Run
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
 from shared.containers.pool import ContainerPool
-from shared.containers.spec import Limits
+from shared.containers.spec import Limits, owner_labels
 from shared.protocol.events import RunKey
 from tests.fakes.agent import ScriptedAgent
-from tests.fakes.containers import House
+from tests.fakes.containers import House, until
 from tests.fakes.docker_engine import DockerEngine
 
 LIMITS = Limits(memory=2**30, cpus=2.0, pids=512, tmp_size=256 * 2**20)
 
 KEY = "sk-key-of-the-executor-0815"
+
+
+class Containers:
+    """What executors in local mode need for containers on an engine."""
+
+    def __init__(self, engine: DockerEngine, image: str) -> None:
+        self.engine = engine
+        self.variables = {
+            "DOCKER_HOST": engine.host,
+            "EXECUTOR_IMAGE": image,
+            "LOCAL_ISOLATION": "container",
+            "CONTAINER_MEMORY": "1g",
+        }
+
+    @asynccontextmanager
+    async def model(self, *scenarios: Scenario) -> AsyncIterator[ScriptedModel]:
+        """The API that agents in the containers ask."""
+        async with ScriptedModel(scenarios, host=self.engine.gateway) as model:
+            yield model
+
+    async def of(self, home: Path) -> list[str]:
+        """The ids of the containers that belong to the executor in *home*."""
+        owner = await asyncio.to_thread(load_executor_id, home)
+        labels = [f"--filter=label={name}={value}" for name, value in owner_labels(owner).items()]
+        said = await asyncio.to_thread(self.engine.docker, "ps", "--all", "--quiet", *labels)
+        return said.split()
+
+    async def gone_of(self, home: Path) -> None:
+        """Wait until there are none."""
+
+        async def none() -> bool:
+            return not await self.of(home)
+
+        await until(none)
 
 
 class Site:

@@ -1,0 +1,86 @@
+"""Local mode with its runs in containers of the real image, on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from scripts.scripted_scenario import Scenario
+from tests.e2e.test_restart import check_log, end
+from tests.fakes.container_runs import Containers
+from tests.fakes.docker_engine import DockerEngine
+from tests.fakes.model import reaching, scenario, step, text_step, tool_step
+from tests.fakes.processes import executor_process, manager_process, system
+
+
+@pytest.fixture
+def containers(docker_engine: DockerEngine, executor_image: str) -> Containers:
+    return Containers(docker_engine, executor_image)
+
+
+def half() -> list[Scenario]:
+    """A turn that stops in the middle of a message."""
+    write = tool_step("Write", {"file_path": "/workspace/half.txt", "content": "half\n"})
+    rest = step({"text": "This is "}, {"gate": "half"}, {"text": "all of it"})
+    return [scenario(write, rest, prompt="Do it")]
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ([signal.SIGKILL], -signal.SIGKILL),
+        ([signal.SIGTERM], 0),
+        ([signal.SIGTERM, signal.SIGTERM], 130),
+    ],
+    ids=["killed", "stopped", "twice"],
+)
+async def test_a_run_goes_on_while_no_executor_runs_and_nothing_of_it_is_lost_or_doubled(
+    containers: Containers, tmp_path: Path, signals: list[signal.Signals], status: int
+) -> None:
+    home, variables = tmp_path / "executor", containers.variables
+    async with (
+        containers.model(*half()) as model,
+        manager_process(tmp_path / "manager") as manager,
+        executor_process(home, manager.url, manager.executor_token, **variables) as first,
+        manager.following("Do it", reaching(model.url)) as live,
+    ):
+        await live.reaches(model.gate("half"))
+        await live.until("llm.tool_result")
+        assert await end(first.program, signals) == status
+        model.gate("half").release()
+        async with asyncio.timeout(20):
+            await model.wait_for_request(
+                lambda request: request.step == 1 and request.outcome == "answered"
+            )
+        async with executor_process(home, manager.url, manager.executor_token, **variables):
+            run = await live.finished()
+            await containers.gone_of(home)
+    assert run.answer == "This is all of it"
+    check_log(run.events)
+    assert len(run.data("lifecycle.started")) == 1
+    assert run.data("llm.error") == []
+    assert (home / "workspace" / live.session_id / "half.txt").read_text() == "half\n"
+
+
+async def test_an_executor_with_containers_says_so_and_remembers_conversations(
+    containers: Containers, tmp_path: Path
+) -> None:
+    scenarios = [
+        scenario(text_step("and again"), prompt="Again"),
+        scenario(text_step("hello"), prompt="Hello"),
+    ]
+    async with (
+        containers.model(*scenarios) as model,
+        system(tmp_path, **containers.variables) as (manager, executor),
+    ):
+        first = await manager.run("Hello", reaching(model.url))
+        second = await manager.run("Again", reaching(model.url), first.task["session_id"])
+        await containers.gone_of(executor.home)
+        nodes = await manager.client.nodes()
+    assert (first.answer, second.answer) == ("hello", "and again")
+    assert second.data("lifecycle.started")[0]["resumed"] is True
+    assert first.cwd == second.cwd == executor.workspace / first.task["session_id"]
+    assert nodes[0]["isolation"] == ["container"]

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.fakes.docker_engine import CACHE, ROOT, DockerEngine, EngineError
+from tests.fakes.docker_engine import DockerEngine
+from tests.fakes.docker_place import CACHE, ROOT, EngineError
 
 NAME: Final = "debian:bookworm-slim"
 """What the image is called in an engine of the tests' own; elsewhere the name may be taken."""

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import ipaddress
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -31,10 +28,7 @@ from typing import Any, ClassVar, Final
 
 import psutil
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-
-CACHE: Final = ROOT / "build" / "engine"
-"""What is kept from one session to the next: the data of engines, and the root of base images."""
+from tests.fakes.docker_place import EngineError, engine_bridge, engine_data, unmount
 
 GIVEN: Final = "WEGENT_TEST_DOCKER_HOST"
 
@@ -43,31 +37,6 @@ STOP_S: Final = 30.0
 
 _KEPT: Final = "24h"
 """How long images stay that nobody uses."""
-
-_NEEDED: Final = ("dockerd", "docker", "docker-proxy", "ip", "setpriv")
-_CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
-_BRIDGE: Final = "wegent"
-_ADDRESSES: Final = [ipaddress.IPv4Network(f"10.{number}.0.0/16") for number in range(201, 250)]
-
-
-class EngineError(Exception):
-    """The engine does not do what it should; the text has what it said."""
-
-
-def unavailable() -> str | None:
-    """Why no engine can be started here; None when one can."""
-    if sys.platform != "linux":
-        return "an engine of one's own needs Linux"
-    missing = [command for command in _NEEDED if shutil.which(command) is None]
-    if missing:
-        return f"{', '.join(missing)} missing: make test as root installs docker.io"
-    effective = next(
-        int(line.split()[1], 16)
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("CapEff:")
-    )
-    absent = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    return f"an engine of one's own needs root with {', '.join(absent)}" if absent else None
 
 
 class DockerEngine:
@@ -106,8 +75,10 @@ class DockerEngine:
     @cached_property
     def gateway(self) -> str:
         """The address of this host for containers; what listens there is reached by them alone."""
-        gateway = "{{(index .IPAM.Config 0).Gateway}}"
-        return self.docker("network", "inspect", "bridge", "--format", gateway)
+        addresses = "{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}"
+        said = self.docker("network", "inspect", "bridge", "--format", addresses).split()
+        # An engine that has only just started may not tell it, but then it is the first.
+        return said[1] if len(said) > 1 else str(ipaddress.ip_network(said[0])[1])
 
     def has_image(self, name: str) -> bool:
         """Whether the image *name* is there."""
@@ -142,11 +113,12 @@ class OwnEngine(DockerEngine):
 
     _running: ClassVar[set[int]] = set()
 
-    def __init__(self, place: Path, data: Path, bridge: str) -> None:
+    def __init__(self, place: Path, data: Path, lock: int, bridge: str) -> None:
         super().__init__(f"unix://{place / 'docker.sock'}")
         self.owned = True
         self.place = place
         self.process: subprocess.Popen[bytes] | None = None
+        self._lock = lock
         self._command = [
             *("setpriv", "--pdeathsig", "TERM", "dockerd"),  # it ends with the tests, even killed
             *("--config-file", str(place / "daemon.json"), "--host", self.host),
@@ -166,7 +138,11 @@ class OwnEngine(DockerEngine):
         """Start it, on the thread of the tests, with whose end it ends."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lock],
             )
         self._running.add(self.process.pid)
 
@@ -250,10 +226,10 @@ def own_engine() -> Iterator[OwnEngine]:
     Raises:
         EngineError: It does not start.
     """
-    with _data() as data, _bridge() as bridge:
+    with engine_data() as (data, lock), engine_bridge() as bridge:
         # The names of sockets are short, and those of checkouts need not be.
         place = Path(tempfile.mkdtemp(prefix="we-engine-"))
-        engine = OwnEngine(place, data, bridge)
+        engine = OwnEngine(place, data, lock, bridge)
         try:
             engine.spawn()
             engine.wait_ready()
@@ -264,66 +240,6 @@ def own_engine() -> Iterator[OwnEngine]:
                 engine.remove(engine.contents())
         finally:
             engine.stop()
-            _unmount(place)
-            _unmount(data)
+            unmount(place)
+            unmount(data)
             shutil.rmtree(place, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _data() -> Iterator[Path]:
-    """The first folder that no other session holds."""
-    for number in range(100):
-        place = CACHE / str(number)
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield place / "data"
-            return
-    raise EngineError(f"a hundred engines run in {CACHE}")
-
-
-@contextlib.contextmanager
-def _bridge() -> Iterator[str]:
-    """A bridge with addresses that nobody else has here."""
-    for block in _ADDRESSES:
-        name = f"{_BRIDGE}{block.network_address.packed[1]}"
-        alias = Path("/sys/class/net", name, "ifalias")
-        owner = alias.read_text().strip() if alias.exists() else ""
-        if owner and not psutil.pid_exists(int(owner)):
-            _ip("link", "delete", name)  # of a session that was killed
-        # Only one of two sessions can make it.
-        if not _in_use(block) and _ip("link", "add", "name", name, "type", "bridge"):
-            break
-    else:
-        raise EngineError("all addresses for bridges are taken")
-    try:
-        _ip("link", "set", name, "alias", str(os.getpid()))
-        _ip("address", "add", f"{block[1]}/{block.prefixlen}", "dev", name)
-        _ip("link", "set", name, "up")
-        yield name
-    finally:
-        _ip("link", "delete", name)
-
-
-def _in_use(block: ipaddress.IPv4Network) -> bool:
-    return any(
-        ipaddress.ip_address(address.address) in block
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family == socket.AF_INET
-    )
-
-
-def _ip(*arguments: str) -> bool:
-    return not subprocess.run(["ip", *arguments], check=False).returncode
-
-
-def _unmount(place: Path) -> None:
-    """An engine that was killed leaves mounts behind."""
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in reversed(mounts):
-        if Path(mount).is_relative_to(place):
-            subprocess.run(["umount", "--lazy", mount], check=False)

@@ -17,7 +17,8 @@ import pytest
 from scripts import build_image
 from tests.fakes import docker_base
 from tests.fakes.built_program import built_program, content_key
-from tests.fakes.docker_engine import CACHE, GIVEN, DockerEngine, own_engine, unavailable
+from tests.fakes.docker_engine import GIVEN, DockerEngine, own_engine
+from tests.fakes.docker_place import CACHE, unavailable
 
 FIRST_TEST_S: Final = 900
 """How long a test may take that may be the first to ask, and so has to wait for all of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ def build_app() -> FastAPI:
 def _app(settings: DockerSettings) -> FastAPI:
     first_task = read_first_task(settings)
     redactor, logs = prepare_process(settings)
+    # Where it listens is told there, by the server's own handler.
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
     if first_task is not None and first_task.ends:
         logger.warning("exit_on_completion: a server that somebody else starts goes on")
 

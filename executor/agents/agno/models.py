@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
+import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import httpx2
+from agno.exceptions import ModelProviderError
 from agno.models.anthropic import Claude
 from agno.models.base import Model
 from agno.models.openai import OpenAIChat
 from agno.models.response import ModelResponse
-from anthropic import AsyncAnthropic
+from anthropic import AsyncAnthropic, Omit
 from openai import AsyncOpenAI
 
 from executor.agents.agno.model_api import ModelApi
+from executor.agents.agno.verdict import headers_of, lifted_at
 from executor.network.trust import trusting_context
 
 MAX_RETRIES: Final = 2
-"""How often a client asks again by itself, after at most a minute each; then it is the run that
-waits, and says so."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 20.0
 
 REQUEST_TIMEOUT: Final = httpx2.Timeout(600, connect=30)
 
@@ -51,18 +57,50 @@ def make_model(api: ModelApi, http: httpx2.AsyncClient, watch: Watch) -> Model:
 
 
 class _Watched:
-    """A model that tells what it hears, since agno makes a sentence of every error."""
+    """A model that tells what it hears, since agno makes a sentence of every error.
+
+    It also does the retries: the clients' own may take minutes without a word.
+    """
 
     watch: Watch
 
     async def ainvoke_stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ModelResponse]:
-        try:
-            async for part in super().ainvoke_stream(*args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
-                self.watch(None)
-                yield part
-        except Exception as exc:
-            self.watch(exc)
-            raise
+        for attempt in itertools.count():
+            begun = False
+            try:
+                async for part in super().ainvoke_stream(*args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
+                    begun = True
+                    self.watch(None)
+                    yield part
+            except ModelProviderError as exc:
+                pause = None if begun else pause_s(exc, attempt)
+                if pause is None:
+                    self.watch(exc)
+                    raise
+            except Exception as exc:
+                self.watch(exc)
+                raise
+            else:
+                return
+            await asyncio.sleep(pause)
+
+
+def pause_s(error: ModelProviderError, attempt: int) -> float | None:
+    """Seconds until the API may be asked once more; ``None``: it is not asked again here.
+
+    *attempt* counts from 0. What asking again cannot change is not asked again, nor what takes
+    long: then it is the run that waits, and says so.
+    """
+    answer = error.__cause__
+    status = getattr(answer, "status_code", None)
+    if attempt >= MAX_RETRIES or not (status is None or status in (408, 429) or status >= 500):
+        return None
+    now = time.time()
+    lifted = lifted_at(headers_of(answer), now)
+    if lifted is not None and lifted - now > LONGEST_PAUSE_S:
+        return None
+    backoff = FIRST_PAUSE_S * 2.0**attempt * random.uniform(0.5, 1.0)
+    return max(backoff, (lifted or now) - now)
 
 
 class _WatchedClaude(_Watched, Claude):
@@ -78,12 +116,15 @@ def _claude(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedClaude:
         api_key=api.api_key,
         auth_token=None if api.api_key else api.auth_token,
         base_url=api.base_url,
-        max_retries=MAX_RETRIES,
+        max_retries=0,
         timeout=REQUEST_TIMEOUT,
         http_client=http,
         webhook_key="",
     )
-    client._custom_headers = {}  # noqa: SLF001 - it has read them from the executor's environment
+    # It has read its own from the executor's environment. And it sends keys as bearer tokens, which
+    # not every address takes that serves Claude Code.
+    own: dict[str, Any] = {"X-Api-Key": api.api_key, "Authorization": Omit()} if api.api_key else {}
+    client._custom_headers = own  # noqa: SLF001 - what is given to the client is only added
     return _WatchedClaude(id=api.model or Claude.id, async_client=client)
 
 
@@ -91,7 +132,7 @@ def _openai(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedOpenAI:
     client = AsyncOpenAI(
         api_key=api.api_key,
         base_url=api.base_url,
-        max_retries=MAX_RETRIES,
+        max_retries=0,
         timeout=REQUEST_TIMEOUT,
         http_client=http,
     )

@@ -136,7 +136,7 @@ class AgnoSession:
 
     @property
     def silent_until(self) -> float:
-        """The clients of the APIs do not tell when they wait; it is for a minute at most."""
+        """It waits for seconds only; for longer, the turn ends and the run waits."""
         return 0.0
 
     @property

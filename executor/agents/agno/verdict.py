@@ -41,9 +41,13 @@ def read_failure(error: Exception, who: str, *, now: Callable[[], float] = time.
         words = f"{words} ({_LOGIN_HINT})"
     retry_at = None
     if code == ErrorCode.RATE_LIMITED:
-        headers = getattr(getattr(answer, "response", None), "headers", None) or {}
-        retry_at = lifted_at(headers, now())
+        retry_at = lifted_at(headers_of(answer), now())
     return TurnEnd(error=words, error_code=code, retry_at=retry_at)
+
+
+def headers_of(answer: BaseException | None) -> Mapping[str, str]:
+    """The headers of an API's refusal, as its SDK has raised it; empty without one."""
+    return getattr(getattr(answer, "response", None), "headers", None) or {}
 
 
 def lifted_at(headers: Mapping[str, str], now: float) -> float | None:

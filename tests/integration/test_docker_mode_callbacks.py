@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import random
 import signal
 import sqlite3
 import sys
@@ -29,7 +30,7 @@ from shared.protocol.http import CallbackTarget
 from shared.redaction import Redactor
 from tests.fakes.event_log import open_log, tell
 from tests.fakes.http_proxy import open_proxy
-from tests.fakes.receiver import Receiver, Request, open_receiver
+from tests.fakes.receiver import Answer, Receiver, Request, open_receiver
 
 RUN = RunRef(7, 9)
 OTHER = RunRef(8, 10)
@@ -489,6 +490,55 @@ async def test_the_logs_show_neither_token_nor_path(
     assert "HTTP 400" in caplog.text
     assert TOKEN not in caplog.text
     assert "/callback" not in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_goes_wrong_every_run_is_told_everything_in_order(
+    tmp_path: Path, receiver: Receiver, seed: int
+) -> None:
+    rng = random.Random(seed)
+    acknowledged: list[tuple[str, int, str]] = []
+
+    async def moody(request: Request) -> Answer:
+        mood = rng.choice(["takes", "takes", "busy", "broken", "takes and breaks", "late"])
+        if mood == "late":
+            await asyncio.sleep(0.02)
+        if mood in ("takes", "takes and breaks", "late"):
+            body = request.body
+            acknowledged.append((body["run_id"], body["sequence"], body["event"]))
+        return {"busy": 503, "broken": 500, "takes and breaks": 502}.get(mood, 200)
+
+    receiver.answer = moody
+    runs = [RunRef(number, number) for number in range(4)]
+    left = {run: rng.randrange(3, 12) for run in runs}
+    begun: set[RunRef] = set()
+    while left:
+        async with open_bench(tmp_path) as bench:
+            for _ in range(rng.randrange(1, 12)):
+                if not left:
+                    break
+                run = rng.choice(list(left))
+                if run not in begun:
+                    await bench.begin(receiver, run)
+                    begun.add(run)
+                left[run] -= 1
+                if left[run]:
+                    tell(bench.log, run, rng.choice([EventType.TODOS, EventType.REASONING]))
+                else:
+                    tell(bench.log, run, EventType.COMPLETED)
+                    del left[run]
+                if rng.random() < 0.5:
+                    await bench.standing(run)
+    async with open_bench(tmp_path) as bench:
+        for run in runs:
+            assert (await bench.settled(run)).state == "ended"
+        logged = {run: await bench.log.after(run.key[0], 0) for run in runs}
+    for run in runs:
+        told = [(at, name) for run_id, at, name in acknowledged if run_id == run.key[0]]
+        first = list(dict.fromkeys(told))  # what was acknowledged may come again, after a failure
+        expected = [event.sequence for event in logged[run] if event.type != EventType.REASONING]
+        assert [at for at, _ in first] == expected
+        assert first[-1][1] == "task_completed"
 
 
 PROCESS = """

@@ -65,6 +65,9 @@ requirements: $(STAMP)  ## Lock the versions of all dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
 	  --python-version 3.11 --group build --constraint requirements/dev.txt pyproject.toml \
 	  -o requirements/build.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --annotation-style line \
+	  --python-version 3.11 --constraint requirements/dev.txt pyproject.toml \
+	  -o executor/requirements.txt
 
 clean:  ## Remove what the other commands have made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .demo dist build

@@ -1,0 +1,142 @@
+"""The bodies of docker mode: both shapes, what goes with them, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from shared.errors import ProtocolError
+from shared.protocol.http import CallbackTarget, read_seed_task, read_task
+from tests.fakes.docker_mode import SEED_000_TASK, SEED_002_TASK
+
+TASK: dict[str, Any] = {"task_id": 1, "subtask_id": 2, "prompt": "go"}
+SEED: dict[str, Any] = {"session_id": "s", "prompt": "go"}
+
+
+def refusal(body: dict[str, Any]) -> ProtocolError:
+    read = read_seed_task if "session_id" in body else read_task
+    with pytest.raises(ProtocolError) as caught:
+        read(body)
+    assert "hunter2" not in str(caught.value)
+    return caught.value
+
+
+def test_the_sample_of_the_docker_mode_document_says_what_it_means() -> None:
+    request, target = read_task(dict(SEED_002_TASK))
+
+    assert request.prompt == "Task Content"
+    assert request.git_url == "https://github.com/example/repo.git"
+    assert request.branch_name == "main"
+    assert (request.git_username, request.git_password) == ("user", SecretStr("password"))
+    assert target is None
+
+
+def test_the_sample_of_the_executor_manager_says_what_it_means() -> None:
+    request, target = read_seed_task(dict(SEED_000_TASK), trace_id="t")
+
+    assert (request.task_id, request.prompt) == ("session_uuid", "请分析代码")
+    assert request.model == "claude-sonnet-4-20250514"
+    assert (request.git_url, request.branch_name) == ("https://github.com/user/repo", "main")
+    assert request.max_turns == 100
+    assert request.sdk_session_id == "claude_sdk_id"
+    assert target == CallbackTarget(
+        "http://executor-manager:8001/api/v1/callback",
+        SecretStr("token"),
+        "http://executor-manager:8001",
+        "t",
+    )
+
+
+def test_a_config_is_the_request_by_the_names_of_its_document() -> None:
+    config = {
+        "custom_instructions": "Be brief.",
+        "max_turns": 3,
+        "git_token": "t",
+        "permission_mode": "plan",
+        "timeout_seconds": 60,
+        "mcp_config": {"mcpServers": {"a": {"command": "true"}}},
+        "env": {"NAME": "value"},
+        "attempt": 9,
+        "task_id": "not this one",
+        "unknown": "is left out",
+    }
+    request, _ = read_seed_task(
+        {**SEED, "run_id": 7, "attempt": 2, "config": config, "user_input_timeout_seconds": 0}
+    )
+
+    assert (request.task_id, request.subtask_id, request.attempt) == ("s", 7, 2)
+    assert (request.system_prompt, request.max_turns) == ("Be brief.", 3)
+    assert request.permission_mode == "plan"
+    assert (request.timeout_seconds, request.user_input_timeout_seconds) == (60, 0)
+    assert set(request.servers) == {"a"}
+    assert request.first_bot.agent_config.env == {"NAME": "value"}
+
+
+def test_a_task_without_a_run_id_gets_one_of_its_own() -> None:
+    first, _ = read_seed_task(dict(SEED))
+    second, _ = read_seed_task(dict(SEED))
+
+    assert first.subtask_id != second.subtask_id
+
+
+def test_null_and_empty_say_nothing() -> None:
+    body = {**SEED, "run_id": None, "config": None, "callback_url": "", "sdk_session_id": None}
+
+    request, target = read_seed_task(body)
+
+    assert request.sdk_session_id is None
+    assert target is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({**TASK, "callback_url": "ftp://hunter2"}, "callback_url"),
+        ({**TASK, "callback_url": "hunter2"}, "callback_url"),
+        ({**TASK, "callback_url": "http://a:hunter2/"}, "callback_url"),
+        ({**TASK, "callback_url": "http://u:hunter2@b/"}, "callback_url"),
+        ({**TASK, "callback_base_url": "hunter2"}, "callback_base_url"),
+        ({**TASK, "callback_url": "http://a/", "callback_token": "hunter2\n"}, "callback_token"),
+        ({**TASK, "callback_url": "http://a/", "callback_token": "hünter2"}, "callback_token"),
+        ({**SEED, "session_id": "../hunter2"}, "session_id"),
+        ({**SEED, "run_id": "../hunter2"}, "run_id"),
+        ({**SEED, "attempt": 0}, "attempt"),
+        ({**SEED, "prompt": ""}, "prompt"),
+        ({**SEED, "config": "hunter2"}, "config"),
+        ({**SEED, "config": {"max_turns": 0}}, "config.max_turns"),
+        ({**SEED, "config": {"custom_instructions": 5}}, "config.custom_instructions"),
+        ({**SEED, "config": {"env": "hunter2"}}, "config.env"),
+        ({**SEED, "sdk_session_id": "hunter2 x"}, "sdk_session_id"),
+    ],
+)
+def test_what_cannot_be_used_is_named_as_the_body_names_it(
+    body: dict[str, Any], field: str
+) -> None:
+    assert refusal(body).message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 5])
+def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+    for read in (read_task, read_seed_task):
+        with pytest.raises(ProtocolError, match="must be an object"):
+            read(body)
+
+
+def test_the_default_address_serves_those_who_name_none_with_its_own_token() -> None:
+    default = CallbackTarget("http://default/callback", SecretStr("of the default"))
+
+    _, told = read_task(
+        {**TASK, "callback_base_url": "http://asks/"}, default=default, trace_id="t"
+    )
+    _, own = read_task({**TASK, "callback_url": "http://own/"}, default=default)
+
+    assert told == CallbackTarget(default.url, default.token, "http://asks", "t")
+    assert own == CallbackTarget("http://own/", None)
+
+
+def test_a_target_shows_no_token() -> None:
+    _, target = read_task({**TASK, "callback_url": "http://a/", "callback_token": "hunter2"})
+
+    assert "hunter2" not in repr(target)

@@ -133,6 +133,18 @@ def test_skills_are_a_plugin_whose_text_starts_no_program(maker: JobMaker, tmp_p
     assert not {"--plugin-dir", "--settings"} & set(command(maker.job()))
 
 
+def test_a_sandboxed_run_may_not_write_what_is_protected(maker: JobMaker, tmp_path: Path) -> None:
+    maker.hosts = ()
+    job, skills = maker.job(), skills_in(tmp_path / ".skills")
+    assert job.sandbox is not None
+    protecting = replace(job.sandbox, protected=(skills.folder,))
+    files = replace(NO_FILES, temporary=tmp_path)
+    arguments = command(replace(job, sandbox=protecting, skills=skills), files)
+    settings = json.loads(value(arguments, "--settings") or "")
+    assert str(skills.folder) in settings["sandbox"]["filesystem"]["denyWrite"]
+    assert settings["disableSkillShellExecution"] is True
+
+
 def test_skills_that_somebody_has_changed_are_not_read(maker: JobMaker, tmp_path: Path) -> None:
     job = replace(maker.job(), skills=skills_in(tmp_path / ".skills"))
     remove(PrivateFiles.write(job, folder_in(job.private_dir)).folder)

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from executor.tasks.container_client import ContainerClient, Unreachable
 from shared.containers.death import Death
-from shared.containers.errors import ContainerDied
+from shared.containers.errors import ContainerDied, EngineUnavailable
 from shared.containers.images import OnPull
 from shared.containers.pool import Endpoint
 from shared.errors import Refusal, RunError, WegentError
@@ -139,8 +139,7 @@ class HeldContainer:
         if self.client is not None:
             return self.client
         wanted = self._wanted
-        if again:
-            await self._pool.wait_engine(self._patience_s)
+        give_up_at = _now() + self._patience_s
         while self._endpoint is None:
             try:
                 self._endpoint = await self._pool.get_or_create_container(
@@ -156,6 +155,10 @@ class HeldContainer:
                 if exc.error_code is not ErrorCode.BUSY:
                     raise
                 await asyncio.sleep(_DELAYS_S[-1])
+            except EngineUnavailable:
+                if not again or _now() >= give_up_at:
+                    raise
+                await self._engine_until(give_up_at)
         if not self._unpaused.is_set():
             await self._pool.pause(self._endpoint.container_id)
         self.client = self._connect(self._endpoint)
@@ -184,7 +187,7 @@ class HeldContainer:
             await asyncio.sleep(next(delays, _DELAYS_S[-1]))
 
     async def check_life(self) -> None:
-        """Look whether it has ended.
+        """Look whether it has ended; waits for an engine that is away.
 
         Raises:
             ContainerDied: It has.
@@ -192,12 +195,12 @@ class HeldContainer:
         """
         if self._endpoint is None:
             return
-        container_id = self._endpoint.container_id
-        death = await self._pool.death(container_id)
-        if death is not None and death.engine_lost:
-            # An engine that is away knows nothing; some leave their containers running.
-            await self._pool.wait_engine(self._patience_s)
-            death = await self._pool.death(container_id)
+        give_up_at = _now() + self._patience_s
+        death = await self._pool.death(self._endpoint.container_id)
+        while death is not None and _unknown(death) and _now() < give_up_at:
+            # Some engines leave their containers running when they end.
+            await self._engine_until(give_up_at)
+            death = await self._pool.death(self._endpoint.container_id)
         if death is not None:
             raise ContainerDied(death)
 
@@ -222,6 +225,11 @@ class HeldContainer:
                 await self._pool.unpause(self._endpoint.container_id)
             self._unpaused.set()
 
+    async def _engine_until(self, give_up_at: float) -> None:
+        """Wait for the engine; the pool may not have noticed yet that it is away."""
+        await asyncio.sleep(_DELAYS_S[-1])
+        await self._pool.wait_engine(max(0.0, give_up_at - _now()))
+
     async def give_back(self, *, keep: bool) -> None:
         """Hold it no longer; *keep*: it may serve the session again. Harmless again."""
         endpoint, self._endpoint, self.client = self._endpoint, None, None
@@ -240,6 +248,11 @@ class HeldContainer:
             await self._pool.remove_session(self._wanted.run.session)
         except WegentError as exc:
             logger.warning("a container could not be removed: %s", exc)
+
+
+def _unknown(death: Death) -> bool:
+    """Whether only the engine is away, which alone knows how the container is."""
+    return death.engine_lost and death.exit_code is None
 
 
 def _now() -> float:

@@ -105,7 +105,7 @@ async def test_when_the_engine_went_away_the_run_goes_on_in_another_container(si
     gate = site.stand()
     events = site.handler.start(make_request()).events()
     before = await until(events)
-    await site.pool.kill("1", Death(engine_lost=True))
+    await site.pool.kill("1", Death(255, engine_lost=True))
     gate.set()
     after = await rest_of(events)
     assert after[-1].type == EventType.COMPLETED
@@ -124,9 +124,9 @@ async def test_when_the_engine_goes_away_again_the_run_fails(site: Site) -> None
     site.stand()
     events = site.handler.start(make_request()).events()
     await until(events)
-    await site.pool.kill("1", Death(engine_lost=True))
+    await site.pool.kill("1", Death(255, engine_lost=True))
     await until(events)
-    await site.pool.kill("1", Death(engine_lost=True))
+    await site.pool.kill("1", Death(255, engine_lost=True))
     verdict = (await rest_of(events))[-1]
     assert verdict.data["error_code"] == ErrorCode.CONTAINER_FAILED
     assert len(site.pool.made) == 2

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from executor.tasks.isolation import IsolationRules
+from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
+from executor.tasks.sandbox_probe import probe_sandbox
+from scripts.scripted_model import ScriptedModel
+from scripts.scripted_record import fingerprint
+from scripts.scripted_scenario import Scenario
 from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.execution import Isolation
+from shared.protocol.local import Input
+from shared.status import ErrorCode
+from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request
-from tests.fakes.container_runs import Site
+from tests.fakes.claude import claude_agent
+from tests.fakes.container_runs import KEY, Site
 from tests.fakes.containers import until
-from tests.fakes.docker_engine import DockerEngine
-from tests.fakes.model import scenario, text_step, tool_step
+from tests.fakes.docker_engine import DockerEngine, OwnEngine
+from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 
 LIMIT_S = 120.0
 
@@ -29,9 +45,37 @@ async def site(
     await site.house.remove_all()
 
 
-async def carry_out(run: Run) -> list[AgentEvent]:
+async def rest_of(events: AsyncGenerator[AgentEvent]) -> list[AgentEvent]:
     async with asyncio.timeout(LIMIT_S):
-        return [event async for event in run.events()]
+        return [event async for event in events]
+
+
+async def carry_out(run: Run) -> list[AgentEvent]:
+    return await rest_of(run.events())
+
+
+async def read_to(events: AsyncGenerator[AgentEvent], kind: str) -> AgentEvent:
+    """The next event of this kind."""
+    async with asyncio.timeout(LIMIT_S):
+        while (event := await anext(events)).type != kind:
+            pass
+    return event
+
+
+def bash(command: str) -> dict[str, Any]:
+    return tool_step("Bash", {"command": command, "description": "try"})
+
+
+def held(*steps: dict[str, Any]) -> Scenario:
+    """The answer stands in the middle of a message."""
+    return scenario(*steps, step({"text": "so "}, {"gate": "here"}, {"text": "far"}), prompt="Do")
+
+
+async def stands(model: ScriptedModel, events: AsyncGenerator[AgentEvent]) -> None:
+    """Wait until the model's answer does."""
+    await read_to(events, EventType.LLM_STREAM)
+    async with asyncio.timeout(LIMIT_S):
+        await model.gate("here").reached.wait()
 
 
 async def test_a_run_in_a_container_works_in_the_sessions_folder_and_tells_its_path_here(
@@ -39,7 +83,7 @@ async def test_a_run_in_a_container_works_in_the_sessions_folder_and_tells_its_p
 ) -> None:
     write = tool_step("Write", {"file_path": "/workspace/made.txt", "content": "hello"})
     async with (
-        site.model(scenario(write, text_step("written"), prompt="Write")),
+        site.model(scenario(write, text_step("written"), prompt="Write")) as model,
         site.process() as process,
     ):
         events = await carry_out(process.handler.start(make_request("Write it")))
@@ -51,4 +95,171 @@ async def test_a_run_in_a_container_works_in_the_sessions_folder_and_tells_its_p
     assert [file["path"] for file in verdict.data["workspace"]["files"]] == ["made.txt"]
     assert await asyncio.to_thread((folder / "made.txt").read_text) == "hello"
     assert [event.origin for event in events] == list(range(1, len(events) + 1))
+    assert {request.key_fingerprint for request in model.requests} == {fingerprint(KEY)}
     await until(site.nothing_is_left)
+
+
+def told(events: list[AgentEvent], session_dir: Path) -> list[tuple[str, Any]]:
+    """What a run has told, but for when, under which ids, and where."""
+    ids: dict[str, str] = {}
+    shown: list[tuple[str, Any]] = []
+    for event in events:
+        data = json.dumps(dict(event.data), sort_keys=True)
+        data = data.replace(str(session_dir), "/workspace")
+        # The paths are part of what the model is asked, and so of what it costs.
+        data = re.sub(r'("[^"]*(?:_ms|_usd|tokens|USD|Tokens)": )[0-9.]+', r"\g<1>0", data)
+        for name in re.findall(r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27}|(?:msg|toolu)_\w+", data):
+            data = data.replace(name, ids.setdefault(name, f"id-{len(ids)}"))
+        fields = json.loads(data)
+        if shown and shown[-1][0] == event.type == EventType.LLM_STREAM:
+            shown[-1][1]["content"] += fields["content"]  # the same text in other pieces
+        else:
+            shown.append((str(event.type), fields))
+    return shown
+
+
+async def test_the_same_task_tells_the_same_here_in_a_sandbox_and_in_a_container(
+    site: Site, tmp_path: Path
+) -> None:
+    task = scenario(
+        tool_step("Write", {"file_path": "{cwd}/a.txt", "content": "a\n"}, text="I begin."),
+        bash("cat a.txt && echo b > b.txt"),
+        tool_step("Read", {"file_path": "{cwd}/missing.txt"}),
+        text_step("all done"),
+        prompt="Do",
+    )
+    async with site.model(task) as model, site.process() as process:
+        request = make_request("Do it", bot={"agent_config": reaching(model.url)})
+        contained = await carry_out(process.handler.start(request))
+        outcomes = [told(contained, site.house.session_dir("1"))]
+        for isolation in (Isolation.NONE, Isolation.SANDBOX):
+            home = tmp_path / str(isolation)
+            await asyncio.to_thread(home.mkdir)
+            async with in_process(claude_agent(), home, environ=dict(os.environ)) as handler:
+                problem = await asyncio.to_thread(probe_sandbox, os.environ)
+                assert problem is None
+                handler.rules = replace(handler.rules, isolation=IsolationRules(isolation, None))
+                events = await carry_out(handler.start(request))
+            outcomes.append(told(events, home / "workspace" / "1"))
+    inside, here, sandboxed = outcomes
+    assert inside == here
+    assert inside == sandboxed
+
+
+async def test_a_conversation_goes_on_in_the_next_container(site: Site) -> None:
+    scenarios = [
+        scenario(text_step("as I said"), prompt="again", history="the word is tea"),
+        scenario(text_step("noted"), prompt="the word is tea"),
+    ]
+    async with site.model(*scenarios), site.process() as process:
+        first = await carry_out(process.handler.start(make_request("the word is tea")))
+        second = await carry_out(process.handler.start(make_request("again", subtask_id=2)))
+    assert (first[-1].data["result"], second[-1].data["result"]) == ("noted", "as I said")
+    assert second[0].data["resumed"] is True
+
+
+async def test_a_cancelled_run_is_over_inside_and_its_container_goes(site: Site) -> None:
+    async with site.model(held()) as model, site.process() as process:
+        run = process.handler.start(make_request("Do it"))
+        events = run.events()
+        await stands(model, events)
+        await run.cancel("enough")
+        verdict = (await rest_of(events))[-1]
+        await until(site.nothing_is_left)
+    assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "enough")
+    assert verdict.data["workspace"]["path"] == str(site.house.session_dir("1"))
+
+
+async def test_a_question_comes_out_and_its_answer_goes_in(site: Site) -> None:
+    question = {
+        "question": "Which?",
+        "header": "Pick",
+        "multiSelect": False,
+        "options": [{"label": "one", "description": "1"}, {"label": "two", "description": "2"}],
+    }
+    asks = tool_step("AskUserQuestion", {"questions": [question]})
+    site.user_input = UserInput(timeout_s=60, run_timeout_s=120)
+    async with (
+        site.model(scenario(asks, text_step("done"), prompt="Ask")) as model,
+        site.process() as process,
+    ):
+        run = process.handler.start(make_request("Ask me"))
+        events = run.events()
+        asked = await read_to(events, EventType.INPUT_REQUIRED)
+        assert run.waits_for == "user"
+        raw = {"task_id": 1, "subtask_id": 1, "request_id": asked.data["request_id"]}
+        reply = Input.model_validate({**raw, "decision": "answer", "answers": {"1": "two"}})
+        assert await run.answer(reply) == "accepted"
+        assert (await rest_of(events))[-1].type == EventType.COMPLETED
+        assert '"two"' in model.requests[-1].last_tool_result
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"timeout_seconds": 4}, ErrorCode.TIMED_OUT),
+        ({"stall_timeout_seconds": 0.5}, ErrorCode.STALLED),
+    ],
+)
+async def test_a_run_is_bounded_inside(site: Site, limits: dict[str, Any], code: ErrorCode) -> None:
+    scenarios = [
+        scenario(step({"gate": "never"}), prompt=["interrupted", "Do"], name="again"),
+        scenario(step({"text": "so far"}, {"gate": "here"}), prompt="Do"),
+    ]
+    async with site.model(*scenarios), site.process() as process:
+        verdict = (await carry_out(process.handler.start(make_request("Do it", **limits))))[-1]
+    assert (verdict.type, verdict.data["error_code"]) == (EventType.FAILED, code)
+
+
+async def test_a_container_that_is_killed_fails_the_run_with_its_exit_code(site: Site) -> None:
+    async with site.model(held()) as model, site.process() as process:
+        events = process.handler.start(make_request("Do it")).events()
+        await stands(model, events)
+        await site.house.docker("kill", *await site.house.containers())
+        verdict = (await rest_of(events))[-1]
+        await until(site.nothing_is_left)
+    assert verdict.data["error_code"] == ErrorCode.CONTAINER_FAILED
+    assert "exit code 137" in verdict.data["error"]
+    assert "executor listening on" in verdict.data["details"]
+
+
+async def test_an_agent_for_which_the_memory_does_not_suffice_says_so(site: Site) -> None:
+    site.house.settings = replace(
+        site.house.settings, limits=replace(site.house.settings.limits, memory=120 * 2**20)
+    )
+    async with site.model(scenario(text_step("done"), prompt="Do")), site.process() as process:
+        verdict = (await carry_out(process.handler.start(make_request("Do it"))))[-1]
+    assert verdict.data["error_code"] == ErrorCode.OUT_OF_MEMORY, verdict.data
+
+
+async def test_an_image_that_nobody_has_fails_the_run_and_names_it(site: Site) -> None:
+    site.house.settings = replace(site.house.settings, image="nobody/has-this:1")
+    async with site.process() as process:
+        verdict = (await carry_out(process.handler.start(make_request("Do it"))))[-1]
+    assert verdict.data["error_code"] == ErrorCode.CONTAINER_FAILED
+    assert "nobody/has-this:1" in verdict.data["error"]
+
+
+async def test_when_the_engine_restarts_the_run_goes_on_in_another_container(
+    site: Site,
+) -> None:
+    engine = site.engine
+    if not isinstance(engine, OwnEngine):
+        pytest.skip("NOTHING WAS TESTED: the engine belongs to somebody else")
+    scenarios = [
+        scenario(text_step("and the rest"), prompt=["was cut off", "Do"], name="continued"),
+        held(bash("echo half > half.txt")),
+    ]
+    async with site.model(*scenarios) as model, site.process() as process:
+        events = process.handler.start(make_request("Do it")).events()
+        await stands(model, events)
+        await engine.restart()
+        after = await rest_of(events)
+        await until(site.nothing_is_left)
+    assert after[-1].data.get("result") == "and the rest", after[-1].data
+    warned = [event.data["message"] for event in after if event.type == EventType.WARNING]
+    assert "engine went away" in warned[0]
+    (interrupted,) = [event for event in after if event.type == EventType.LLM_ERROR]
+    assert interrupted.data["code"] == "interrupted"
+    half = site.house.session_dir("1") / "half.txt"
+    assert await asyncio.to_thread(half.read_text) == "half\n"

@@ -63,7 +63,8 @@ class Agno:
         self, *bots: Mapping[str, Any], resume: str | None = None, **fields: Any
     ) -> AsyncIterator[AgentSession]:
         """A session that is closed at the end."""
-        session = await self.agent().open(self.job(*bots, resume=resume, **fields))
+        job = await asyncio.to_thread(self.job, *bots, resume=resume, **fields)
+        session = await self.agent().open(job)
         try:
             yield session
         finally:

@@ -28,6 +28,14 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     assert repr(name) in str(caught.value)
 
 
+def test_an_agent_that_is_not_installed_is_refused_with_how_to_have_it() -> None:
+    factory = AgentFactory({"claude_code": claude_agent()}, absent={"agno": "pip install x"})
+    with pytest.raises(Refusal, match="pip install x") as caught:
+        factory.resolve("Agno")
+    assert caught.value.error_code == ErrorCode.UNSUPPORTED_AGENT
+    assert factory.names == ["claude_code"]
+
+
 def test_making_the_factory_does_not_import_the_sdk(repository_root: Path) -> None:
     code = (
         "import os, sys\n"

@@ -1,0 +1,137 @@
+"""Runs of agno through the handler that carries out all runs in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executor.agents.agno.agent import AgnoAgent
+from executor.tasks.in_process import InProcessRunHandler
+from executor.tasks.sandbox_probe import probe_sandbox
+from shared.protocol.events import AgentEvent, EventType
+from tests.fakes.agent import in_process
+from tests.fakes.agent_jobs import make_request, take_turn
+from tests.fakes.agno import Agno, Playing, fake_server, playing_in, says
+from tests.fakes.model import error_step, scenario, step, text_step, tool_step
+
+
+@pytest.fixture
+def playing(tmp_path: Path) -> Playing:
+    return playing_in(tmp_path)
+
+
+@asynccontextmanager
+async def handling(agno: Agno) -> AsyncIterator[InProcessRunHandler]:
+    """A handler whose only agent is agno's, as a new process would have it."""
+    home = agno.root / "executor"
+    home.mkdir(exist_ok=True)
+    agent = AgnoAgent(home / "agno", {})
+    async with in_process(agent, home, environ={"PATH": os.environ["PATH"]}) as handler:
+        yield handler
+
+
+async def run(
+    handler: InProcessRunHandler, agno: Agno, prompt: str, subtask: int, **fields: Any
+) -> list[AgentEvent]:
+    request = make_request(prompt, subtask_id=subtask, bot=[agno.bot("solo")], **fields)
+    return [event async for event in handler.start(request).events()]
+
+
+async def test_a_session_goes_on_from_run_to_run_and_over_a_restart(playing: Playing) -> None:
+    first = scenario(text_step("I shall remember 17."), name="first", prompt="Remember 17")
+    second = scenario(
+        text_step("It was 17."), name="second", prompt="Which", history="I shall remember 17."
+    )
+    third = scenario(text_step("Still 17."), name="third", prompt="Sure", history="It was 17.")
+    async with playing(first, second, third) as agno:
+        async with handling(agno) as handler:
+            told = [await run(handler, agno, "Remember 17", 1)]
+            told.append(await run(handler, agno, "Which number?", 2))
+        async with handling(agno) as handler:
+            told.append(await run(handler, agno, "Sure?", 3))
+
+    results = [events[-1].data.get("result") for events in told]
+    assert results == ["I shall remember 17.", "It was 17.", "Still 17."]
+    assert [events[0].data["resumed"] for events in told] == [False, True, True]
+    assert not [event for events in told for event in events if event.type == EventType.WARNING]
+
+
+async def test_a_run_waits_for_the_end_of_a_rate_limit(playing: Playing) -> None:
+    limited = scenario(error_step(429, retry_after_s=0.1), name="limited")
+    after = scenario(text_step("Here I am"), name="after", prompt="cut off by a rate limit")
+    async with playing(after, limited) as agno, handling(agno) as handler:
+        events = await run(handler, agno, "Hi", 1)
+
+    assert events[-1].type == EventType.COMPLETED
+    assert events[-1].data["result"] == "Here I am"
+    [warning] = [event for event in events if event.type == EventType.WARNING]
+    assert "the run waits until" in warning.data["message"]
+
+
+async def test_a_cancelled_run_ends_at_once_and_leaves_no_request(playing: Playing) -> None:
+    endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
+    async with playing(endless) as agno, handling(agno) as handler:
+        running = handler.start(make_request("Hi", bot=[agno.bot("solo")]))
+        events = []
+        async for event in running.events():
+            events.append(event)
+            if event.type == EventType.LLM_STREAM:
+                await running.cancel("enough")
+        await agno.model.wait_for_request(lambda request: request.outcome == "client left")
+
+    assert events[-1].type == EventType.CANCELLED
+    assert [e.data["code"] for e in events if e.type == EventType.LLM_ERROR] == ["cancelled"]
+
+
+async def test_a_silent_run_is_stalled_and_tried_once_more(playing: Playing) -> None:
+    hanging = scenario(step({"hang": True}), name="hanging")
+    after = scenario(text_step("Here I am"), name="after", prompt="no sign of life")
+    async with playing(after, hanging) as agno, handling(agno) as handler:
+        events = await run(handler, agno, "Hi", 1, stall_timeout_seconds=2)
+
+    assert events[-1].type == EventType.COMPLETED
+    assert events[-1].data["result"] == "Here I am"
+
+
+async def test_an_unknown_mode_fails_the_run_with_the_known_ones(playing: Playing) -> None:
+    async with playing(says("solo", "?")) as agno, handling(agno) as handler:
+        bots = [agno.bot("lead"), agno.bot("ann")]
+        request = make_request("Hi", bot=bots, mode="pipeline")
+        events = [event async for event in handler.start(request).events()]
+
+    assert events[-1].type == EventType.FAILED
+    assert events[-1].data["error_code"] == "invalid_request"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS refuses such servers")
+async def test_servers_of_a_sandboxed_run_stay_inside_its_walls(
+    playing: Playing, tmp_path: Path
+) -> None:
+    assert await asyncio.to_thread(probe_sandbox, os.environ) is None
+    secret = tmp_path / "home" / "state.db"
+    secret.parent.mkdir()
+    secret.write_text("TOP SECRET")
+    command = (
+        f"cat {shlex.quote(str(secret))}; echo x > {shlex.quote(str(tmp_path))}/outside; "
+        "echo kept > inside; cat inside"
+    )
+    call = tool_step("mcp__fake__run", {"command": command})
+    async with playing(scenario(call, text_step("Well."))) as agno:
+        agno.hosts = ()
+        async with agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session:
+            turn = await take_turn(session, "Hi")
+
+    [(result, _)] = turn.results
+    assert "TOP SECRET" not in result
+    assert "kept" in result
+    assert not (tmp_path / "outside").exists()
+    [warning] = turn.data(EventType.WARNING)
+    assert "no network: fake" in warning["message"]

@@ -132,7 +132,8 @@ class AgentJob:
                 "allowed_tools",
                 "disallowed_tools",
                 "agents",
-            }
+            },
+            exclude={"bot": {"__all__": {"skills"}}},  # `skills` holds their digest
         )
         asked["servers"] = self.request.servers
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]

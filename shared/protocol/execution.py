@@ -288,8 +288,8 @@ class ExecutionRequest(Part):
     @classmethod
     def _variables_are_known(cls, value: Any, info: ValidationInfo) -> Any:
         if "variables" in info.data:
-            servers = value[0].mcp_servers if info.field_name == "bot" and value else value
-            resolved(servers, info.data["variables"])
+            given = [bot.mcp_servers for bot in value] if info.field_name == "bot" else value
+            resolved(given, info.data["variables"])
         return value
 
     @property

@@ -33,6 +33,9 @@ MAX_SKILLS: Final = 100
 MAX_SKILL_FILES: Final = 2000
 """Of one skill; far more than any has."""
 
+MAX_INLINE_FILES: Final = 5000
+"""Of all skills that a field gives inline; their paths are looked at while others wait."""
+
 MAX_INPUT_FILES: Final = 1000
 MAX_AGENTS: Final = 50
 MAX_COMMANDS: Final = 100
@@ -249,9 +252,18 @@ def _distinct_skills(skills: list[Skill]) -> list[Skill]:
     return skills
 
 
+def _not_too_many_files(skills: Any) -> Any:
+    if isinstance(skills, list):
+        files = [skill.get("files") for skill in skills if isinstance(skill, dict)]
+        if sum(len(given) for given in files if isinstance(given, dict)) > MAX_INLINE_FILES:
+            raise ValueError(f"must have at most {MAX_INLINE_FILES} files together")
+    return skills
+
+
 Skills = Annotated[
     list[Skill],
-    BeforeValidator(_skill_list),
+    BeforeValidator(_not_too_many_files),
+    BeforeValidator(_skill_list),  # the last one is the first to be called
     Field(max_length=MAX_SKILLS),
     AfterValidator(_distinct_skills),
 ]

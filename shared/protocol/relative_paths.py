@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -16,7 +17,10 @@ MAX_NAME_BYTES: Final = 255
 MAX_PATH_DEPTH: Final = 16
 
 _COLLISION: Final = "two paths are one where upper and lower case do not count"
-_FORBIDDEN: Final = frozenset('<>:"|?*\\')
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co"})
+"""Categories of Unicode: control characters; direction marks and joiners, which make a name look
+like another; what is not text; what has no meaning of its own."""
 
 
 def relative_path(text: str) -> str:
@@ -44,8 +48,7 @@ def relative_path(text: str) -> str:
 def _check_name(name: str) -> None:
     if name in ("", ".", ".."):
         raise ValueError("a path must not have empty parts, '.' or '..'")
-    if any(c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") for c in name):
-        # Cf: direction marks and joiners, which make a name look like another; Cs: not text.
+    if _FORBIDDEN.search(name) or (not name.isascii() and _has_invisible(name)):
         raise ValueError('a path must not have invisible characters or any of <>:"|?*\\')
     if name != name.strip() or name.endswith("."):
         raise ValueError("no part of a path may begin or end with a space, or end with '.'")
@@ -53,6 +56,10 @@ def _check_name(name: str) -> None:
         raise ValueError(f"a name must be at most {MAX_NAME_BYTES} bytes long")
     if name.partition(".")[0].strip().lower() in DEVICE_NAMES:
         raise ValueError("a path must not have reserved device names")
+
+
+def _has_invisible(name: str) -> bool:
+    return any(unicodedata.category(character) in _INVISIBLE for character in name)
 
 
 class Tree:

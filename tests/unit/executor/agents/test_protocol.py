@@ -46,12 +46,13 @@ def test_a_variable_that_changes_a_header_makes_another_job(maker: JobMaker) -> 
 
 def test_what_no_process_reads_makes_no_other_job(maker: JobMaker) -> None:
     fields: dict[str, Any] = {
+        "bot": {"skills": ["x"]},
         "input_files": {"a": "x"},
         "commands": {"a": "x"},
         "variables": {"A": "x"},
     }
 
-    assert maker.job(**fields).fingerprint == maker.job().fingerprint
+    assert maker.job(**fields).fingerprint == maker.job(bot={}).fingerprint
 
 
 def test_other_skills_make_another_job(maker: JobMaker) -> None:

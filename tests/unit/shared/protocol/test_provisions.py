@@ -56,6 +56,7 @@ def test_references_in_servers_are_resolved_from_the_requests_variables() -> Non
     [
         ({"mcp_servers": {"a": {"url": "${MISSING}"}}}, "mcp_servers"),
         ({"bot": {"mcp_servers": {"a": {"args": ["${MISSING}"]}}}}, "bot"),
+        ({"bot": [{}, {"mcp_servers": {"a": {"env": {"A": "${MISSING}"}}}}]}, "bot"),
     ],
 )
 def test_an_unknown_variable_is_refused_by_its_name(
@@ -174,6 +175,7 @@ def test_sub_agents_and_commands_are_read() -> None:
         ({"skills": [f"s{n}" for n in range(101)]}, "skills"),
         ({"skills": {"x": {"SKILL.md": "", **{f"f{n}": "" for n in range(2000)}}}},
          "skills.0.files"),
+        ({"skills": {f"s{s}": {f"f{n}": "" for n in range(1001)} for s in range(5)}}, "skills"),
         ({"input_files": [{"path": "a"}]}, "input_files.0"),
         ({"input_files": [{"path": "a", "content": "", "url": "/a"}]}, "input_files.0"),
         ({"input_files": [{"path": "../a", "content": ""}]}, "input_files.0.path"),

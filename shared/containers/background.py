@@ -21,7 +21,8 @@ class Background:
         """Begin *work*; it may be waited for with ``asyncio.wait``, and must not be cancelled."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
         return task
 
     async def settle(self, within_s: float) -> None:
@@ -32,7 +33,8 @@ class Background:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.error("work on a container failed", exc_info=exc)
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    """To be called when *task* is done: what it raised would otherwise be noticed by nobody."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        logger.error("work on containers failed", exc_info=exc)

@@ -269,7 +269,11 @@ class Engine:
     async def _read_events(self, response: aiohttp.ClientResponse) -> AsyncIterator[EngineEvent]:
         async with self._call(None):
             async for line in response.content:
-                yield EngineEvent.read(json.loads(line))
+                try:
+                    event = EngineEvent.read(json.loads(line))
+                except ValueError:
+                    break  # half a line: the last one of an engine that has ended
+                yield event
         raise EngineUnavailable("the engine has ended its stream of events")
 
     @asynccontextmanager

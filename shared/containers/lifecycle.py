@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os.path
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import aiohttp
@@ -34,6 +36,21 @@ if TYPE_CHECKING:
     from shared.containers.engine import Engine
 
 logger = get_logger("containers")
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a pool found of its former life.
+
+    Attributes:
+        adopted: By run, the living containers that go on; their runs hold them again.
+        dead: By run, how the container of an unfinished run has ended; it is removed.
+        removed: How many others were removed.
+    """
+
+    adopted: Mapping[str, Endpoint]
+    dead: Mapping[str, Death]
+    removed: int
 
 
 class Lifecycle:
@@ -132,7 +149,24 @@ class Lifecycle:
             await self._engine.unpause(member.endpoint.container_id)
         return await healthy(self._http, member.endpoint.executor_url)
 
-    async def adopt(self, record: Record, runs: set[str]) -> Endpoint | Death:
+    async def take_up(
+        self, unfinished: Collection[str]
+    ) -> tuple[dict[str, Endpoint], dict[str, Death]]:
+        """Adopt the containers of a former life that hold *unfinished* runs; by run."""
+        adopted: dict[str, Endpoint] = {}
+        dead: dict[str, Death] = {}
+        for record in (await self._records.read()).values():
+            held = set(unfinished).intersection(record.runs)
+            if not held:
+                continue
+            found = await self._adopt(record, held)
+            if isinstance(found, Death):
+                dead.update(dict.fromkeys(held, found))
+            else:
+                adopted.update(dict.fromkeys(held, found))
+        return adopted, dead
+
+    async def _adopt(self, record: Record, runs: set[str]) -> Endpoint | Death:
         """Take the container of a former life up again, held by *runs*; a dead one is left."""
         state = await self._engine.inspect(record.container_id)
         if state is None:

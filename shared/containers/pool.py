@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast, get_args
 
 import aiohttp
 
-from shared.containers.background import Background
+from shared.containers.background import Background, log_failure
 from shared.containers.death import Death, examine
 from shared.containers.errors import ContainerError, EngineUnavailable
 from shared.containers.images import OnPull
-from shared.containers.lifecycle import Lifecycle
+from shared.containers.lifecycle import Lifecycle, Reconciled
 from shared.containers.members import Endpoint, Member, Members
 from shared.containers.records import Records
-from shared.containers.removal import Remover
+from shared.containers.removal import STOP_GRACE_S, Remover
 from shared.containers.settings import PoolSettings
-from shared.containers.spec import WARM, ContainerMode, owner_labels
+from shared.containers.spec import ContainerMode, owner_labels
 from shared.containers.states import EngineEvent
+from shared.containers.statistics import describe
+from shared.containers.turns import Turns
 from shared.containers.warm import WarmKeeper
 from shared.containers.watch import EngineWatch
 from shared.errors import ProtocolError, Refusal
@@ -47,25 +48,9 @@ CLOSE_LIMIT_S: Final = 10.0
 ENGINE_STOPS_WITHIN_S: Final = 20.0
 """By default it gives its containers 15 s."""
 
-SIGKILL: Final = "9"
-"""With which an engine that ends does not begin."""
+SIGKILL: Final = "9"  # with which an engine that ends does not begin
 
 MODES: Final = get_args(ContainerMode)
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """What a pool found of its former life.
-
-    Attributes:
-        adopted: By run, the living containers that go on; their runs hold them again.
-        dead: By run, how the container of an unfinished run has ended; it is removed.
-        removed: How many others were removed.
-    """
-
-    adopted: Mapping[str, Endpoint]
-    dead: Mapping[str, Death]
-    removed: int
 
 
 class ContainerPool:
@@ -86,17 +71,17 @@ class ContainerPool:
         self._settings = settings
         self._members = Members(settings.max_containers)
         self._background = Background()
-        self._records = Records(settings.state_dir)
+        records = Records(settings.state_dir)
         self._remover = Remover(
             engine,
             settings.owner,
             self._members,
-            self._records,
+            records,
             logs_dir=settings.logs_dir,
             warm_dir=settings.warm_dir,
         )
         self._watch = EngineWatch(engine, settings.owner, self._note, self._engine_is_back)
-        self._turns: dict[str, _Turn] = {}
+        self._turns = Turns()
         self._loops: list[asyncio.Task[None]] = []
         self._reconciled = False
 
@@ -119,7 +104,7 @@ class ContainerPool:
             self._lifecycle.warm_member,
             self._lifecycle.start,
         )
-        self._loops.append(asyncio.create_task(self._watch.run(), name="containers.watch"))
+        self._begin(self._watch.run(), "containers.watch")
         return self
 
     async def __aexit__(
@@ -169,7 +154,7 @@ class ContainerPool:
         self._belongs(container_id, session_id)
         mode = cast("ContainerMode", container_mode)
         wanted = image or self._settings.image
-        async with self._turn(session_id):
+        async with self._turns.of(session_id):
             member = await self._reuse(session_id, run_id, wanted)
             if member is None and wanted == self._settings.image:
                 member = await self._claim(session_id, run_id, mode, session_dir)
@@ -204,9 +189,9 @@ class ContainerPool:
 
     async def remove_session(self, session_id: str) -> None:
         """Remove the session's container, even from under a run; its directory stays."""
-        async with self._turn(session_id):
+        async with self._turns.of(session_id):
             if (member := self._members.of_session(session_id)) is not None:
-                await asyncio.wait({self._lifecycle.remove(member)})
+                await asyncio.wait({self._remove(member)})
 
     async def reconcile(self, unfinished: Collection[str]) -> Reconciled:
         """Take up containers whose run is in *unfinished* again, and remove all others of ours.
@@ -216,24 +201,12 @@ class ContainerPool:
         Args:
             unfinished: Run ids as given to :meth:`get_or_create_container`.
         """
-        adopted: dict[str, Endpoint] = {}
-        dead: dict[str, Death] = {}
-        for record in (await self._records.read()).values():
-            held = set(unfinished).intersection(record.runs)
-            if not held:
-                continue
-            found = await self._lifecycle.adopt(record, held)
-            if isinstance(found, Death):
-                dead.update(dict.fromkeys(held, found))
-            else:
-                adopted.update(dict.fromkeys(held, found))
+        adopted, dead = await self._lifecycle.take_up(unfinished)
         removed = await self._remover.sweep()
         if not self._reconciled:
             self._reconciled = True
-            self._loops += [
-                asyncio.create_task(self._remover.run(), name="containers.sweep"),
-                asyncio.create_task(self._keeper.run(), name="containers.warm"),
-            ]
+            self._begin(self._remover.run(), "containers.sweep")
+            self._begin(self._keeper.run(), "containers.warm")
         return Reconciled(adopted, dead, removed)
 
     async def death(self, container_id: str) -> Death | None:
@@ -255,19 +228,7 @@ class ContainerPool:
             return Death(engine_lost=True)
         if death is None or member is None or death.removed:
             return death
-        if member.stopped:
-            # By somebody at the engine's command line, or by an engine that is about to end: it
-            # stops its containers first.
-            lost = await self._watch.wait_lost(member.since, ENGINE_STOPS_WITHIN_S)
-        else:
-            # Had it ended by itself, the engine would have told: it only did not when it was away.
-            lost = not member.died and self._watch.lost_since(member.since)
-        return Death(
-            exit_code=death.exit_code,
-            out_of_memory=death.out_of_memory,
-            engine_lost=death.engine_lost or lost,
-            log=death.log,
-        )
+        return replace(death, engine_lost=death.engine_lost or await self._took_along(member))
 
     def ran_out_of_memory(self, container_id: str) -> bool:
         """Whether a process in the container was ended for its memory, the first or another."""
@@ -300,24 +261,7 @@ class ContainerPool:
         ``mode``, ``session_id`` each."""
         found = await self._engine.containers(owner_labels(self._settings.owner))
         statuses = {container.container_id: container.status for container in found}
-        members = list(self._members)
-        modes = [_mode(member) for member in members]
-        return {
-            "total_active": len(members),
-            "persistent_containers": modes.count("persistent"),
-            "ephemeral_containers": modes.count("ephemeral"),
-            "warm_containers": modes.count("warm"),
-            "containers": [
-                {
-                    "container_id": member.container_id,
-                    "name": member.name,
-                    "status": statuses.get(member.container_id or "", "starting"),
-                    "mode": _mode(member),
-                    "session_id": member.session_id,
-                }
-                for member in members
-            ],
-        }
+        return describe(self._members, statuses)
 
     async def close(self) -> None:
         """End the background work and remove warm and idle containers; harmless again."""
@@ -327,9 +271,14 @@ class ContainerPool:
         self._loops.clear()
         for member in self._members:
             if member.spare:
-                self._lifecycle.remove(member, grace_s=0)
+                self._remove(member, grace_s=0)
         await self._background.settle(CLOSE_LIMIT_S)
         await self._http.close()
+
+    def _begin(self, loop: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(log_failure)
+        self._loops.append(task)
 
     async def _reuse(self, session_id: str, run_id: str, image: str) -> Member | None:
         """The session's own container, held by the run; ``None``: it needs another one."""
@@ -346,13 +295,16 @@ class ContainerPool:
         except BaseException:
             self._let_go(member, run_id)
             raise
-        await asyncio.wait({self._lifecycle.remove(member)})
+        await asyncio.wait({self._remove(member)})
         return None
 
     async def _claim(
         self, session_id: str, run_id: str, mode: ContainerMode, session_dir: Path
     ) -> Member | None:
-        member = await self._lifecycle.claim(session_id, run_id, mode, session_dir)
+        try:
+            member = await self._lifecycle.claim(session_id, run_id, mode, session_dir)
+        finally:
+            self._keeper.look()
         if member is not None:
             self._keeper.encourage()
         return member
@@ -372,7 +324,7 @@ class ContainerPool:
         self._members.add(member)
         try:
             if victim is not None:
-                await asyncio.wait({self._lifecycle.remove(victim)})
+                await asyncio.wait({self._remove(victim)})
             await self._lifecycle.start(member, user_id=user_id, run_id=run_id, on_pull=on_pull)
         except BaseException:
             self._members.drop(member)
@@ -384,8 +336,12 @@ class ContainerPool:
         member.used = time.monotonic()
         unwanted = member.mode == "ephemeral" or member.died or not keep
         if unwanted and not member.runs and member in self._members:
-            self._lifecycle.remove(member)
-            self._keeper.look()
+            self._remove(member)
+
+    def _remove(self, member: Member, *, grace_s: int = STOP_GRACE_S) -> asyncio.Task[None]:
+        task = self._lifecycle.remove(member, grace_s=grace_s)
+        self._keeper.look()
+        return task
 
     def _belongs(self, container_id: str | None, session_id: str) -> None:
         """Raises: ContainerError: The container serves another session, or none yet."""
@@ -406,6 +362,15 @@ class ContainerPool:
             if state is None or state.paused != paused:
                 raise
 
+    async def _took_along(self, member: Member) -> bool:
+        """Whether it was the engine's own end that ended the container of *member*."""
+        if not member.stopped:
+            # Had it ended by itself, the engine would have told: it only did not when it was away.
+            return not member.died and self._watch.lost_since(member.since)
+        # By somebody at the engine's command line, or by an engine that is about to end: it stops
+        # its containers first.
+        return await self._watch.wait_lost(member.since, ENGINE_STOPS_WITHIN_S)
+
     def _note(self, event: EngineEvent) -> None:
         member = self._members.of_container(event.container_id)
         if member is None:
@@ -420,7 +385,7 @@ class ContainerPool:
                 # An engine that stops its containers is about to end, more often than not.
                 self._keeper.failed(ENGINE_STOPS_WITHIN_S if member.stopped else 0.0)
             if member.spare:
-                self._lifecycle.remove(member)
+                self._remove(member)
 
     def _engine_is_back(self) -> None:
         if self._reconciled:
@@ -431,29 +396,5 @@ class ContainerPool:
         """Whoever nobody holds and has died without the engine telling."""
         for member in self._members:
             if member.spare and not await self._lifecycle.alive(member) and member.spare:
-                self._lifecycle.remove(member, grace_s=0)
+                self._remove(member, grace_s=0)
         self._keeper.encourage()
-
-    @asynccontextmanager
-    async def _turn(self, session_id: str) -> AsyncIterator[None]:
-        turn = self._turns.setdefault(session_id, _Turn())
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[session_id]
-
-
-@dataclass(slots=True)
-class _Turn:
-    """Calls for one session, one after the other."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
-
-
-def _mode(member: Member) -> str:
-    return WARM if member.session_id is None else member.mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class ContainerRunHandler:
         return self._add(
             ContainerRun(
                 request.run,
-                HeldContainer(wanted, self._pool, self._connect, patience_s=self._patience_s),
+                self._holding(wanted),
                 self._relayed(left, wanted),
                 functools.partial(self._prepare, request),
             )
@@ -145,17 +146,12 @@ class ContainerRunHandler:
             living: By run id, the containers of some of them that live.
         """
         runs: dict[RunKey, Run] = {}
-        for record in records:
-            endpoint = living.get(str(record.run.subtask_id))
-            if endpoint is not None and await self._carries_out(endpoint, record):
+        endpoints = [living.get(str(record.run.subtask_id)) for record in records]
+        there = await asyncio.gather(*map(self._carries_out, endpoints, records))
+        for record, endpoint in zip(records, there, strict=True):
+            if endpoint is not None:
                 wanted = Wanted(record.run, self._session_dir(record.run.task_id))
-                held = HeldContainer(
-                    wanted,
-                    self._pool,
-                    self._connect,
-                    endpoint=endpoint,
-                    patience_s=self._patience_s,
-                )
+                held = self._holding(wanted, endpoint)
                 relayed = self._relayed(record, wanted)
                 runs[record.run.key] = self._add(ContainerRun(record.run, held, relayed, None))
                 logger.info("the run goes on in its container", subtask_id=record.run.subtask_id)
@@ -202,23 +198,28 @@ class ContainerRunHandler:
             self._http = aiohttp.ClientSession()
         return ContainerClient(self._http, endpoint.executor_url, endpoint.token.get_secret_value())
 
+    def _holding(self, wanted: Wanted, endpoint: Endpoint | None = None) -> HeldContainer:
+        return HeldContainer(
+            wanted, self._pool, self._connect, endpoint=endpoint, patience_s=self._patience_s
+        )
+
     def _relayed(self, record: RunRecord | None, wanted: Wanted) -> Relayed:
         if record is None:
             return Relayed(wanted.session_dir)
         return Relayed(wanted.session_dir, record.origin or 0, record.open_questions)
 
-    async def _carries_out(self, endpoint: Endpoint, record: RunRecord) -> bool:
-        """Whether the executor in there has this run, and has not been restarted since."""
+    async def _carries_out(self, endpoint: Endpoint | None, record: RunRecord) -> Endpoint | None:
+        """*endpoint*, if the executor there has this run, and has not been restarted since."""
+        if endpoint is None:
+            return None
         try:
             standing = await self._connect(endpoint).standing(str(record.run.subtask_id))
         except (Unreachable, RunError) as exc:
             logger.warning("a container is not taken up again: %s", exc)
-            return False
-        return (
-            standing is not None
-            and standing.attempt == record.run.attempt
-            and standing.state != "interrupted"
-        )
+            return None
+        if standing is None or standing.attempt != record.run.attempt:
+            return None
+        return None if standing.state == "interrupted" else endpoint
 
     async def _prepare(self, request: ExecutionRequest) -> Prepared:
         payload: dict[str, Any] = container_request(

@@ -54,18 +54,11 @@ class Standing:
     Attributes:
         attempt: The newest one.
         sequence: Of its last event; 0: none yet.
-        verdict: ``workspace`` and ``statistics`` as far as they are known.
     """
 
     attempt: int
     state: str
     sequence: int
-    verdict: Mapping[str, Any]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has its verdict."""
-        return self.state in ("completed", "failed", "cancelled")
 
 
 class ContainerClient:
@@ -110,7 +103,6 @@ class ContainerClient:
             attempt=int(answer.get("attempt") or 1),
             state=str(answer.get("state")),
             sequence=int(answer.get("sequence") or 0),
-            verdict={name: answer.get(name) for name in ("workspace", "statistics")},
         )
 
     async def cancel(self, run_id: str, reason: str | None) -> None:

@@ -20,6 +20,7 @@ from executor.modes.docker.receiver_client import ReceiverClient
 from executor.modes.docker.user_input import UserInputRequests
 from executor.network.access import NetworkAccess
 from executor.tasks.questions import Questions, UserInput
+from shared.errors import ProtocolError
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.http import CallbackTarget
 from shared.protocol.local import Input, InputAck
@@ -49,7 +50,11 @@ class Backend:
             assert request.path == PATH
             request_id = f"r/{request.body['request_id']}"
             self.created[request_id] = request.body
-            return web.json_response({"id": request_id, "status": "accepted"}, status=201)
+            created = {
+                "request_id": "of the call",
+                "data": {"id": request_id, "status": "accepted"},
+            }
+            return web.json_response(created, status=201)
         request_id = request.path.removeprefix(f"{PATH}/").replace("%2F", "/")
         if request_id not in self.created:
             return 404
@@ -102,7 +107,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(home: Path, *, timeout_s: float = 60) -> AsyncIterator[Bench]:
+async def open_bench(
+    home: Path, *, timeout_s: float = 60, through_a_container: bool = False
+) -> AsyncIterator[Bench]:
     async with open_log(home) as (_, log):
         await log.accept(RUN)
 
@@ -112,7 +119,12 @@ async def open_bench(home: Path, *, timeout_s: float = 60) -> AsyncIterator[Benc
         questions = Questions(UserInput(timeout_s=timeout_s, run_timeout_s=3600), say)
 
         async def answer(given: Input) -> InputAck:
-            standing = questions.answer(given)
+            try:
+                standing = questions.answer(given)
+            except ProtocolError as exc:
+                if through_a_container:
+                    return InputAck(success=False, code="invalid_request", error=exc.message)
+                raise
             if standing == "accepted":
                 return InputAck(success=True)
             return InputAck(success=False, code=standing)
@@ -279,10 +291,11 @@ async def test_a_backend_that_refuses_questions_is_left_alone(
         assert (await bench.given(asking)).allowed
 
 
+@pytest.mark.parametrize("through_a_container", [False, True])
 async def test_what_is_no_answer_to_the_question_leaves_it_open(
-    tmp_path: Path, backend: Backend
+    tmp_path: Path, backend: Backend, through_a_container: bool
 ) -> None:
-    async with open_bench(tmp_path) as bench:
+    async with open_bench(tmp_path, through_a_container=through_a_container) as bench:
         bench.requests.expect(RUN, target(backend))
         asking = bench.ask()
         request_id = await backend.asked()

@@ -58,6 +58,19 @@ async def test_deltas_join_to_the_whole_message_with_their_offsets(playing: Play
     assert "".join(part["content"] for part in parts) == "Hello, world! " * 20
 
 
+async def test_a_thought_is_told_once_and_before_what_follows_it(playing: Playing) -> None:
+    thinking = step({"thinking": "What would the world like to hear? " * 5}, {"text": "Hello"})
+    async with playing(scenario(thinking)) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert [data["content"] for data in turn.data(EventType.REASONING)] == [
+        "What would the world like to hear? " * 5
+    ]
+    kinds = [kind for _, kind in told(turn)]
+    assert kinds.index("llm.reasoning") < kinds.index("llm.stream")
+    assert turn.end.result == "Hello"
+
+
 async def test_the_next_turn_knows_the_one_before(playing: Playing) -> None:
     first = scenario(text_step("I shall remember 17."), name="first", prompt="Remember 17")
     second = scenario(

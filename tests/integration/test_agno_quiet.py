@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from executor.agents import agno as package
 from executor.agents.agno.agent import is_installed
 from executor.agents.agno.model_api import OwnApi
 from shared.errors import RunError
@@ -124,3 +125,15 @@ def test_agno_counts_as_installed_only_with_all_that_it_needs(
     assert is_installed()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openai" else 1)
     assert not is_installed()
+
+
+async def test_what_cannot_be_imported_fails_the_run_with_how_to_have_it(
+    playing: Playing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "executor.agents.agno.session", None)
+    monkeypatch.delattr(package, "session", raising=False)
+    async with playing() as agno:  # a model that is never asked
+        with pytest.raises(RunError, match="wegent-executor\\[agno\\]") as failed:
+            await agno.agent().load()
+
+    assert failed.value.error_code == ErrorCode.AGENT_ERROR

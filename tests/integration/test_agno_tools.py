@@ -129,3 +129,18 @@ async def test_servers_get_no_keys(playing: Playing) -> None:
     assert "MINE=yes" in result
     assert "sk-key" not in result
     assert "ANTHROPIC" not in result
+
+
+async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playing) -> None:
+    call = tool_step("mcp__fake__run", {"command": "kill -9 $PPID"})
+    async with (
+        playing(scenario(call, text_step("Well."))) as agno,
+        agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session,
+    ):
+        assert session.alive
+        turn = await take_turn(session, "Hi")
+        assert not session.alive
+
+    [(_, is_error)] = turn.results
+    assert is_error
+    assert turn.end.result == "Well."

@@ -50,10 +50,22 @@ class AgnoAgent:
         self._session_module: ModuleType | None = None
 
     async def load(self) -> None:
-        """Import agno and the SDKs of the model APIs in a thread."""
-        if self._session_module is None:
+        """Import agno and the SDKs of the model APIs in a thread.
+
+        Raises:
+            RunError: ``agent_error``: they cannot be imported.
+        """
+        if self._session_module is not None:
+            return
+        try:
             self._session_module = await asyncio.to_thread(_import_session)
-            await asyncio.to_thread(forget_old, self._folder)
+        except ImportError as exc:
+            raise RunError(
+                ErrorCode.AGENT_ERROR,
+                f"agno cannot be imported: {exc}",
+                hint=f"on the executor's machine: {REMEDY}; then restart the executor",
+            ) from exc
+        await asyncio.to_thread(forget_old, self._folder)
 
     async def past_cost_usd(self, job: AgentJob) -> float:
         """Unknown: nobody tells agno what tokens cost."""
@@ -69,14 +81,7 @@ class AgnoAgent:
         """
         team: Member = read_members(job.request)
         apis: dict[str, ModelApi] = model_apis(team, job.request, self._own)
-        try:
-            await self.load()
-        except ImportError as exc:
-            raise RunError(
-                ErrorCode.AGENT_ERROR,
-                f"agno cannot be imported: {exc}",
-                hint=f"on the executor's machine: {REMEDY}",
-            ) from exc
+        await self.load()
         assert self._session_module is not None  # noqa: S101 - load() has just set it
         conversation, notices = await in_thread(self._conversation, job)
         session: AgentSession = await self._session_module.open_session(

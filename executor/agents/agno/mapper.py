@@ -52,6 +52,15 @@ class _Run:
     """The calls by which it has handed out work, and which have not ended."""
     spoken: bool = False
     """Whether anything that it says has been told."""
+    thought: str = ""
+    """What it thinks, which comes in pieces and is told as a whole."""
+
+    def think(self) -> list[AgentEvent]:
+        """Its thought, if there is one that has not been told."""
+        thought, self.thought = self.thought, ""
+        if not thought:
+            return []
+        return [AgentEvent(EventType.REASONING, {"content": thought}, self.member.source)]
 
 
 class TurnMapper:
@@ -137,16 +146,15 @@ class TurnMapper:
             count = getattr(told, name, None) or 0
             run.usage[ours] += count
             self._usage[ours] += count
-        return []
+        return run.think()
 
     def _says(self, run: _Run, told: Told) -> list[AgentEvent]:
-        events: list[AgentEvent] = []
         if thought := getattr(told, "reasoning_content", None):
-            data = {"content": str(thought)}
-            events.append(AgentEvent(EventType.REASONING, data, run.member.source))
+            run.thought += str(thought)
         text = told.content
         if not isinstance(text, str) or not text:
-            return events
+            return []
+        events = run.think()
         if run.delegations:
             # The leader is silent: agno says in its name what comes from the one it has chosen.
             run = _speaker(run)

@@ -18,7 +18,8 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, PaginatedRequestParams, Tool
+from mcp.shared.exceptions import MCPError
+from mcp.types import CONNECTION_CLOSED, CallToolResult, PaginatedRequestParams, Tool
 
 from executor.shielding import stop
 from shared.logging import get_logger
@@ -92,7 +93,13 @@ class ToolServer:
         """
         if self._session is None:
             raise ConnectionError(f"the MCP server {self.name} is not connected any more")
-        return await self._session.call_tool(tool, arguments)
+        try:
+            return await self._session.call_tool(tool, arguments)
+        except MCPError as exc:
+            if exc.code == CONNECTION_CLOSED:
+                self._session = None
+                self._stop.set()
+            raise
 
     async def close(self) -> None:
         """Disconnect, and end it when it is a program; bounded in time."""

@@ -102,7 +102,7 @@ def test_turns_are_counted_from_one(told: Told) -> None:
 def test_a_complete_message_is_an_agent_response_and_its_pieces_are_nothing(told: Told) -> None:
     source = Source("a")
     assert told(EventType.LLM_START, source=source, message_id="m") is None
-    chunk = {"message_id": "m", "content": "hel", "offset": 0}
+    chunk: dict[str, Any] = {"message_id": "m", "content": "hel", "offset": 0}
     assert told(EventType.LLM_STREAM, source=source, **chunk) is None
     body = told(EventType.LLM_DONE, source=source, message_id="m", content="hello", usage={})
     assert body is not None

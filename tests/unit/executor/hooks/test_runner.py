@@ -145,10 +145,10 @@ async def test_a_timeout_of_the_hooks_own_is_its_error() -> None:
 async def test_a_hook_that_blocks_its_thread_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(thread, "REACT_S", SHORT_S)
+    monkeypatch.setattr(thread, "REACT_S", 0.5)  # enough for a busy machine to begin a call
     with blocking() as block:
         hook = Notes(block)
-        watched = Watched(hook, timeout_s=SHORT_S)
+        watched = Watched(hook, timeout_s=0.25)
         watched.runner.offer(RESPONSE)
         watched.runner.offer(END)
         await watched.runner.wait_ended()  # while it still blocks
@@ -158,7 +158,7 @@ async def test_a_hook_that_blocks_its_thread_is_given_up(
         assert left[0].daemon
         watched.runner.offer(RESPONSE)  # nobody hears it
     assert watched.warnings == [
-        "hook notes: on_response is not over after 0.05 s, and cannot be cancelled"
+        "hook notes: on_response is not over after 0.25 s, and cannot be cancelled"
     ]
     await asyncio.to_thread(left[0].join, LIMIT_S)
     assert hook.told == ["so"]
@@ -289,9 +289,11 @@ async def test_methods_without_async_and_other_names_of_parameters_will_do() -> 
 
 
 async def test_what_takes_too_long_at_the_end_is_cut_off() -> None:
-    cut_off = threading.Event()
+    hangs, cut_off = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     async def hang() -> None:
+        loop.call_soon_threadsafe(hangs.set)
         try:
             await asyncio.Event().wait()
         finally:
@@ -301,6 +303,7 @@ async def test_what_takes_too_long_at_the_end_is_cut_off() -> None:
     slow.runner.offer(RESPONSE)
     for watched in (slow, quick):
         watched.runner.offer(END)
+    await hangs.wait()
     await end_all([slow.runner, quick.runner], SHORT_S)
     assert cut_off.is_set()  # and had its time to tidy up
     assert slow.warnings == []

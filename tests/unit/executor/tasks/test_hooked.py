@@ -315,11 +315,12 @@ async def test_closing_waits_for_the_hooks_of_runs_that_have_ended(notes: type[N
 
 
 async def test_closing_cuts_off_hooks_that_take_too_long() -> None:
-    cut_off = asyncio.Event()
+    hangs, cut_off = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     class Hangs(Hook):
         async def after_execution(self, success: bool, error: str | None) -> None:
+            loop.call_soon_threadsafe(hangs.set)
             try:
                 await asyncio.Event().wait()
             finally:
@@ -327,5 +328,6 @@ async def test_closing_cuts_off_hooks_that_take_too_long() -> None:
 
     handler = observed(SCRIPT, Hangs, close_s=0.01)
     await carried_out(handler.start(make_request()))
+    await hangs.wait()
     await handler.close()
     await cut_off.wait()

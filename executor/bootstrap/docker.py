@@ -14,6 +14,8 @@ from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.hooks import with_hooks
 from executor.bootstrap.runs import clear_leftovers, find_means, in_process
 from executor.config.docker import DockerSettings
+from executor.control.desk import Desk, Identity
+from executor.control.server import ControlServer
 from executor.delivery.event_log import EventLog
 from executor.modes.docker.app import create_app
 from executor.modes.docker.callbacks import Callbacks
@@ -22,6 +24,7 @@ from executor.modes.docker.receiver_client import ReceiverClient
 from executor.modes.docker.runs import Runs
 from executor.modes.docker.services import Services
 from executor.modes.docker.sessions import Sessions
+from executor.modes.docker.standing import ServerStanding
 from executor.modes.docker.user_input import UserInputRequests
 from executor.modes.docker.views import Health
 from executor.modes.local.progress_reporter import ProgressReporter
@@ -56,11 +59,17 @@ class DockerMode:
     log: EventLog
     callbacks: Callbacks
     services: Services
+    standing: ServerStanding
 
     async def drain(self) -> None:
         """Take nothing new, let runs finish for a while, and tell what they have told."""
         grace_s = self.settings.shutdown_grace_s
-        logger.info("stopping: tasks may finish for %g s", grace_s)
+        if running := self.supervisor.running_task_ids():
+            logger.info(
+                "stopping: %d running tasks have %g s to finish (a second signal ends them now)",
+                len(running),
+                grace_s,
+            )
         await self.supervisor.drain(grace_s)
         await self.callbacks.close(FLUSH_WITHIN_S)
 
@@ -75,6 +84,8 @@ async def run_docker(settings: DockerSettings, stop: StopSignals, redactor: Reda
         ConfigError: The home cannot be used, or another executor is using it.
         CannotListen: The address cannot be had.
     """
+    if "mode" not in settings.model_fields_set:
+        logger.info("docker mode: neither EXECUTOR_MODE nor WEGENT_BACKEND_URL is set")
     first_task = read_first_task(settings)
     with closing(await in_thread(bind, settings.host, settings.port)) as listener:
         async with opened_home(settings, stop) as home:
@@ -163,7 +174,18 @@ async def opened(
             callback=_default_callback(settings),
             health=health,
         )
-        yield DockerMode(settings, handler, supervisor, log, callbacks, services)
+        standing = ServerStanding()
+        identity = Identity(
+            name=settings.executor_name or socket.gethostname(),
+            home=settings.home,
+            backend=None,
+            max_concurrent_tasks=settings.max_concurrent_tasks,
+        )
+        desk = Desk(identity, supervisor, standing, redact=redactor.redact)
+        control = ControlServer(settings.home, desk.answer)
+        stack.push_async_callback(lambda: finish(control.close()))
+        await control.start()
+        yield DockerMode(settings, handler, supervisor, log, callbacks, services, standing)
 
 
 async def _serve(
@@ -176,10 +198,10 @@ async def _serve(
         group.create_task(server.serve([listener]), name="server")
         try:
             await server.listening.wait()
-            url = url_of(listener)
+            mode.standing.address = url = url_of(listener)
             logger.info("executor %s listening on %s", __version__, url)
             # Programs wait for this line; it comes when requests are answered.
-            print(f"executor listening on {url}", flush=True)  # noqa: T201
+            print(f"executor listening on {url}\n", end="", flush=True)  # noqa: T201
             return await _work(mode, first_task, stop)
         finally:
             server.stop()

@@ -108,6 +108,32 @@ def _print(status: dict[str, Any], *, json: bool) -> None:
 
 
 def _rows(status: dict[str, Any]) -> list[tuple[Cell, Cell]]:
+    rows = _serving_rows(status) if status["state"] == "serving" else _backend_rows(status)
+    if status["draining"]:
+        rows.append(("stopping", Styled("ends when its runs have ended or time is up", "warning")))
+    rows.append(("runs", _counts(status["runs"], status["max_concurrent_tasks"])))
+    if (waiting := status["outbox"]) is not None:
+        rows.append(("outbox", f"{waiting} events to deliver" if waiting else "empty"))
+    trouble = status["disk"]
+    rows += [
+        ("disk", Styled("ok", "good") if trouble is None else Styled(trouble, "bad")),
+        ("name", status["name"]),
+        ("process", f"{status['pid']}, version {status['version']}"),
+        ("started", f"{clock_time(status['started'])} ({age(status['started'])} ago)"),
+        ("home", status["home"]),
+    ]
+    return [(Styled(name, "strong"), value) for name, value in rows]
+
+
+def _serving_rows(status: dict[str, Any]) -> list[tuple[str, Cell]]:
+    since = status["since"]
+    rows: list[tuple[str, Cell]] = [("state", Styled("serving", "good"))]
+    if status["address"] is not None:
+        rows.append(("address", status["address"]))
+    return [*rows, ("serving", f"since {clock_time(since)} ({age(since)})")]
+
+
+def _backend_rows(status: dict[str, Any]) -> list[tuple[str, Cell]]:
     since, registered = status["since"], status["state"] == "registered"
     rows: list[tuple[str, Cell]] = [
         ("state", Styled(status["state"], "good" if registered else "warning")),
@@ -117,23 +143,8 @@ def _rows(status: dict[str, Any]) -> list[tuple[Cell, Cell]]:
     if status["last_error"] is not None:
         rows.append(("last error", Styled(status["last_error"], "bad")))
     heartbeat = status["last_heartbeat"]
-    rows.append(
-        ("heartbeat", "none acknowledged" if heartbeat is None else f"{age(heartbeat)} ago")
-    )
-    if status["draining"]:
-        rows.append(("stopping", Styled("ends when its runs have ended or time is up", "warning")))
-    waiting = status["outbox"]
-    trouble = status["disk"]
-    rows += [
-        ("runs", _counts(status["runs"], status["max_concurrent_tasks"])),
-        ("outbox", f"{waiting} events to deliver" if waiting else "empty"),
-        ("disk", Styled("ok", "good") if trouble is None else Styled(trouble, "bad")),
-        ("name", status["name"]),
-        ("process", f"{status['pid']}, version {status['version']}"),
-        ("started", f"{clock_time(status['started'])} ({age(status['started'])} ago)"),
-        ("home", status["home"]),
-    ]
-    return [(Styled(name, "strong"), value) for name, value in rows]
+    told = "none acknowledged" if heartbeat is None else f"{age(heartbeat)} ago"
+    return [*rows, ("heartbeat", told)]
 
 
 def _counts(runs: dict[str, int], places: int) -> str:
@@ -154,9 +165,10 @@ COMMAND: Final = Command(
     name="status",
     help="show how the running executor stands",
     description="Ask the executor that is running with this home (WEGENT_EXECUTOR_HOME) whether "
-    "it is connected and since when, when the backend last acknowledged a heartbeat, how many runs "
-    "are in which state, how many events are still to be delivered, and whether the disk takes "
-    "writes. When no executor is running, it ends with status 3.",
+    "it is connected and since when (in docker mode: where it listens), when the backend last "
+    "acknowledged a heartbeat, how many runs are in which state, how many events are still to be "
+    "delivered, and whether the disk takes writes. When no executor is running, it ends with "
+    "status 3.",
     run=run,
     add_arguments=_add_arguments,
 )

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from executor.control.errors import ControlError
 from executor.control.protocol import (
@@ -16,6 +16,7 @@ from executor.control.protocol import (
     MAX_TASKS,
     Cancelled,
     Runs,
+    State,
     Status,
     Task,
     Tasks,
@@ -35,12 +36,12 @@ MAX_NAMED: Final = 10
 REASON: Final = "cancelled on this machine"
 
 
-class Connection(Protocol):
-    """How the connection to the backend stands; see :class:`executor.control.protocol.Status`."""
+class Standing(Protocol):
+    """How the executor can be reached; see :class:`executor.control.protocol.Status`."""
 
     @property
-    def state(self) -> Literal["connecting", "registered"]:
-        """Whether this executor is registered."""
+    def state(self) -> State:
+        """Whether this executor takes tasks."""
         ...
 
     @property
@@ -51,6 +52,11 @@ class Connection(Protocol):
     @property
     def last_error(self) -> str | None:
         """Why it is not registered."""
+        ...
+
+    @property
+    def address(self) -> str | None:
+        """Where docker mode takes tasks."""
         ...
 
     @property
@@ -65,8 +71,8 @@ class Identity:
 
     name: str
     home: Path
-    backend: str
-    """Without credentials."""
+    backend: str | None
+    """Without credentials; ``None`` in docker mode."""
     max_concurrent_tasks: int
 
 
@@ -77,9 +83,9 @@ class Desk:
         self,
         identity: Identity,
         supervisor: Supervisor,
-        connection: Connection,
+        standing: Standing,
         *,
-        outbox_depth: Callable[[], int],
+        outbox_depth: Callable[[], int] | None = None,
         redact: Callable[[str], str],
         cancel_wait_s: float = CANCEL_WAIT_S,
     ) -> None:
@@ -88,14 +94,15 @@ class Desk:
         Args:
             identity: Who this is.
             supervisor: Has the runs.
-            connection: To the backend.
-            outbox_depth: How many events wait for the backend's acknowledgement.
+            standing: How it can be reached.
+            outbox_depth: How many events wait for the backend's acknowledgement; ``None``: it has
+                no backend.
             redact: Masks secrets in what errors say.
             cancel_wait_s: See :data:`executor.control.protocol.CANCEL_WAIT_S`.
         """
         self._identity = identity
         self._supervisor = supervisor
-        self._connection = connection
+        self._standing = standing
         self._outbox_depth = outbox_depth
         self._redact = redact
         self._cancel_wait_s = cancel_wait_s
@@ -122,15 +129,16 @@ class Desk:
                 )
 
     def _status(self) -> Status:
-        connection, error = self._connection, self._connection.last_error
+        standing, error = self._standing, self._standing.last_error
         trouble = self._supervisor.trouble
         return Status(
-            state=connection.state,
-            since=connection.since,
+            state=standing.state,
+            since=standing.since,
             draining=self._supervisor.draining,
             last_error=None if error is None else self._redact(error),
             backend=self._identity.backend,
-            last_heartbeat=connection.last_heartbeat,
+            address=standing.address,
+            last_heartbeat=standing.last_heartbeat,
             pid=os.getpid(),
             version=__version__,
             name=self._identity.name,
@@ -138,7 +146,7 @@ class Desk:
             started=self._started,
             runs=_counted(self._supervisor.whereabouts()),
             max_concurrent_tasks=self._identity.max_concurrent_tasks,
-            outbox=self._outbox_depth(),
+            outbox=None if self._outbox_depth is None else self._outbox_depth(),
             disk=None if trouble is None else self._redact(trouble),
         )
 

@@ -25,6 +25,9 @@ CANCEL_WAIT_S: Final = 10.0
 
 Command = Literal["status", "tasks", "cancel"]
 
+State = Literal["connecting", "registered", "serving"]
+"""The first two of local mode, the last one of docker mode."""
+
 
 class Runs(TypedDict):
     """How many runs are in each state."""
@@ -40,15 +43,18 @@ class Runs(TypedDict):
 class Status(TypedDict):
     """The executor as a whole. Times are UTC, as ``2026-01-01T12:00:00.123Z``."""
 
-    state: Literal["connecting", "registered"]
+    state: State
     since: str
-    """Since when it is registered, or tries to be."""
+    """Since when it is registered, tries to be, or serves."""
     draining: bool
     """It was told to stop: it takes nothing new, and ends when its runs have."""
     last_error: str | None
     """Why the last attempt to connect failed, or the last connection ended; ``None`` while
     registered, and before the first attempt has ended."""
-    backend: str
+    backend: str | None
+    """``None`` in docker mode."""
+    address: str | None
+    """Where docker mode takes tasks; ``None`` in local mode, and when its server is another's."""
     last_heartbeat: str | None
     """When the backend last acknowledged one; ``None``: never, and a base backend never does."""
     pid: int
@@ -58,8 +64,8 @@ class Status(TypedDict):
     started: str
     runs: Runs
     max_concurrent_tasks: int
-    outbox: int
-    """How many events wait for the backend's acknowledgement."""
+    outbox: int | None
+    """How many events wait for the backend's acknowledgement; ``None`` in docker mode."""
     disk: str | None
     """Why the disk takes no writes and runs stand still; ``None``: it does."""
 

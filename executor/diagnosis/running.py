@@ -28,5 +28,8 @@ def look_at_running(home: Path) -> Finding:
         return warning(CHECK, f"{who}, and stopping: it takes no new tasks", None)
     if status["state"] == "registered":
         return ok(CHECK, f"{who}, registered since {status['since']}")
+    if status["state"] == "serving":
+        place = f" at {status['address']}" if status["address"] else ""
+        return ok(CHECK, f"{who}, serving{place} since {status['since']}")
     why = f": {status['last_error']}" if status["last_error"] else ""
     return warning(CHECK, f"{who}, not registered since {status['since']}{why}", None)

@@ -128,6 +128,29 @@ async def test_without_any_settings_it_serves_this_machine(tmp_path: Path) -> No
     del env["EXECUTOR_MODE"]
     async with running(*MODULE, env=env) as program:
         assert "http://127.0.0.1:" in await program.says(LISTENING)
+        assert "docker mode: neither EXECUTOR_MODE nor WEGENT_BACKEND_URL is set" in program.output
+
+
+async def test_the_user_of_the_machine_can_ask_it_and_cancel_a_run(tmp_path: Path) -> None:
+    env = docker_environ(tmp_path)
+    async with docker_process(tmp_path) as executor:
+        await executor.client.execute(prompt=ASKS)
+        await executor.client.events("1", until="agent.input_required")
+        async with running(*MODULE, "status", "--json", env=env) as asking:
+            assert await asking.ended() == ExitStatus.OK
+        told = json.loads(asking.output)
+        assert (told["state"], told["address"]) == ("serving", executor.client.url)
+        assert told["runs"]["waiting_for_input"] == 1
+        async with running(*MODULE, "status", env=env) as asking:
+            assert await asking.ended() == ExitStatus.OK
+        assert executor.client.url in asking.output
+        assert not {"backend", "heartbeat", "outbox"} & set(asking.output.split())
+        async with running(*MODULE, "doctor", env=env) as asking:
+            await asking.ended()
+        assert f"serving at {executor.client.url}" in asking.output
+        async with running(*MODULE, "cancel", "1", env=env) as cancelling:
+            assert await cancelling.ended() == ExitStatus.OK
+        assert (await executor.client.events("1"))[-2].name == "lifecycle.cancelled"
 
 
 async def test_uvicorn_serves_the_same_application(tmp_path: Path) -> None:
@@ -210,7 +233,7 @@ async def test_a_stop_lets_runs_finish_and_takes_nothing_new(tmp_path: Path) -> 
         await client.execute(prompt=ASKS)
         asked = (await client.events("1", until="agent.input_required"))[-1].data["data"]
         executor.program.signal(signal.SIGTERM)
-        await executor.program.says("stopping: tasks may finish")
+        await executor.program.says("stopping: 1 running tasks")
 
         body = {"task_id": 2, "subtask_id": 2, "prompt": "x"}
         async with client.http.post("/api/tasks/execute", json=body) as response:
@@ -282,7 +305,7 @@ async def test_a_second_signal_ends_at_once_and_leaves_no_process(tmp_path: Path
         await executor.client.execute(prompt=script("x", tool_s=600, stubborn=True))
         await executor.client.events("1", until="llm.tool_call")
         executor.program.signal(signal.SIGTERM)
-        await executor.program.says("stopping: tasks may finish")
+        await executor.program.says("stopping: 1 running tasks")
         executor.program.signal(signal.SIGTERM)
         assert await executor.program.ended() == ExitStatus.INTERRUPTED
     # That nothing is left behind is looked at after every test.

@@ -16,6 +16,7 @@ class LinkStanding(LinkObserver):
         state: Whether the executor is registered.
         since: Since when, as UTC; of ``connecting``: since the start, or the loss of a connection.
         last_error: Why it is not registered; ``None`` while it is, and before anything failed.
+        address: ``None``: it listens nowhere.
         last_heartbeat: When the backend last acknowledged one, as UTC; ``None``: never, and a base
             backend never does.
     """
@@ -25,6 +26,7 @@ class LinkStanding(LinkObserver):
         self.since = utc_timestamp()
         self.last_error: str | None = None
         self.last_heartbeat: str | None = None
+        self.address: str | None = None
         self._acknowledges = False
 
     def registered(self, rhythm: Rhythm) -> None:

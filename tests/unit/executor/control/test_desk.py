@@ -53,6 +53,7 @@ async def test_a_status_tells_who_this_is_and_counts_runs_by_state(make: Make) -
         "draining": False,
         "last_error": None,
         "backend": "http://127.0.0.1:1/prefix",
+        "address": None,
         "last_heartbeat": None,
         "pid": os.getpid(),
         "version": __version__,

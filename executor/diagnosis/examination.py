@@ -10,13 +10,13 @@ from typing import Final, ParamSpec
 from executor.config.loading import Settings
 from executor.config.local import LocalSettings
 from executor.diagnosis.backend import look_at_backend
+from executor.diagnosis.containers import look_at_containers, look_at_docker
 from executor.diagnosis.disk import look_at_disks
 from executor.diagnosis.finding import Finding, failed
 from executor.diagnosis.home import look_at_folders
 from executor.diagnosis.model_api import look_at_api
 from executor.diagnosis.programs import (
     look_at_claude,
-    look_at_docker,
     look_at_git,
     look_at_sandbox,
 )
@@ -69,14 +69,22 @@ def _checks_of_settings(
         "Claude API": lambda: look_at_api(settings, environ),
         "sandbox": _in_thread(look_at_sandbox, settings.isolation, environ),
     }
+    if isinstance(settings, LocalSettings) and settings.isolation == "container":
+        image = settings.executor_image
+        checks["containers"] = lambda: _of(look_at_containers(image, environ))
+        del checks["Claude Code"]  # it is in the image
     return {name: check for name, check in checks.items() if _ADDRESSES.get(name) not in wrong}
 
 
 def _checks_of_machine(environ: Mapping[str, str]) -> dict[str, Check]:
     return {
         "git": _in_thread(look_at_git, environ),
-        "Docker": _in_thread(look_at_docker, environ),
+        "Docker": lambda: _of(look_at_docker(environ)),
     }
+
+
+async def _of(finding: Awaitable[Finding]) -> Sequence[Finding]:
+    return [await finding]
 
 
 def _in_thread(

@@ -1,4 +1,4 @@
-"""The programs that the executor starts: Claude Code, git, the sandbox's; and Docker."""
+"""The programs that the executor starts: Claude Code, git, the sandbox's."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def look_at_sandbox(isolation: str, environ: Mapping[str, str]) -> Finding:
     problem = probe_sandbox(environ)
     if problem is None:
         return ok("sandbox", "works" + _unless_wanted(isolation))
-    if isolation == "none":
-        return ok("sandbox", f"none ({problem.reason}), and LOCAL_ISOLATION=none wants none")
+    if isolation in ("none", "container"):
+        return ok("sandbox", f"none ({problem.reason}), and LOCAL_ISOLATION={isolation} wants none")
     if isolation == "sandbox":
         what = f"{problem.reason}, and LOCAL_ISOLATION=sandbox refuses tasks without it"
         return failed("sandbox", what, problem.remedy)
@@ -64,19 +64,10 @@ def look_at_sandbox(isolation: str, environ: Mapping[str, str]) -> Finding:
     return warning("sandbox", what, problem.remedy)
 
 
-def look_at_docker(environ: Mapping[str, str]) -> Finding:
-    """Which Docker there is; nothing needs one. Starts it: not for the event loop."""
-    program = shutil.which("docker", path=environ.get("PATH"))
-    if program is None:
-        return ok("Docker", "not installed, and not needed")
-    version = _version([program, "version", "--format", "{{.Server.Version}}"], environ)
-    if version is None:
-        return ok("Docker", f"{program} reaches no engine; not needed")
-    return ok("Docker", f"{version} ({program}); not needed")
-
-
 def _unless_wanted(isolation: str) -> str:
-    return ", but LOCAL_ISOLATION=none leaves it unused" if isolation == "none" else ""
+    if isolation in ("none", "container"):
+        return f", but LOCAL_ISOLATION={isolation} leaves it unused"
+    return ""
 
 
 def _version(line: list[str], environ: Mapping[str, str]) -> str | None:

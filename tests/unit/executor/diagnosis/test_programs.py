@@ -12,7 +12,6 @@ from executor.diagnosis import programs
 from executor.diagnosis.finding import State
 from executor.diagnosis.programs import (
     look_at_claude,
-    look_at_docker,
     look_at_git,
     look_at_sandbox,
 )
@@ -59,21 +58,15 @@ def test_a_program_that_does_not_answer_does_not_work(
     assert finding.state is State.FAILED
 
 
-@pytest.mark.parametrize(
-    "script", [None, "exit 1", "echo 29.1.0"], ids=["absent", "without an engine", "working"]
-)
-def test_docker_is_never_needed(script: str | None, tmp_path: Path) -> None:
-    finding = look_at_docker(path_with(tmp_path, **({"docker": script} if script else {})))
-
-    assert finding.state is State.OK
-    assert "not needed" in finding.what
-    assert ("29.1.0" in finding.what) is (script == "echo 29.1.0")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux's sandbox")
 @pytest.mark.parametrize(
     ("isolation", "state"),
-    [("auto", State.WARNING), ("sandbox", State.FAILED), ("none", State.OK)],
+    [
+        ("auto", State.WARNING),
+        ("sandbox", State.FAILED),
+        ("none", State.OK),
+        ("container", State.OK),
+    ],
 )
 def test_a_missing_sandbox_is_as_bad_as_the_setting_says(
     isolation: str, state: State, tmp_path: Path

@@ -1,0 +1,103 @@
+"""Docker: whether there is an engine, and whether runs can have containers of it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from executor.diagnosis.finding import Finding, failed, ok, warning
+from executor.diagnosis.remedies import command
+from executor.shielding import finish, in_thread
+from shared.containers.directories import container_user
+from shared.containers.errors import ContainerError
+from shared.containers.spec import ContainerSpec, Limits
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shared.containers.engine import Engine
+
+ANSWER_WITHIN_S: Final = 4.0
+"""An engine that takes longer does not work."""
+
+TRY_WITHIN_S: Final = 8.0
+"""For all of a container that is tried."""
+
+
+async def look_at_docker(environ: Mapping[str, str]) -> Finding:
+    """Which engine there is; a task needs none, unless it is to run in a container."""
+    try:
+        async with _engine(environ) as engine, asyncio.timeout(ANSWER_WITHIN_S):
+            version = await engine.ping()
+    except (ContainerError, ConfigError, TimeoutError) as exc:
+        return ok("Docker", f"{_reason(exc)}; not needed, but for tasks in containers")
+    return ok("Docker", f"{version}; not needed, but for tasks in containers")
+
+
+async def look_at_containers(image: str, environ: Mapping[str, str]) -> Finding:
+    """Whether tasks can run in containers, which they have to; tries one."""
+    try:
+        async with _engine(environ) as engine:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await engine.ping()
+                there = await engine.has_image(image)
+            if not there:
+                what = f"the image {image} is not there: the first task waits until it is fetched"
+                return warning("containers", what, command("docker", "pull", image))
+            async with asyncio.timeout(TRY_WITHIN_S):
+                return await _try(engine, image)
+    except (ContainerError, ConfigError, TimeoutError) as exc:
+        what = f"{_reason(exc)}, and LOCAL_ISOLATION=container refuses tasks without containers"
+        return failed("containers", what, getattr(exc, "hint", None) or command("docker", "info"))
+
+
+async def _try(engine: Engine, image: str) -> Finding:
+    """Start the program behind the walls that a run has, with a folder of this machine."""
+    folder = await in_thread(tempfile.mkdtemp, prefix="wegent-doctor-")
+    try:
+        spec = ContainerSpec(
+            name=f"wegent-doctor-{secrets.token_hex(6)}",
+            image=image,
+            directory=Path(folder),
+            user=container_user(),
+            owner="doctor",
+            mode="ephemeral",
+            limits=Limits(memory=2**29),
+        )
+        program = {"Entrypoint": ["wegent-executor"], "Cmd": ["--version"]}
+        config = {**spec.config(await engine.cpus()), **program}
+        container = await engine.create(spec.name, config)
+        try:
+            await engine.start(container)
+            await engine.wait(container)
+            said = (await engine.logs(container, 20)).strip().splitlines()
+            state = await engine.inspect(container)
+        finally:
+            await finish(engine.remove(container))
+    finally:
+        await in_thread(shutil.rmtree, folder, ignore_errors=True)
+    if state is None or state.exit_code != 0:
+        reason = said[-1] if said else "it says nothing"
+        what = f"the executor in the image {image} does not start: {reason}"
+        return failed("containers", what, command("docker", "run", "--rm", image, "--version"))
+    return ok("containers", f"{image} works: {said[-1] if said else 'it started'}")
+
+
+@asynccontextmanager
+async def _engine(environ: Mapping[str, str]) -> AsyncIterator[Engine]:
+    module = await asyncio.to_thread(importlib.import_module, "shared.containers.engine")
+    engine: Engine
+    async with module.Engine(environ) as engine:
+        yield engine
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, TimeoutError):
+        return "the engine does not answer in time"
+    return getattr(exc, "message", str(exc))

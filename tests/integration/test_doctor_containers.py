@@ -1,0 +1,47 @@
+"""What ``doctor`` finds where tasks run in containers, on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from executor.diagnosis.containers import look_at_containers, look_at_docker
+from executor.diagnosis.finding import State
+from tests.fakes.docker_engine import DockerEngine
+
+
+@pytest.fixture
+def environ(docker_engine: DockerEngine) -> dict[str, str]:
+    return {"DOCKER_HOST": docker_engine.host}
+
+
+async def test_the_executors_image_is_tried_behind_the_walls_of_a_run_and_nothing_is_left(
+    docker_engine: DockerEngine, executor_image: str, environ: dict[str, str]
+) -> None:
+    finding = await look_at_containers(executor_image, environ)
+    assert finding.state is State.OK, finding
+    assert "works: wegent-executor " in finding.what
+    assert "wegent-doctor" not in await asyncio.to_thread(docker_engine.docker, "ps", "--all")
+
+
+async def test_an_image_that_is_not_there_is_a_warning_with_the_command_that_gets_it(
+    environ: dict[str, str],
+) -> None:
+    finding = await look_at_containers("nobody/has-this:1", environ)
+    assert finding.state is State.WARNING
+    assert finding.remedy == "docker pull nobody/has-this:1"
+
+
+async def test_an_image_without_the_executor_is_a_failure(
+    base_image: str, environ: dict[str, str]
+) -> None:
+    finding = await look_at_containers(base_image, environ)
+    assert finding.state is State.FAILED
+    assert base_image in finding.what
+
+
+async def test_an_engine_tells_its_version(environ: dict[str, str]) -> None:
+    finding = await look_at_docker(environ)
+    assert finding.state is State.OK
+    assert finding.what[0].isdigit()

@@ -61,15 +61,25 @@ async def open_session(job: AgentJob, cli: Path, memory: SystemMemory) -> Claude
             when it cannot be started or does not answer.
     """
     try:
-        return await _start(job, cli, memory)
+        # The CLI would take another word for the title of a conversation, or hang.
+        if job.resume is None or _is_uuid(job.resume):
+            return await _start(job, cli, memory)
     except _ConversationGone:
-        logger.warning("conversation not found; a new one is begun")
+        pass
+    logger.warning("conversation not found; a new one is begun")
     return await _start(
         replace(job, resume=None),
         cli,
         memory,
         notice="the earlier conversation is not on this machine any more; a new one was begun",
     )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 async def _start(

@@ -119,6 +119,20 @@ def test_composing_an_executor_imports_neither_agno_nor_an_sdk_of_a_model() -> N
     assert done.stdout == "set()\n"
 
 
+def test_loading_agno_leaves_the_loggers_of_everybody_else_alone() -> None:
+    program = (
+        "import asyncio, logging, pathlib\n"
+        "from executor.agents.agno.agent import AgnoAgent\n"
+        "before = logging.getLoggerClass()\n"
+        "asyncio.run(AgnoAgent(pathlib.Path('/nowhere'), {}).load())\n"
+        "assert logging.getLoggerClass() is before is not logging.Logger\n"
+        "logging.getLogger('agno').error('a prompt')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_agno_counts_as_installed_only_with_all_that_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

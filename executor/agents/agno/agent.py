@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.util
+import logging
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -100,6 +101,7 @@ class AgnoAgent:
 
 
 def _import_session() -> ModuleType:
+    loggers = logging.getLoggerClass()
     # Collections on the way would stop the event loop, too, and be in vain: what is imported stays.
     gc.disable()
     try:
@@ -108,5 +110,6 @@ def _import_session() -> ModuleType:
     finally:
         gc.freeze()
         gc.enable()
+        logging.setLoggerClass(loggers)  # agno puts back the one that it takes for everybody's
     silence()
     return session

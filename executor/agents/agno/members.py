@@ -18,6 +18,9 @@ hands all of it to one member whose answer is the team's."""
 
 MODES: Final = get_args(Mode)
 
+MAX_MEMBERS: Final = 64
+"""Of one run, leaders included; a leader may set all of its members to work at the same time."""
+
 AGENT: Final = "agent"
 WORKER: Final = "worker"
 TEAM_SUPERVISOR: Final = "team_supervisor"
@@ -61,9 +64,11 @@ def read_members(request: ExecutionRequest) -> Member:
     """Who takes part in *request*: the first bot leads the others, each leads its own members.
 
     Raises:
-        RunError: ``invalid_request``: an unknown mode.
+        RunError: ``invalid_request``: an unknown mode, or too many.
     """
     bots = request.bot or [Bot()]
+    if sum(1 for bot in bots for _ in bot.everyone()) > MAX_MEMBERS:
+        raise RunError(ErrorCode.INVALID_REQUEST, f"bot: more than {MAX_MEMBERS} members")
     leader = bots[0]
     if len(bots) > 1:
         members = [*leader.members, *bots[1:]]

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -78,7 +79,8 @@ class _Turn:
 
     def tell(self, event: Told | None) -> None:
         """From any thread."""
-        self.home.call_soon_threadsafe(self.told.put_nowait, event)
+        with suppress(RuntimeError):  # the executor's own loop has ended: nobody listens
+            self.home.call_soon_threadsafe(self.told.put_nowait, event)
 
     def stop(self, why: TurnEnd) -> None:
         """End it at once, from any thread; the first reason counts."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.agents.agno.members import Member, read_members
+from executor.agents.agno.members import MAX_MEMBERS, Member, read_members
 from shared.errors import RunError
 from shared.protocol.events import Source
 from shared.status import ErrorCode
@@ -58,6 +58,12 @@ def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
 
     assert refused.value.error_code == ErrorCode.INVALID_REQUEST
     assert "coordinate, collaborate, route" in str(refused.value)
+
+
+def test_too_many_are_refused() -> None:
+    inner = [{"name": "x"}] * MAX_MEMBERS
+    with pytest.raises(RunError, match="more than 64"):
+        members({"name": "a", "members": inner})
 
 
 def test_members_lead_members_of_their_own_at_any_depth() -> None:

@@ -53,6 +53,8 @@ class Means:
     @property
     def capabilities(self) -> list[str]:
         """The agents that can be run."""
+        if self.isolation.least is Isolation.CONTAINER:
+            return [CLAUDE_CODE]  # what the image carries
         agents = {CLAUDE_CODE: self.search.claude is not None, agno.NAME: self.has_agno}
         return [name for name, there in agents.items() if there]
 
@@ -150,6 +152,8 @@ def _find_claude(
     settings: ExecutorSettings, environ: dict[str, str], stop: StopSignals
 ) -> ClaudeSearch:
     """The CLI to run, if there is one; says which, and what is wrong with those before it."""
+    if settings.isolation == "container":
+        return ClaudeSearch(None, (), "nothing is to be had: tasks run in containers")
     search = find_claude(settings.claude_path, settings.home, environ, stopping=stop.first.is_set)
     claude = search.claude
     if claude is None:
@@ -167,6 +171,8 @@ def _find_claude(
 
 def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> IsolationRules:
     """What the operator wants and this machine can do; says so when these are not the same."""
+    if settings.isolation == "container":
+        return IsolationRules(Isolation.CONTAINER, "tasks run in containers")
     problem = probe_sandbox(environ)
     reason = problem.reason if problem is not None else None
     if settings.isolation == "auto":

@@ -83,4 +83,38 @@ async def test_an_executor_with_containers_says_so_and_remembers_conversations(
     assert (first.answer, second.answer) == ("hello", "and again")
     assert second.data("lifecycle.started")[0]["resumed"] is True
     assert first.cwd == second.cwd == executor.workspace / first.task["session_id"]
-    assert nodes[0]["isolation"] == ["container"]
+    assert (nodes[0]["isolation"], nodes[0]["capabilities"]) == (["container"], ["claude_code"])
+
+
+async def test_a_request_may_ask_for_a_container_where_the_operator_does_not(
+    containers: Containers, tmp_path: Path
+) -> None:
+    variables = {**containers.variables, "LOCAL_ISOLATION": "none"}
+    where = tool_step("Bash", {"command": "pwd", "description": "look"})
+    task = scenario(where, text_step("there"), prompt="Look")
+    async with (
+        containers.model(task) as model,
+        system(tmp_path, **variables) as (manager, executor),
+    ):
+        outside = await manager.run("Look here", reaching(model.url))
+        inside = await manager.run("Look", {**reaching(model.url), "isolation": "container"})
+        await containers.gone_of(executor.home)
+        nodes = await manager.client.nodes()
+    assert "container" in nodes[0]["isolation"]
+    folders = [run.data("llm.tool_result")[0]["result"] for run in (outside, inside)]
+    assert folders == [str(outside.cwd), "/workspace"]
+
+
+async def test_without_an_engine_tasks_are_refused_with_the_reason(tmp_path: Path) -> None:
+    variables = {"LOCAL_ISOLATION": "container", "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    async with (
+        manager_process(tmp_path / "manager") as manager,
+        executor_process(
+            tmp_path / "executor", manager.url, manager.executor_token, **variables
+        ) as executor,
+    ):
+        async with asyncio.timeout(60):
+            await executor.program.says("registered at ")
+        run = await manager.run("Do it")
+    assert run.verdict == ("failed", "isolation_unavailable")
+    assert "Docker engine" in run.error

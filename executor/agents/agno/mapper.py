@@ -248,7 +248,7 @@ def _leave(run: _Run) -> None:
 
 
 def _called(member: Member) -> str:
-    return member.team if member.members else member.source.agent_name or member.source.agent_id
+    return member.team if member.members else member.called
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

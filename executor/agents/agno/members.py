@@ -40,6 +40,11 @@ class Member:
     members: tuple[Member, ...] = ()
 
     @property
+    def called(self) -> str:
+        """Its name for a reader."""
+        return self.source.agent_name or self.source.agent_id
+
+    @property
     def team(self) -> str:
         """The name of the team that it leads."""
         return _team_name(self.bot, self.key)

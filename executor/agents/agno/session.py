@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-import httpx2
-from agno.media import Image
 from agno.models.message import Message
-from agno.run.agent import RunOutput
-from agno.run.team import TeamRunOutput
 
-from executor.agents.agno.build import Runner, build
 from executor.agents.agno.conversation import Conversation
-from executor.agents.agno.mapper import Told, TurnMapper
+from executor.agents.agno.mapper import TurnMapper
 from executor.agents.agno.members import Member
 from executor.agents.agno.model_api import ModelApi
-from executor.agents.agno.models import http_client, make_model, trust
-from executor.agents.agno.own_loop import OwnLoop
+from executor.agents.agno.models import trust
 from executor.agents.agno.server_room import ServerRoom
-from executor.agents.agno.tools import ToolGate, functions_of
-from executor.agents.agno.verdict import FATAL, INTERRUPTED, read_failure
+from executor.agents.agno.tools import ToolGate
+from executor.agents.agno.verdict import INTERRUPTED
+from executor.agents.agno.work import Parts, Work, is_inline
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.shielding import finish, in_thread
 from shared.logging import get_logger
@@ -44,7 +37,7 @@ _CUT_OFF: Final = "[cut off here: {}]"
 async def open_session(
     job: AgentJob,
     team: Member,
-    apis: dict[str, ModelApi],
+    apis: Mapping[str, ModelApi],
     conversation: Conversation,
     notices: Sequence[str],
 ) -> AgnoSession:
@@ -60,60 +53,21 @@ async def open_session(
     except BaseException:
         await room.close()
         raise
-    return AgnoSession(job, team, apis, conversation, [*notices, *room.notices], room, trusted)
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What agno's thread and the session tell each other in one turn."""
-
-    home: asyncio.AbstractEventLoop
-    told: asyncio.Queue[Told | None] = field(default_factory=asyncio.Queue)
-    """``None`` ends it."""
-    failures: dict[str, TurnEnd] = field(default_factory=dict)
-    """What has ended somebody's last answer, by the keys of those."""
-    fatal: TurnEnd | None = None
-    """Why the turn was stopped; ``None``: it was not."""
-    output: RunOutput | TeamRunOutput | None = None
-    loop: OwnLoop | None = None
-
-    def tell(self, event: Told | None) -> None:
-        """From any thread."""
-        with suppress(RuntimeError):  # the executor's own loop has ended: nobody listens
-            self.home.call_soon_threadsafe(self.told.put_nowait, event)
-
-    def stop(self, why: TurnEnd) -> None:
-        """End it at once, from any thread; the first reason counts."""
-        self.fatal = self.fatal or why
-        if self.loop is not None:
-            self.loop.cancel()
-        self.tell(None)
+    parts = Parts(job.request, team, apis, room, ToolGate(job.policy), trusted)
+    return AgnoSession(parts, conversation, [*notices, *room.notices])
 
 
 class AgnoSession:
     """See :class:`executor.agents.protocol.AgentSession`. Made by :func:`open_session`."""
 
-    def __init__(
-        self,
-        job: AgentJob,
-        team: Member,
-        apis: dict[str, ModelApi],
-        conversation: Conversation,
-        notices: Sequence[str],
-        room: ServerRoom,
-        trusted: ssl.SSLContext,
-    ) -> None:
-        self._request = job.request
-        self._team = team
-        self._apis = apis
+    def __init__(self, parts: Parts, conversation: Conversation, notices: Sequence[str]) -> None:
+        self._parts = parts
         self._conversation = conversation
         self._notices = list(notices)
-        self._room = room
-        self._trusted = trusted
-        self._gate = ToolGate(job.policy)
         self._heard = 0
         self._answered = 0
-        self._turn: _Turn | None = None
+        self._work: Work | None = None
+        """Of the turn in progress, or the last one."""
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -129,7 +83,7 @@ class AgnoSession:
     @property
     def alive(self) -> bool:
         """Whether it is open, and so are its connections to MCP servers."""
-        return self._closing is None and self._room.alive
+        return self._closing is None and self._parts.room.alive
 
     @property
     def heard(self) -> int:
@@ -153,35 +107,34 @@ class AgnoSession:
 
     def tools_cpu_s(self) -> float:
         """CPU seconds of the MCP servers that are programs. Blocks."""
-        return self._room.cpu_s()
+        return self._parts.room.cpu_s()
 
     async def turn(
         self, request: ExecutionRequest, ask: Ask
     ) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
         began = time.monotonic()
-        mapper = TurnMapper(self._team)
-        turn = self._turn = _Turn(asyncio.get_running_loop())
+        mapper = TurnMapper(self._parts.team)
+        work = self._work = Work(self._parts, self._hear)
         self._answered = 0
-        self._gate.ask = ask
+        self._parts.gate.ask = ask
         try:
             for event in self._opening(request):
                 yield event
-            if turn.fatal is None:
-                turn.loop = OwnLoop(lambda: self._work(turn, request), name="agno turn")
+            work.start(request, self._conversation.messages, self.session_id)
             max_turns = request.max_turns or request.first_bot.max_turns
-            while (told := await turn.told.get()) is not None:
+            while (told := await work.told.get()) is not None:
                 for event in mapper.map(told):
                     yield event
                 self._answered = mapper.answered
                 if max_turns is not None and mapper.asked > max_turns:
                     error = f"Reached maximum number of turns ({max_turns})"
-                    turn.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
+                    work.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
         finally:
-            self._gate.ask = None
-            ended = await finish(self._ended(turn))
+            self._parts.gate.ask = None
+            ended = await finish(work.ended(END_TIMEOUT_S))
         end = replace(
-            _end(turn, mapper, key=self._team.key),
+            _end(work, mapper, key=self._parts.team.key),
             statistics={
                 "duration_ms": round((time.monotonic() - began) * 1000),
                 "num_turns": mapper.answered,
@@ -193,7 +146,7 @@ class AgnoSession:
         )
         for event in mapper.finish(end, interrupted=end.error == INTERRUPTED):
             yield event
-        self._conversation.add(self._remembered(request, turn, mapper, end))
+        self._conversation.add(self._remembered(request, work, mapper, end))
         try:
             await in_thread(self._conversation.save)
         except OSError as exc:
@@ -203,8 +156,8 @@ class AgnoSession:
 
     async def interrupt(self) -> None:
         """Stop the turn; it ends at once."""
-        if self._turn is not None:
-            self._turn.stop(TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR))
+        if self._work is not None:
+            self._work.stop(TurnEnd(error=INTERRUPTED, error_code=ErrorCode.AGENT_ERROR))
 
     async def close(self) -> None:
         """End the turn in progress and every connection, and every program behind one."""
@@ -215,94 +168,33 @@ class AgnoSession:
     async def _close(self) -> None:
         try:
             await self.interrupt()
-            if self._turn is not None and not await self._ended(self._turn):
+            if self._work is not None and not await self._work.ended(END_TIMEOUT_S):
                 logger.warning("agno does not stop its turn")
         finally:
-            await self._room.close()
+            await self._parts.room.close()
 
-    async def _ended(self, turn: _Turn) -> bool:
-        """Cancel what is left of *turn*; whether it has ended."""
-        if turn.loop is None:
-            return True
-        turn.loop.cancel()
-        return await turn.loop.ended(END_TIMEOUT_S)
-
-    async def _work(self, turn: _Turn, request: ExecutionRequest) -> None:
-        """One run of agno, in its own loop."""
-        try:
-            async with http_client(self._trusted) as http:
-                runner = self._runner(turn, http)
-                async for event in runner.arun(
-                    request.prompt_text,
-                    images=_images(request) or None,
-                    session_id=self.session_id,
-                    stream=True,
-                    stream_events=True,
-                    yield_run_output=True,
-                ):
-                    self._heard += 1
-                    if isinstance(event, RunOutput | TeamRunOutput):
-                        turn.output = event
-                    elif isinstance(event, Told):
-                        turn.tell(event)
-        except Exception as exc:
-            logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
-            turn.failures[self._team.key] = read_failure(exc, _name(self._team))
-        finally:
-            turn.tell(None)
-
-    def _runner(self, turn: _Turn, http: httpx2.AsyncClient) -> Runner:
-        def watch_of(member: Member) -> Any:
-            return lambda failure: self._watch(turn, member, failure)
-
-        runner = build(
-            self._team,
-            self._request,
-            model_of=lambda member: make_model(self._apis[member.key], http, watch_of(member)),
-            tools_of=lambda member: functions_of(
-                self._room.servers_of(member),
-                self._gate,
-                member.source,
-                home=turn.home,
-                allowed=_allowed(self._request, member, first=member is self._team),
-                disallowed=[
-                    *(self._request.disallowed_tools or ()),
-                    *(member.bot.disallowed_tools or ()),
-                ],
-            ),
-        )
-        remembered = [Message.from_dict(dict(said)) for said in self._conversation.messages]
-        runner.additional_input = list(remembered) or None
-        return runner
-
-    def _watch(self, turn: _Turn, member: Member, failure: Exception | None) -> None:
+    def _hear(self) -> None:
         self._heard += 1
-        if failure is None:
-            turn.failures.pop(member.key, None)
-            return
-        end = turn.failures[member.key] = read_failure(failure, _name(member))
-        if member is not self._team and end.error_code in FATAL:
-            turn.stop(end)
 
     def _opening(self, request: ExecutionRequest) -> list[AgentEvent]:
         """What every turn begins with."""
         events = [AgentEvent(EventType.SESSION, {"sdk_session_id": self.session_id})]
-        if self._team.members:
-            events.append(AgentEvent(EventType.TOPOLOGY, {"topology": self._team.topology()}))
+        if self._parts.team.members:
+            events.append(AgentEvent(EventType.TOPOLOGY, {"topology": self._parts.team.topology()}))
         notices, self._notices = self._notices, []
         if request.max_budget_usd is not None:
             notices.append("max_budget_usd has no effect: agno counts tokens, and knows no prices")
-        if any(isinstance(block, ImageBlock) and not _is_inline(block) for block in request.prompt):
+        if any(isinstance(block, ImageBlock) and not is_inline(block) for block in request.prompt):
             # agno would fetch it by itself, from wherever the request says.
             notices.append("pictures are left out that were given as an address, not as base64")
         return [*events, *(AgentEvent(EventType.WARNING, {"message": text}) for text in notices)]
 
     def _remembered(
-        self, request: ExecutionRequest, turn: _Turn, mapper: TurnMapper, end: TurnEnd
+        self, request: ExecutionRequest, work: Work, mapper: TurnMapper, end: TurnEnd
     ) -> list[dict[str, Any]]:
         """What the next turn knows of this one."""
-        if end.error_code is None and turn.output is not None:
-            said = [m for m in turn.output.messages or () if m.role != "system"]
+        if end.error_code is None and work.output is not None:
+            said = [m for m in work.output.messages or () if m.role != "system"]
             messages = [_written(m) for m in said[len(self._conversation.messages) :]]
             if not messages or messages[-1]["role"] != "assistant":
                 # After the result of a tool that has ended the turn: the next prompt needs one.
@@ -316,43 +208,16 @@ class AgnoSession:
         ]
 
 
-def _end(turn: _Turn, mapper: TurnMapper, *, key: str) -> TurnEnd:
-    if turn.fatal is not None:
-        return turn.fatal
-    if (failure := turn.failures.get(key)) is not None:
+def _end(work: Work, mapper: TurnMapper, *, key: str) -> TurnEnd:
+    if work.stopped is not None:
+        return work.stopped
+    if (failure := work.failures.get(key)) is not None:
         return failure
-    if mapper.failure is not None or turn.output is None:
+    if mapper.failure is not None or work.output is None:
         error = mapper.failure or "agno ended without an answer"
         return TurnEnd(error=error, error_code=ErrorCode.AGENT_ERROR)
     return TurnEnd(result=mapper.answer)
 
 
-def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[str] | None:
-    if first and request.allowed_tools is not None:
-        return request.allowed_tools
-    return member.bot.allowed_tools
-
-
-def _images(request: ExecutionRequest) -> list[Image]:
-    if isinstance(request.prompt, str):
-        return []
-    return [
-        Image.from_base64(
-            str(block.source.get("data", "")),
-            mime_type=str(block.source.get("media_type") or "image/png"),
-        )
-        for block in request.prompt
-        if isinstance(block, ImageBlock) and _is_inline(block)
-    ]
-
-
-def _is_inline(block: ImageBlock) -> bool:
-    return block.source.get("type") == "base64"
-
-
 def _written(message: Message) -> dict[str, Any]:
     return {name: value for name, value in message.to_dict().items() if name != "metrics"}
-
-
-def _name(member: Member) -> str:
-    return member.source.agent_name or member.source.agent_id

@@ -1,0 +1,173 @@
+"""One turn's run of agno in a thread of its own, and what it tells the session."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from agno.media import Image
+from agno.models.message import Message
+from agno.run.agent import RunOutput
+from agno.run.team import TeamRunOutput
+
+from executor.agents.agno.build import Runner, build
+from executor.agents.agno.mapper import Told
+from executor.agents.agno.members import Member
+from executor.agents.agno.model_api import ModelApi
+from executor.agents.agno.models import http_client, make_model
+from executor.agents.agno.own_loop import OwnLoop
+from executor.agents.agno.server_room import ServerRoom
+from executor.agents.agno.tools import ToolGate, functions_of
+from executor.agents.agno.verdict import FATAL, read_failure
+from executor.agents.protocol import TurnEnd
+from shared.logging import get_logger
+from shared.protocol.execution import ExecutionRequest, ImageBlock
+
+logger = get_logger("agno_agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all turns of a session have in common."""
+
+    request: ExecutionRequest
+    """What the session was opened with."""
+    team: Member
+    apis: Mapping[str, ModelApi]
+    room: ServerRoom
+    gate: ToolGate
+    trusted: ssl.SSLContext
+
+
+class Work:
+    """One run of agno; its methods may be called from any thread."""
+
+    def __init__(self, parts: Parts, heard: Callable[[], None]) -> None:
+        """Nothing is done yet. *heard* is called for every sign of life."""
+        self._parts = parts
+        self._heard = heard
+        self._home = asyncio.get_running_loop()
+        self._loop: OwnLoop | None = None
+        self.told: asyncio.Queue[Told | None] = asyncio.Queue()
+        """What agno tells; ``None`` ends it."""
+        self.failures: dict[str, TurnEnd] = {}
+        """What has ended somebody's last answer, by their keys."""
+        self.stopped: TurnEnd | None = None
+        """Why it was stopped; ``None``: it was not."""
+        self.output: RunOutput | TeamRunOutput | None = None
+
+    def start(
+        self, request: ExecutionRequest, remembered: Sequence[Mapping[str, Any]], session_id: str
+    ) -> None:
+        """Begin, unless it was stopped already. *remembered* is what was said before."""
+        if self.stopped is None:
+            self._loop = OwnLoop(
+                lambda: self._run(request, remembered, session_id), name="agno turn"
+            )
+
+    def stop(self, why: TurnEnd) -> None:
+        """End it at once; the first reason counts."""
+        self.stopped = self.stopped or why
+        if self._loop is not None:
+            self._loop.cancel()
+        self._tell(None)
+
+    async def ended(self, within_s: float) -> bool:
+        """Cancel what is left of it; ``False``: it has not ended by then."""
+        if self._loop is None:
+            return True
+        self._loop.cancel()
+        return await self._loop.ended(within_s)
+
+    async def _run(
+        self, request: ExecutionRequest, remembered: Sequence[Mapping[str, Any]], session_id: str
+    ) -> None:
+        team = self._parts.team
+        try:
+            async with http_client(self._parts.trusted) as http:
+                runner = self._runner(http)
+                said = [Message.from_dict(dict(message)) for message in remembered]
+                runner.additional_input = list(said) or None
+                async for event in runner.arun(
+                    request.prompt_text,
+                    images=_images(request) or None,
+                    session_id=session_id,
+                    stream=True,
+                    stream_events=True,
+                    yield_run_output=True,
+                ):
+                    self._heard()
+                    if isinstance(event, RunOutput | TeamRunOutput):
+                        self.output = event
+                    elif isinstance(event, Told):
+                        self._tell(event)
+        except Exception as exc:
+            logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
+            self.failures[team.key] = read_failure(exc, team.called)
+        finally:
+            self._tell(None)
+
+    def _tell(self, event: Told | None) -> None:
+        with suppress(RuntimeError):  # the executor's own loop has ended: nobody listens
+            self._home.call_soon_threadsafe(self.told.put_nowait, event)
+
+    def _runner(self, http: httpx2.AsyncClient) -> Runner:
+        parts, request = self._parts, self._parts.request
+
+        def watch_of(member: Member) -> Callable[[Exception | None], None]:
+            return lambda failure: self._watch(member, failure)
+
+        return build(
+            parts.team,
+            request,
+            model_of=lambda member: make_model(parts.apis[member.key], http, watch_of(member)),
+            tools_of=lambda member: functions_of(
+                parts.room.servers_of(member),
+                parts.gate,
+                member.source,
+                home=self._home,
+                allowed=_allowed(request, member, first=member is parts.team),
+                disallowed=[
+                    *(request.disallowed_tools or ()),
+                    *(member.bot.disallowed_tools or ()),
+                ],
+            ),
+        )
+
+    def _watch(self, member: Member, failure: Exception | None) -> None:
+        self._heard()
+        if failure is None:
+            self.failures.pop(member.key, None)
+            return
+        end = self.failures[member.key] = read_failure(failure, member.called)
+        if member is not self._parts.team and end.error_code in FATAL:
+            self.stop(end)
+
+
+def is_inline(block: ImageBlock) -> bool:
+    """Whether the picture itself is there; one that is only named, agno would fetch by itself."""
+    return block.source.get("type") == "base64"
+
+
+def _images(request: ExecutionRequest) -> list[Image]:
+    if isinstance(request.prompt, str):
+        return []
+    return [
+        Image.from_base64(
+            str(block.source.get("data", "")),
+            mime_type=str(block.source.get("media_type") or "image/png"),
+        )
+        for block in request.prompt
+        if isinstance(block, ImageBlock) and is_inline(block)
+    ]
+
+
+def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[str] | None:
+    if first and request.allowed_tools is not None:
+        return request.allowed_tools
+    return member.bot.allowed_tools

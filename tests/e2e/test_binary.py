@@ -21,6 +21,7 @@ import pytest
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
 from shared.version import __version__
+from tests.fakes.docker_mode import docker_process
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import (
     ExecutorProcess,
@@ -30,6 +31,7 @@ from tests.fakes.processes import (
     gone,
     manager_process,
 )
+from tests.fakes.scripted_cli import script
 
 MINIMAL_PATH = "/usr/bin:/bin"
 
@@ -183,6 +185,15 @@ async def test_a_stop_lets_its_run_finish_and_leaves_nothing(machine: Machine) -
         assert await executor.program.ended() == 0
         assert await gone(processes)
     assert machine.unpacked() == []
+
+
+async def test_it_serves_tasks_over_http(binary: Path, tmp_path: Path, temporary: Path) -> None:
+    mode = docker_process(tmp_path, command=(), executable=str(binary), TMPDIR=str(temporary))
+    async with mode as executor:
+        await executor.client.execute(prompt=script("Hello."))
+        assert (await executor.client.finished("1"))["result"] == "Hello."
+        executor.program.signal(signal.SIGTERM)
+        assert await executor.program.ended() == 0
 
 
 async def test_sigterm_ends_it_clean(machine: Machine) -> None:

@@ -141,13 +141,18 @@ def docker_environ(place: Path, **variables: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def docker_process(
-    place: Path, *, token: str | None = None, command: Sequence[str] = MODULE, **variables: str
+    place: Path,
+    *,
+    token: str | None = None,
+    command: Sequence[str] = MODULE,
+    executable: str = sys.executable,
+    **variables: str,
 ) -> AsyncIterator[DockerProcess]:
     """Start an executor, its home and its workspace in *place*, and wait until it answers."""
     if token is not None:
         variables = {"EXECUTOR_API_TOKEN": token, "HOST": "127.0.0.1"} | variables
     env = docker_environ(place, **variables)
-    async with running(*command, env=env, executable=sys.executable) as program:
+    async with running(*command, env=env, executable=executable) as program:
         async with asyncio.timeout(START_SECONDS):
             url = (await program.says(LISTENING)).partition(LISTENING)[2]
         async with DockerClient(url, token) as client:

@@ -164,6 +164,24 @@ async def test_uvicorn_serves_the_same_application(tmp_path: Path) -> None:
     assert "Traceback" not in program.output
 
 
+async def test_a_stop_of_uvicorn_ends_streams_and_lets_runs_finish(tmp_path: Path) -> None:
+    command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
+    env = docker_environ(tmp_path, LOCAL_SHUTDOWN_GRACE_SECONDS="0")
+    async with running(*command, env=env) as program:
+        port = await _port_of_uvicorn(program)
+        async with DockerClient(f"http://127.0.0.1:{port}", None) as client:
+            await client.execute(prompt=ASKS)
+            await client.events("1", until="agent.input_required")
+            follower = asyncio.create_task(client.events("1"))
+            program.signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                await asyncio.wait({follower})  # a stream may be cut off in its middle
+                await program.ended()
+    if not follower.exception():
+        assert "close" not in [event.name for event in follower.result()]
+    assert "Traceback" not in program.output
+
+
 async def test_uvicorn_is_told_what_is_wrong_with_the_settings(tmp_path: Path) -> None:
     command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
     for wrong, message in [

@@ -97,8 +97,6 @@ def build(image: Image, context: Path) -> None:
     Raises:
         BuildError: Docker has failed.
     """
-    if shutil.which("docker") is None:
-        raise build_local.BuildError("docker is missing")
     if subprocess.run(image.command(context), check=False).returncode:
         raise build_local.BuildError("docker build has failed; the reason is above")
 
@@ -126,6 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     image, work = parse(argv)
     context = work / "context"
     try:
+        if shutil.which("docker") is None:
+            raise build_local.BuildError("docker is missing: install Docker")
         program = build_local.build(
             build_local.Build(onedir=True, with_claude=False, output=work, work=work / "binary")
         )

@@ -25,15 +25,24 @@ from aiohttp import web
 from bench._lag import Sample, watch_loop, within
 from bench._measure import Report
 from bench._programs import temporary_folder
+from executor.tasks.run_handler import Run
+from scripts.scripted_model import ScriptedModel
 from shared.containers.engine import Engine
 from shared.containers.pool import ContainerPool
 from shared.containers.spec import Limits
+from shared.protocol.events import AgentEvent, EventType
+from tests.fakes.agent import in_process
+from tests.fakes.agent_jobs import make_request
+from tests.fakes.claude import claude_agent
+from tests.fakes.container_runs import Site
 from tests.fakes.containers import House, stand_in_image
 from tests.fakes.docker_base import base_image
 from tests.fakes.docker_engine import GIVEN, DockerEngine, own_engine
+from tests.fakes.model import reaching, scenario, step, text_step
 
 ROUNDS = 10
 STARTS = 20
+MESSAGES = 20
 LIMIT_S = 180.0
 
 AIM_HEALTH_MS = 100.0
@@ -166,10 +175,61 @@ async def start_many(house: House) -> tuple[list[float], list[float], list[float
         ended = time.monotonic()
         watching.cancel()
         enough = True
-        answers = json.loads(await probe.stdout.readline())
+        answers = json.loads(await probe.stdout.read())
         await probe.wait()
     await runner.cleanup()
     return within(samples, began, ended), answers, [(ended - began) * 1000]
+
+
+async def follow_events(run: Run, model: ScriptedModel) -> list[float]:
+    """From the moment the model says a first word until it is told, message by message."""
+    taken: list[float] = []
+    released: dict[str, float] = {}
+
+    async def release() -> None:
+        for number in range(MESSAGES):
+            gate = model.gate(f"gate-{number}")
+            await gate.reached.wait()
+            released[f"word-{number}"] = time.perf_counter()
+            gate.release()
+
+    releasing = asyncio.create_task(release())
+    last: AgentEvent | None = None
+    async for event in run.events():
+        last = event
+        word = str(event.data.get("content", "")).strip()
+        if event.type == EventType.LLM_STREAM and word in released:
+            taken.append((time.perf_counter() - released.pop(word)) * 1000)
+    await releasing
+    assert last is not None, "a run has told nothing"
+    assert last.type == EventType.COMPLETED, last.data
+    return taken
+
+
+async def compare_events(
+    engine: DockerEngine, image: str, place: Path
+) -> tuple[list[float], list[float]]:
+    """The same run here, without a sandbox, and in a container."""
+    look = {"tool": "Read", "input": {"file_path": "{cwd}/nothing"}}
+    steps = [
+        step({"gate": f"gate-{number}"}, {"text": f"word-{number} "}, look)
+        for number in range(MESSAGES)
+    ]
+    told = scenario(*steps, text_step("done"), prompt="Do")
+    here = place / "here"
+    for folder in (here, place / "home"):
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    site = Site(engine, image, place)
+    async with site.model(told) as model, in_process(claude_agent(), here) as handler:
+        request = make_request("Do it", bot={"agent_config": reaching(model.url)})
+        near = await follow_events(handler.start(request), model)
+    try:
+        async with site.model(told) as model, site.process() as process:
+            request = make_request("Do it", bot={"agent_config": reaching(model.url)})
+            far = await follow_events(process.handler.start(request), model)
+    finally:
+        await site.house.remove_all()
+    return near, far
 
 
 async def measure(report: Report, house: House, rounds: int) -> None:
@@ -191,6 +251,16 @@ async def measure(report: Report, house: House, rounds: int) -> None:
     report.add("cold start to docker run", ratios, "ratio", aim=AIM_RATIO)
 
 
+async def measure_events(report: Report, engine: DockerEngine, image: str, place: Path) -> None:
+    """What the way out of a container takes."""
+    async with asyncio.timeout(LIMIT_S):
+        near, far = await compare_events(engine, image, place)
+    report.add("first word of a message to its event, here", near)
+    report.add("… from a container", far)
+    more = [there - here for here, there in zip(near, far, strict=True)]
+    report.add("… from a container - here, message by message", more)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Cold and warm starts, and what they cost others")
@@ -202,6 +272,8 @@ def main() -> None:
     with temporary_folder() as place, an_engine() as engine:
         image = options.image or stand_in_image(engine, base_image(engine))
         asyncio.run(measure(report, House(engine, image, place), options.rounds))
+        if options.image:
+            asyncio.run(measure_events(report, engine, image, place))
     report.note(f"image: {options.image or 'a small program in the place of the executor'}")
     report.note(f"engine: {'one of its own' if not os.environ.get(GIVEN) else 'the one named'}")
     report.show(as_json=options.json)

@@ -44,6 +44,8 @@ def make_directory(directory: Path, user: tuple[int, int]) -> None:
             raise ContainerError("the session's directory is a link or no directory")
         if hasattr(os, "getuid") and os.getuid() == 0:
             _hand_over(directory, user)
+    except RecursionError:
+        raise ContainerError("the session's directory is nested too deeply") from None
     except OSError as exc:
         raise ContainerError(f"the session's directory cannot be prepared: {exc.strerror}") from exc
 

@@ -66,7 +66,7 @@ class Member:
 
 
 class Members:
-    """All of them; never more than *limit*, because :meth:`room` is asked first."""
+    """All of them. *limit*: so many there may be; whoever adds one asks :attr:`full` first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -121,7 +121,3 @@ class Members:
         """Which one to remove for another: a warm one, else the one that is idle for longest."""
         spare = [member for member in self._all.values() if member.spare]
         return min(spare, key=lambda m: (m.session_id is not None, m.used), default=None)
-
-    def room(self) -> bool:
-        """Whether another one can be had, be it in the place of a spare one."""
-        return not self.full or self.victim() is not None

@@ -251,10 +251,6 @@ class ContainerPool:
         """Let them go on; harmless when it is not paused."""
         await self._switch(container_id, paused=False)
 
-    def has_room(self, session_id: str) -> bool:
-        """Whether a container for the session could be had now, going by what the pool knows."""
-        return self._members.of_session(session_id) is not None or self._members.room()
-
     async def stats(self) -> dict[str, Any]:
         """``total_active``, ``persistent_containers``, ``ephemeral_containers``,
         ``warm_containers``, and ``containers`` with ``container_id``, ``name``, ``status``,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from pydantic import SecretStr
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 logger = get_logger("containers")
 
 
+AT_ONCE_PER_CPU: Final = 2
+LEAST_AT_ONCE: Final = 8
+"""So that a few which never become ready hold nobody up. An executor takes some two processor
+seconds to start: twenty at once on two processors would all be near the limit of their time."""
+
+
 class Starter:
     """Starts containers, any number at a time; one that fails leaves nothing behind."""
 
@@ -45,15 +51,27 @@ class Starter:
         self._images = Images(engine)
         self._remover = remover
         self._background = background
-        self._cpus: int | None = None  # of the engine's host, once it was asked
+        self._turns: asyncio.Semaphore | None = None  # known, as are the processors, with the
+        self._cpus = 0  # first answer of the engine
 
     async def start(self, spec: ContainerSpec, on_pull: OnPull | None = None) -> Endpoint:
         """Make a container, and return once the executor inside answers.
+
+        Many at a time wait for each other: the first are ready earlier then, and none later.
 
         Raises:
             ContainerError: With a log that was saved if there was one.
         """
         await self._images.ensure(spec.image, on_pull)
+        if self._turns is None:
+            cpus = await self._engine.cpus()
+            if self._turns is None:  # still
+                self._turns = asyncio.Semaphore(max(LEAST_AT_ONCE, AT_ONCE_PER_CPU * cpus))
+                self._cpus = cpus
+        async with self._turns:
+            return await self._start(spec)
+
+    async def _start(self, spec: ContainerSpec) -> Endpoint:
         await asyncio.to_thread(make_directory, spec.directory, spec.user)
         container_id = await self._create(spec)
         try:
@@ -103,8 +121,6 @@ class Starter:
             raise
 
     async def _create_in_time(self, spec: ContainerSpec) -> str:
-        if self._cpus is None:
-            self._cpus = await self._engine.cpus()
         config = spec.config(self._cpus)
         try:
             return await self._engine.create(spec.name, config)

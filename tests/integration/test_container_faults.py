@@ -77,7 +77,6 @@ async def test_an_unknown_image_is_an_error_with_a_next_step(house: House) -> No
         with pytest.raises(ImageUnavailable, match="EXECUTOR_IMAGE"):
             await house.get(pool, "7", image="127.0.0.1:1/none:latest")
         assert not await house.containers()
-        assert pool.has_room("7")
 
 
 async def test_a_container_that_dies_while_it_starts_is_reported_with_its_log(
@@ -103,6 +102,23 @@ async def test_a_container_that_never_answers_is_given_up_and_removed(
     async with house.pool(health_limit_s=0.5) as pool:
         with pytest.raises(ContainerError, match=r"did not answer within 0\.5 s"):
             await house.get(pool, "7", image=image)
+        await until(lambda: _none_left(house))
+
+
+async def test_containers_that_never_answer_hold_no_other_start_up(
+    house: House, docker_engine: DockerEngine, base_image: str
+) -> None:
+    image = await asyncio.to_thread(stand_in_image, docker_engine, base_image, "silent")
+    async with house.pool() as pool:
+        silent = [
+            asyncio.create_task(house.get(pool, f"silent-{n}", image=image)) for n in range(3)
+        ]
+        endpoint = await house.get(pool, "7")
+        assert not any(task.done() for task in silent)
+        await pool.release(endpoint.container_id, run_id="run")
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
         await until(lambda: _none_left(house))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_what_a_link_leads_to_is_not_handed_over(tmp_path: Path) -> None:
     assert owner(session / "file") == owner(session / "folder") == (4711, 4712)
     for path in (outside, outside / "file", outside / "folder"):
         assert owner(path) == ME
+
+
+@as_root
+def test_a_directory_that_is_too_deep_is_an_error(tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    session.mkdir()
+    where = os.open(session, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=where)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=where)
+        os.close(where)
+        where = deeper
+    os.close(where)
+    try:
+        with pytest.raises(ContainerError, match="deep"):
+            make_directory(session, (4711, 4712))
+    finally:
+        subprocess.run(["rm", "-rf", session], check=True)  # pytest's own way is recursive, too
 
 
 def test_a_directory_that_is_missing_is_made_for_its_owner_only(tmp_path: Path) -> None:

@@ -36,19 +36,13 @@ def test_of_the_idle_ones_the_one_goes_that_was_not_used_for_longest() -> None:
 
 def test_one_that_a_run_holds_never_goes() -> None:
     full = members(member("a", "1", runs="r"), limit=1)
+    assert full.full
     assert full.victim() is None
-    assert not full.room()
 
 
 def test_one_that_starts_does_not_go() -> None:
     starting = Member("a", "image", "ephemeral", Path("a"), "1")
     assert members(starting, limit=1).victim() is None
-
-
-def test_a_full_pool_has_room_while_one_is_idle() -> None:
-    full = members(member("a", "1"), limit=1)
-    assert full.full
-    assert full.room()
 
 
 def test_a_place_is_free_again_when_its_member_is_dropped() -> None:

@@ -119,9 +119,10 @@ def test_composing_an_executor_imports_neither_agno_nor_an_sdk_of_a_model() -> N
     assert done.stdout == "set()\n"
 
 
-def test_loading_agno_leaves_the_loggers_of_everybody_else_alone() -> None:
+def test_agno_is_loaded_in_an_executor_and_leaves_everybody_elses_loggers_alone() -> None:
     program = (
-        "import asyncio, logging, pathlib\n"
+        "import asyncio, logging, pathlib, sys\n"
+        "sys.modules['rich'] = None\n"  # as the running executor has it
         "from executor.agents.agno.agent import AgnoAgent\n"
         "before = logging.getLoggerClass()\n"
         "asyncio.run(AgnoAgent(pathlib.Path('/nowhere'), {}).load())\n"

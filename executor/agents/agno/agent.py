@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -101,6 +102,8 @@ class AgnoAgent:
 
 
 def _import_session() -> ModuleType:
+    if sys.modules.get("rich", sys) is None:
+        del sys.modules["rich"]  # the executor hides it from structlog; agno needs it
     loggers = logging.getLoggerClass()
     # Collections on the way would stop the event loop, too, and be in vain: what is imported stays.
     gc.disable()

@@ -9,7 +9,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 _SECRET_NAME: Final = re.compile(
-    r"token|password|passwd|secret|api_?key|credential|authorization|^env$|^headers$|^mcp_servers$",
+    r"token|password|passwd|secret|api_?key|credential|authorization|^env$|^headers$"
+    r"|^mcp_servers$|^mcp_config$|^variables$",
     re.IGNORECASE,
 )
 """Fields that are taken out whole, at any depth: their values are, or may hold, credentials."""

@@ -83,10 +83,17 @@ class TaskConfig(_Body):
     disallowed_tools: Free = None
     timeout_seconds: Free = None
     stall_timeout_seconds: Free = None
+    user_input_timeout_seconds: Free = Field(default=None, description="0: nobody is asked")
     mcp_servers: Free = Field(default=None, description="object of servers by name")
     mcp_config: Free = Field(default=None, description="the same, also as `{mcpServers: …}`")
     env: Free = Field(default=None, description="environment of the agent, e.g. `model`, `api_key`")
+    variables: Free = Field(default=None, description="values for `${NAME}` in MCP servers")
     attachments: Free = None
+    input_files: Free = Field(default=None, description="`[{path, content or url}]`")
+    skills: Free = Field(default=None, description="`{name: {path: content}}`, archives, addresses")
+    skill_files: Free = None
+    agents: Free = Field(default=None, description="sub-agents: `{name: {description, prompt}}`")
+    commands: Free = Field(default=None, description="slash commands: `{name: Markdown}`")
     task_title: Free = None
     subtask_title: Free = None
     new_session: Free = Field(default=None, description="true: forget the conversation so far")

@@ -61,6 +61,12 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
             "timeout_seconds": 60,
             "env": {"api_key": MARK},
             "mcp_config": {"mcpServers": {"files": {"command": "x"}}},
+            "variables": {"KEY": MARK},
+            "skills": {"greet": {"SKILL.md": "Say hello."}},
+            "input_files": {"a/b.txt": "x"},
+            "agents": {"critic": {"description": "d", "prompt": "p"}},
+            "commands": {"fix": "Fix it."},
+            "user_input_timeout_seconds": 0,
             "on_node_loss": "requeue",
         },
     )
@@ -80,6 +86,11 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
     assert request.allowed_tools == ["Read"]
     assert request.first_bot.agent_config.env == {"api_key": MARK}
     assert request.first_bot.mcp_servers == {"files": {"command": "x"}}
+    assert request.variables == {"KEY": MARK}
+    assert [skill.name for skill in request.all_skills] == ["greet"]
+    assert [file.filename for file in request.input_files] == ["a/b.txt"]
+    assert (list(request.agents), list(request.commands)) == (["critic"], ["fix"])
+    assert request.user_input_timeout_seconds == 0
 
 
 async def test_a_session_takes_the_next_task_of_its_user(manager: RunningManager) -> None:

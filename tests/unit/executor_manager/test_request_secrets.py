@@ -25,12 +25,15 @@ REQUEST = {
     ],
     "attachments": [{"filename": "f", "url": "https://example.org/f?sig=S9"}],
     "odd/name~x": {"password": "S10"},
+    "mcp_config": {"mcpServers": {"m": {"args": ["S11"]}}},
+    "variables": {"A": "S12"},
+    "skills": {"s": {"url": "https://example.org/s?sig=S13"}},
 }
 
 
 def test_nothing_secret_is_left_in_the_public_part() -> None:
     public, secrets = split(REQUEST)
-    for number in range(1, 11):
+    for number in range(1, 14):
         assert f"S{number}" not in json.dumps(public)
         assert f"S{number}" in json.dumps(secrets)
 

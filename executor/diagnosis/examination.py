@@ -15,6 +15,7 @@ from executor.diagnosis.disk import look_at_disks
 from executor.diagnosis.finding import Finding, failed
 from executor.diagnosis.home import look_at_folders
 from executor.diagnosis.model_api import look_at_api
+from executor.diagnosis.port import look_at_port
 from executor.diagnosis.programs import (
     look_at_claude,
     look_at_git,
@@ -54,7 +55,8 @@ async def carry_out(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) ->
 def _checks_of_settings(
     settings: Settings, wrong: frozenset[str], environ: Mapping[str, str]
 ) -> dict[str, Check]:
-    folders: tuple[Path, ...] = (settings.home, settings.workspace_root, settings.log_dir)
+    workspace = settings.only_session_dir or settings.workspace_root
+    folders: tuple[Path, ...] = (settings.home, workspace, settings.log_dir)
     checks: dict[str, Check] = {
         "home": _in_thread(look_at_folders, settings),
         "executor": _in_thread(look_at_running, settings.home),
@@ -64,6 +66,8 @@ def _checks_of_settings(
         url = settings.backend_url
         token = None if "WEGENT_AUTH_TOKEN" in wrong else settings.auth_token
         checks["backend"] = lambda: look_at_backend(url, token, environ)
+    else:
+        checks["port"] = _in_thread(look_at_port, settings.host, settings.port, settings.home)
     checks |= {
         "Claude Code": _in_thread(look_at_claude, settings.claude_path, settings.home, environ),
         "Claude API": lambda: look_at_api(settings, environ),

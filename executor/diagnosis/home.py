@@ -18,10 +18,10 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 def look_at_folders(settings: ExecutorSettings) -> list[Finding]:
     """The home, the workspace and the logs. Looks at the disk: not for the event loop."""
+    workspace = settings.only_session_dir or settings.workspace_root
     findings = [
         _usable("home", settings.home) or _closed(settings.home),
-        _usable("workspace", settings.workspace_root)
-        or _there("workspace", settings.workspace_root),
+        _usable("workspace", workspace) or _there("workspace", workspace),
         _usable("logs", settings.log_dir) or _there("logs", settings.log_dir),
     ]
     if file := exposed_config_file(settings.home):

@@ -15,8 +15,10 @@ import pytest
 from executor.cli import main
 from executor.exit_status import ExitStatus
 from shared.protocol.local import LocalEvent
+from shared.web.listening import bind
 from tests.fakes.backend import TOKEN, open_backend
 from tests.fakes.claude import NEW, says
+from tests.fakes.docker_mode import docker_process
 from tests.fakes.processes import MODULE, ROOT, executor_process, plain_environ, running
 from tests.fakes.wire import open_wire
 
@@ -114,6 +116,31 @@ async def test_a_line_of_the_config_file_that_says_nothing_is_a_finding_only(
     _, document = await doctor(home, EXECUTOR_MODE="local", ANTHROPIC_BASE_URL="http://127.0.0.1:1")
 
     assert "line 1 of" in document["checks"][0]["what"]
+
+
+async def test_in_docker_mode_the_port_is_looked_at_instead_of_a_backend(tmp_path: Path) -> None:
+    settings = {"WORKSPACE_ROOT": str(tmp_path / "w"), "ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
+    with await asyncio.to_thread(bind, "127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        _, document = await doctor(tmp_path / "home", PORT=port, **settings)
+
+        found = by_check(document)
+        assert found["port"]["state"] == "failed"
+        assert found["port"]["remedy"].startswith("export PORT=")
+        assert not any(check.startswith("backend") for check in found)
+    _, document = await doctor(tmp_path / "home", PORT=port, **settings)
+    assert by_check(document)["port"]["state"] == "ok"
+
+
+async def test_the_port_of_an_executor_that_serves_there_is_its_own(tmp_path: Path) -> None:
+    async with docker_process(tmp_path) as executor:
+        port = executor.client.url.rpartition(":")[2]
+        settings = {"PORT": port, "ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
+        _, document = await doctor(executor.home, **settings)
+
+        found = by_check(document)
+        assert "by the executor of this home" in found["port"]["what"]
+        assert f"serving at {executor.client.url}" in found["executor"]["what"]
 
 
 async def test_proxies_are_also_read_from_the_config_file(tmp_path: Path) -> None:

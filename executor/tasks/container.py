@@ -26,6 +26,7 @@ from shared.containers.errors import ContainerError
 from shared.containers.pool import Endpoint
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
+from shared.protocol import wire_json
 from shared.protocol.events import RunKey
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
@@ -195,7 +196,10 @@ class ContainerRunHandler:
 
     def _connect(self, endpoint: Endpoint) -> ContainerClient:
         if self._http is None:
-            self._http = aiohttp.ClientSession()
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # each run holds one for its events
+                json_serialize=wire_json.dumps,
+            )
         return ContainerClient(self._http, endpoint.executor_url, endpoint.token.get_secret_value())
 
     def _holding(self, wanted: Wanted, endpoint: Endpoint | None = None) -> HeldContainer:
@@ -213,8 +217,10 @@ class ContainerRunHandler:
         if endpoint is None:
             return None
         try:
+            # The disk may have been full when the executor died.
+            await self._pool.unpause(endpoint.container_id)
             standing = await self._connect(endpoint).standing(str(record.run.subtask_id))
-        except (Unreachable, RunError) as exc:
+        except (ContainerError, Unreachable, RunError) as exc:
             logger.warning("a container is not taken up again: %s", exc)
             return None
         if standing is None or standing.attempt != record.run.attempt:

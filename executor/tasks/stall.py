@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
+
+STOOD_STILL_S: Final = 10.0
+"""Whoever oversleeps by so long stood still itself, as in a container that was paused, and so did
+the agent."""
 
 
 class StallClock:
@@ -74,4 +79,7 @@ class StallClock:
             if left_s <= 0:
                 return
             # Signs and holds meanwhile need no notice: they are seen when this time is over.
+            began = self.now()
             await self.sleep(left_s)
+            if self.now() - began > left_s + STOOD_STILL_S:
+                self.sign()

@@ -33,12 +33,19 @@ class ManualClock:
         await _let_others_run()
         end = self._now + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
-            self._now, _, woken = heapq.heappop(self._sleepers)
+            due, _, woken = heapq.heappop(self._sleepers)
+            self._now = max(self._now, due)
             if not woken.done():
                 woken.set_result(None)
                 await _let_others_run()
         self._now = end
         await _let_others_run()
+
+    async def skip(self, seconds: float) -> None:
+        """Let so much time pass in which nobody wakes, as for a process that is stopped."""
+        await _let_others_run()
+        self._now += seconds
+        await self.advance(0)
 
 
 class LoopTime:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from executor.delivery.state import RunRecord
 from executor.tasks.isolation import IsolationRules
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
@@ -20,7 +21,7 @@ from executor.tasks.sandbox_probe import probe_sandbox
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_record import fingerprint
 from scripts.scripted_scenario import Scenario
-from shared.protocol.events import AgentEvent, EventType
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.execution import Isolation
 from shared.protocol.local import Input
 from shared.status import ErrorCode
@@ -194,6 +195,21 @@ async def test_a_question_comes_out_and_its_answer_goes_in(site: Site) -> None:
         assert '"two"' in model.requests[-1].last_tool_result
 
 
+async def test_a_paused_run_stands_still_with_all_that_is_in_its_container(site: Site) -> None:
+    async with site.model(held()) as model, site.process() as process:
+        run = process.handler.start(make_request("Do it"))
+        events = run.events()
+        await stands(model, events)
+        (container,) = await site.house.containers()
+        await run.pause()
+        shown = await site.house.docker("inspect", "--format", "{{.State.Status}}", container)
+        model.gate("here").release()
+        await run.resume()
+        verdict = (await rest_of(events))[-1]
+    assert shown == "paused"
+    assert verdict.data["result"] == "so far"
+
+
 @pytest.mark.parametrize(
     ("limits", "code"),
     [
@@ -230,6 +246,26 @@ async def test_an_agent_for_which_the_memory_does_not_suffice_says_so(site: Site
     async with site.model(scenario(text_step("done"), prompt="Do")), site.process() as process:
         verdict = (await carry_out(process.handler.start(make_request("Do it"))))[-1]
     assert verdict.data["error_code"] == ErrorCode.OUT_OF_MEMORY, verdict.data
+
+
+async def test_a_run_that_stood_still_when_the_executor_died_goes_on_with_the_next_one(
+    site: Site,
+) -> None:
+    async with site.model(held()) as model:
+        async with site.process() as process:
+            run = process.handler.start(make_request("Do it"))
+            events = run.events()
+            await stands(model, events)
+            await run.pause()
+            run.let_go()
+            await events.aclose()
+        record = RunRecord(RunRef(1, 1), "running", 9, 40, None, {}, origin=4)
+        model.gate("here").release()
+        async with site.process((record,)) as process:
+            told_later = await carry_out(process.living[record.run.key])
+            await until(site.nothing_is_left)
+    assert told_later[0].origin == 5
+    assert told_later[-1].data["result"] == "so far"
 
 
 async def test_an_image_that_nobody_has_fails_the_run_and_names_it(site: Site) -> None:

@@ -87,3 +87,13 @@ async def test_a_silence_that_is_over_the_limit_already_is_told_at_once(watched:
     await watched.time.advance(10)
     async with asyncio.timeout(5):
         await watched.clock.expired()
+
+
+async def test_whoever_has_stood_still_itself_blames_nobody_for_its_silence(
+    watched: Watched,
+) -> None:
+    await watched.time.advance(5)
+    await watched.time.skip(1000)
+    assert not watched.waiting.done()
+    assert not await watched.expired_after(9.9)
+    assert await watched.expired_after(0.1)

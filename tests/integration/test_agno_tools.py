@@ -12,6 +12,7 @@ from shared.protocol.answers import QuestionKind
 from shared.protocol.events import EventType, Source
 from tests.fakes.agent_jobs import take_turn
 from tests.fakes.agno import Playing, fake_server, playing_in, says, texts
+from tests.fakes.mcp_http import mcp_http_server
 from tests.fakes.model import scenario, text_step, tool_step
 
 
@@ -144,3 +145,16 @@ async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playin
     [(_, is_error)] = turn.results
     assert is_error
     assert turn.end.result == "Well."
+
+
+async def test_servers_over_http_get_their_headers(playing: Playing) -> None:
+    call = tool_step("mcp__far__run", {"command": "echo from afar"})
+    async with mcp_http_server() as server, playing(scenario(call, text_step("Well."))) as agno:
+        far = {"type": "http", "url": server.url, "headers": {"X-Token": "${TOKEN}"}}
+        bot = agno.bot("solo", mcp_servers={"far": far})
+        async with agno.opened(bot, variables={"TOKEN": "of the request"}) as session:
+            turn = await take_turn(session, "Hi")
+
+    assert "from afar" in turn.results[0][0]
+    assert {headers["X-Token"] for headers in server.headers} == {"of the request"}
+    assert not turn.of(EventType.WARNING)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,9 +40,10 @@ _NOT_FOR_SERVERS: Final = ("ANTHROPIC_", "OPENAI_", "CLAUDE_", "DISABLE_")
 class ServerRoom:
     """Opened once, closed once; what cannot be started is in :attr:`notices`."""
 
-    def __init__(self, job: AgentJob, team: Member) -> None:
-        """Nothing is started yet."""
+    def __init__(self, job: AgentJob, team: Member, trusted: ssl.SSLContext) -> None:
+        """Nothing is started yet. *trusted* is whom connections to another machine trust."""
         self._job = job
+        self._trusted = trusted
         self._folder = folder_in(job.private_dir)
         self._mark = secrets.token_hex(16)
         self._configured = {
@@ -85,7 +87,9 @@ class ServerRoom:
             if walls is not None and _is_program(server):
                 server = await in_thread(walls.around, server)
                 confined.append(name)
-            self._servers[identity] = ToolServer(name, server, env=env, cwd=self._job.cwd)
+            self._servers[identity] = ToolServer(
+                name, server, env=env, cwd=self._job.cwd, trusted=self._trusted
+            )
         if confined:
             self.notices.append(without_network(confined))
         async with asyncio.TaskGroup() as group:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpcore2  # noqa: F401 - httpx2 would import it with its first client, on the event loop
 import httpx2
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.sse import sse_client
@@ -42,7 +44,13 @@ class ToolServer:
     """One MCP server; closed by :meth:`close`, whether or not it was ever reached."""
 
     def __init__(
-        self, name: str, server: Mapping[str, Any], *, env: Mapping[str, str], cwd: Path
+        self,
+        name: str,
+        server: Mapping[str, Any],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        trusted: ssl.SSLContext,
     ) -> None:
         """Nothing is started yet.
 
@@ -50,11 +58,13 @@ class ToolServer:
             server: As Claude Code configures it.
             env: What a server that is a program gets besides its own variables.
             cwd: Where it is started.
+            trusted: Whom connections to another machine trust.
         """
         self.name = name
         self._server = server
         self._env = env
         self._cwd = cwd
+        self._trusted = trusted
         self._stop = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
@@ -131,11 +141,13 @@ class ToolServer:
         url, headers = str(server.get("url") or ""), _texts(server.get("headers"))
         kind = str(server.get("type") or ("http" if url else "stdio")).lower()
         if kind == "sse":
-            async with sse_client(url, headers=headers) as streams:
+            async with sse_client(
+                url, headers=headers, httpx_client_factory=self._client
+            ) as streams:
                 yield streams
         elif kind in ("http", "streamable-http", "streamable_http", "streamablehttp"):
             async with (
-                httpx2.AsyncClient(headers=headers, timeout=_HTTP) as client,
+                self._client(headers) as client,
                 streamable_http_client(url, http_client=client) as streams,
             ):
                 yield streams
@@ -151,6 +163,16 @@ class ToolServer:
                     yield streams
         else:
             raise ValueError("its type is none of stdio, http and sse")
+
+    def _client(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers=headers, timeout=timeout or _HTTP, auth=auth, verify=self._trusted
+        )
 
 
 async def _tools(session: ClientSession) -> list[Tool]:

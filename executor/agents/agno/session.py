@@ -47,7 +47,7 @@ async def open_session(
         ConfigError: What TLS connections are to trust cannot be read.
     """
     trusted = await in_thread(trust)
-    room = ServerRoom(job, team)
+    room = ServerRoom(job, team, trusted)
     try:
         await room.open()
     except BaseException:

@@ -136,6 +136,7 @@ class AgentJob:
             exclude={"bot": {"__all__": {"skills"}}},  # `skills` holds their digest
         )
         asked["servers"] = self.request.servers
+        asked["files"] = [file.filename for file in self.request.input_files]
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
         walls = [repr(self.sandbox), self.trust_repository, repr(self.skills)]
         text = json.dumps([asked, given, walls, sorted(self.env.items())], default=str)

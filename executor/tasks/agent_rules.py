@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from executor.agents.protocol import Sandbox, ToolPolicy
+from executor.session_places import CLAUDE_STATE
 from executor.tasks.agent_environment import (
     AgentEnvironment,
     ExecutorApi,
@@ -17,7 +18,6 @@ from executor.tasks.agent_environment import (
 from executor.tasks.allowed_hosts import hosts_of_run
 from executor.tasks.isolation import IsolationRules, Walls
 from executor.tasks.permissions import limits_for, policy_for, stronger_mode
-from executor.tasks.staging.places import CLAUDE_STATE
 from executor.tasks.workspace import Workspace
 from shared.protocol.execution import ExecutionRequest, Isolation
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import aiohttp
 
+from executor.session_places import ATTACHMENTS
 from executor.tasks.attachment_folder import open_folder
 from executor.tasks.attachment_names import safe_name
 from executor.tasks.staging.fetching import Fetcher, Unusable
-from executor.tasks.staging.places import ATTACHMENTS
 from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode

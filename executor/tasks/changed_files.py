@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.plain_files import copy_plain, read_plain
+from executor.session_places import OWN
 from executor.tasks.checkout import MAX_COPIED_BYTES, Checkout, View
 from executor.tasks.git import GitFailed
-from executor.tasks.staging.places import OWN
 
 MAX_CHANGED_FILES: Final = 1000
 """How many changed files are reported; ``total`` counts all of them."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.agents.protocol import ToolDecision, ToolPolicy
+from executor.session_places import CLAUDE_STATE, SKILLS
 from executor.tasks.allowed_hosts import host_allowed, url_allowed
-from executor.tasks.staging.places import CLAUDE_STATE, SKILLS
 from executor.tasks.tool_rules import ToolRule, canonical_tool
 from shared.protocol.answers import QuestionKind
 from shared.protocol.execution import ExecutionRequest

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from executor.session_places import TAKEN
 from executor.shielding import in_thread
 from executor.tasks.changed_files import (
     NOTHING_CHANGED,
@@ -39,7 +40,6 @@ from executor.tasks.clone import (
 from executor.tasks.git import Git, GitFailed
 from executor.tasks.git_credentials import credentials_of, install_askpass
 from executor.tasks.staging.folders import UNFINISHED
-from executor.tasks.staging.places import TAKEN
 from executor.tasks.staging.stage import Staged, Staging
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger

@@ -20,6 +20,7 @@ from executor.agents.claude_code.socket_filter import socket_filter
 from executor.agents.orphans import FOLDERS
 from executor.agents.protocol import AgentJob
 from executor.plain_files import read_plain
+from executor.session_places import INPUT, OUTPUT
 from shared.errors import RunError
 from shared.private_files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from shared.status import ErrorCode
@@ -27,6 +28,9 @@ from shared.status import ErrorCode
 MAX_INSTRUCTIONS_BYTES: Final = 100_000
 """How much of a repository's CLAUDE.md is read."""
 
+
+MAX_LISTED_FILES: Final = 50
+"""How many input files the agent is told by name."""
 
 MAX_SERVERS_BYTES: Final = 1_000_000
 """How much of a trusted repository's ``.mcp.json`` is read."""
@@ -115,11 +119,23 @@ def remove(folder: Path) -> None:
 
 
 def appended_prompt(job: AgentJob, instructions: str) -> str:
-    """The texts appended to the system prompt: the request's, the bot's, the repository's."""
+    """The texts appended to the system prompt: the request's, the bot's, ours, the repository's."""
     parts = [job.request.system_prompt, job.request.first_bot.system_prompt]
+    if job.request.input_files:
+        parts.append(_about_files(job))
     if instructions.strip():
         parts.append(f"Instructions of this repository (CLAUDE.md):\n\n{instructions}")
     return "\n\n".join(part.strip() for part in parts if part and part.strip())
+
+
+def _about_files(job: AgentJob) -> str:
+    names = [file.filename for file in job.request.input_files]
+    more = f" and {len(names) - MAX_LISTED_FILES} more" if len(names) > MAX_LISTED_FILES else ""
+    listed = ", ".join(names[:MAX_LISTED_FILES])
+    return (
+        f"Files that came with the user's task are in {job.session_dir / INPUT}: {listed}{more}.\n"
+        f"Put files that are meant for the user into {job.session_dir / OUTPUT}."
+    )
 
 
 def read_instructions(cwd: Path, session_dir: Path) -> str:

@@ -17,10 +17,10 @@ from typing import Final
 import aiohttp
 
 from executor.plain_files import read_plain
+from executor.session_places import INPUT
 from executor.shielding import in_thread
 from executor.tasks.staging.fetching import Fetcher, Unusable
 from executor.tasks.staging.folders import StagedFolder
-from executor.tasks.staging.places import INPUT
 from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.provisions import InputFile

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from executor.session_places import SERVERS
 from executor.tasks.staging.folders import StagedFolder, remove_entry
-from executor.tasks.staging.places import SERVERS
 from shared.protocol.execution import ExecutionRequest
 
 

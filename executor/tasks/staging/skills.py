@@ -20,11 +20,11 @@ from typing import BinaryIO, Final
 import aiohttp
 
 from executor.agents.skills import SkillSet, folder_digest
+from executor.session_places import SKILLS
 from executor.shielding import in_thread
 from executor.tasks.staging.archives import MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, opened_archive
 from executor.tasks.staging.fetching import Fetcher, Unusable
 from executor.tasks.staging.folders import StagedFolder, remove_entry
-from executor.tasks.staging.places import SKILLS
 from executor.tasks.staging.skill_cache import SkillCache
 from executor.tasks.staging.skill_text import plain_skill
 from shared.errors import ConfigError, Refusal, RunError

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executor.agents.skills import SkillSet
+from executor.session_places import OUTPUT
 from executor.shielding import in_thread
 from executor.tasks.attachments import Attachments
 from executor.tasks.staging.fetching import Fetcher
 from executor.tasks.staging.input_files import Inputs
-from executor.tasks.staging.places import OUTPUT
 from executor.tasks.staging.server_list import list_servers
 from executor.tasks.staging.skill_cache import SkillCache
 from executor.tasks.staging.skills import Skills

@@ -29,6 +29,7 @@ def maker(tmp_path: Path) -> JobMaker:
         {"agents": AGENT},
         {"agents": {"critic": {**AGENT["critic"], "tools": ["Read"]}}},
         {"system_prompt": "x"},
+        {"input_files": {"a": "x"}},
     ],
 )
 def test_what_a_process_reads_at_its_start_makes_another_job(
@@ -47,7 +48,6 @@ def test_a_variable_that_changes_a_header_makes_another_job(maker: JobMaker) -> 
 def test_what_no_process_reads_makes_no_other_job(maker: JobMaker) -> None:
     fields: dict[str, Any] = {
         "bot": {"skills": ["x"]},
-        "input_files": {"a": "x"},
         "commands": {"a": "x"},
         "variables": {"A": "x"},
     }

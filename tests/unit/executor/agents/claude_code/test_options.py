@@ -212,6 +212,14 @@ def test_the_repositorys_instructions_come_last_and_are_bounded(maker: JobMaker)
     assert appended_prompt(maker.job(), "  ") == ""
 
 
+def test_an_agent_is_told_where_files_are(maker: JobMaker) -> None:
+    assert appended_prompt(maker.job(), "") == ""
+    text = appended_prompt(maker.job(input_files={f"f{n}": "" for n in range(51)}), "")
+    assert f"{maker.session_dir}/input: f0, f1, " in text
+    assert " f49 and 1 more." in text
+    assert f"{maker.session_dir}/output" in text
+
+
 def test_instructions_that_lead_out_of_the_session_are_not_read(maker: JobMaker) -> None:
     secret = maker.root / "secret"
     secret.write_text("secret", encoding="utf-8")

@@ -123,9 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build the program and the image, and say what was built."""
     image, work = parse(argv)
     context = work / "context"
+    if shutil.which("docker") is None:
+        sys.stderr.write("build_image: docker is missing: install Docker\n")
+        return 1
     try:
-        if shutil.which("docker") is None:
-            raise build_local.BuildError("docker is missing: install Docker")
         program = build_local.build(
             build_local.Build(onedir=True, with_claude=False, output=work, work=work / "binary")
         )

@@ -23,6 +23,17 @@ WALLS: Final = (
 )
 """Those of the pool; the user is one that nobody has heard of."""
 
+LEAVE_AN_ORPHAN: Final = """
+    bash -c 'sleep 0.1 &'
+    for attempt in {1..50}; do
+        zombies=$(ps -A -o stat= | grep -c Z)
+        [ "$attempt" -gt 5 ] && [ "$zombies" = 0 ] && break
+        sleep 0.1
+    done
+    echo "$zombies"
+"""
+"""A command ends before what it has started; then it says how many zombies there are at last."""
+
 
 def inspect(engine: DockerEngine, name: str) -> dict[str, Any]:
     [found] = json.loads(engine.docker("inspect", name))
@@ -46,7 +57,7 @@ def test_it_says_how_it_is_served_asked_and_stopped(config: dict[str, Any]) -> N
     assert "PORT=8000" in config["Env"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
-    assert config["Entrypoint"] == ["tini", "--", "wegent-executor"]
+    assert config["Entrypoint"] == ["tini", "-s", "--", "wegent-executor"]
 
 
 def test_its_labels_tell_what_it_is(config: dict[str, Any]) -> None:
@@ -184,3 +195,13 @@ def test_the_health_check_notices_that_nobody_answers(
         *("run", "--rm", *WALLS, "--entrypoint", "bash", executor_image, "-c", script)
     )
     assert said == "unhealthy"
+
+
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["by itself", "with Docker's init"])
+def test_orphans_do_not_stay_as_zombies(
+    docker_engine: DockerEngine, executor_image: str, init: tuple[str, ...]
+) -> None:
+    with running(docker_engine, executor_image, *init) as container:
+        said = docker_engine.docker("exec", container, "bash", "-c", LEAVE_AN_ORPHAN)
+        assert said == "0"
+        assert "WARN" not in docker_engine.docker("logs", container)

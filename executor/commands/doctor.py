@@ -125,10 +125,10 @@ COMMAND: Final = Command(
     name="doctor",
     help="find out what keeps the executor from working, and how to put it right",
     description="Look at the settings, the executor's folders, the way to the backend and its "
-    "token, Claude Code with its key or login, the sandbox, git, Docker, disks and the clock. "
-    "Nothing is changed, and an executor that is running is not disturbed. Each finding is ok, "
-    "warning or failed; below the last two stands what to type. Ends with status 1 when "
-    "something has failed.",
+    "token (in docker mode: its port), Claude Code with its key or login, the sandbox, git, "
+    "Docker, disks and the clock. Nothing is changed, and an executor that is running is not "
+    "disturbed. Each finding is ok, warning or failed; below the last two stands what to type. "
+    "Ends with status 1 when something has failed.",
     run=run,
     add_arguments=_add_arguments,
 )

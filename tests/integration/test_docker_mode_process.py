@@ -285,6 +285,16 @@ async def test_a_run_that_a_stop_cut_off_goes_on_when_it_is_asked_for_again(
     assert [event.id for event in events[:-1]] == [str(n + 1) for n in range(len(events) - 1)]
 
 
+async def test_a_run_that_waits_to_be_sent_again_can_be_ended_instead(tmp_path: Path) -> None:
+    async with docker_process(tmp_path, LOCAL_SHUTDOWN_GRACE_SECONDS="0") as executor:
+        await executor.client.execute(prompt=ASKS)
+        await executor.client.events("1", until="agent.input_required")
+    async with docker_process(tmp_path) as executor:
+        ended = await executor.client.ask("DELETE", "/api/tasks/claude/sessions")
+        assert ended == {"status": "success", "sessions": ["1"], "cancelled": ["1"]}
+        assert (await executor.client.finished("1"))["state"] == "cancelled"
+
+
 async def test_a_killed_executor_goes_on_with_its_run_and_its_callbacks(tmp_path: Path) -> None:
     receiver = Receiver()
     await receiver.start()
@@ -393,6 +403,27 @@ async def test_after_its_task_an_executor_goes_on_to_serve(tmp_path: Path) -> No
     async with docker_process(tmp_path, TASK_INFO=json.dumps(task)) as executor:
         assert (await executor.client.finished("50"))["result"] == "Hi."
         assert (await executor.client.ask("GET", "/health"))["status"] == "ok"
+
+
+async def test_callbacks_go_to_the_default_address_with_its_token_and_the_trace(
+    tmp_path: Path,
+) -> None:
+    receiver = Receiver()
+    await receiver.start()
+    try:
+        settings = {"CALLBACK_URL": f"{receiver.url}/callback", "CALLBACK_TOKEN": "of-the-default"}
+        async with docker_process(tmp_path, **settings) as executor:
+            body = {"task_id": 1, "subtask_id": 1, "prompt": script("Hi.")}
+            headers = {"X-Trace-ID": "trace-9"}
+            await executor.client.ask("POST", "/api/tasks/execute", json=body, headers=headers)
+            await receiver.wait_for(lambda: "task_completed" in dict(receiver.callbacks).values())
+            told = (await executor.client.run("1"))["callback"]
+        assert {request.headers["X-Trace-ID"] for request in receiver.requests} == {"trace-9"}
+        assert receiver.requests[0].headers["Authorization"] == "Bearer of-the-default"
+        assert told["state"] == "active"
+        assert "of-the-default" not in executor.log
+    finally:
+        await receiver.stop()
 
 
 async def test_variables_of_the_operator_reach_the_agent(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ class Sessions:
         runs = [run for runs in self._live().values() for run in runs]
         warm = set(self._warm.sessions)
         if agent is not None:
-            runs = [run for run in runs if self._agent_of(run.agent) == agent]
+            # Of a run that waits to be sent again, nobody knows what it asks for.
+            asked = {run: self._agent_of(run.agent) if run.agent else agent for run in runs}
+            runs = [run for run in runs if kinds.get(run.ref.session, asked[run]) == agent]
             warm = {session for session in warm if kinds.get(session, agent) == agent}
         return await self._end(warm | {run.ref.session for run in runs}, runs)
 

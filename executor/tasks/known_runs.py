@@ -9,9 +9,10 @@ from itertools import chain, takewhile
 from typing import Literal, Self
 
 from executor.delivery.state import RunRecord
+from executor.tasks.reporting import Reporter
 from executor.tasks.run_execution import RunExecution
 from shared.protocol.events import RunKey, RunRef, utc_timestamp
-from shared.protocol.local import RunReport
+from shared.protocol.local import Cancel, RunReport
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +113,20 @@ class KnownRuns:
     def of_session(self, task_id: int | str) -> list[AcceptedRun]:
         """Every run of this session."""
         return [entry for entry in self if entry.ref.session == str(task_id)]
+
+    def meant_by(self, cancel: Cancel) -> list[AcceptedRun]:
+        """Every attempt at one run, or every run of a session."""
+        if cancel.subtask_id is None:
+            return self.of_session(cancel.task_id)
+        return self.of_subtask(cancel.subtask_id)
+
+    def reports(self, reporter: Reporter) -> list[RunReport]:
+        """Every run that a backend may not have heard the end of, as it is told of them."""
+        return [
+            entry.report(reporter.last_seq(entry.key))
+            for entry in self
+            if not entry.finished or not reporter.delivered(entry.key)
+        ]
 
     def add(self, entry: AcceptedRun) -> None:
         """Know an accepted run."""

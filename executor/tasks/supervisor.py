@@ -96,7 +96,7 @@ class Supervisor:
         if known is not None and known.left is not None:
             return self._take_up(known, request)
         if known is not None:
-            if known.execution is not None and not known.agent:
+            if known.execution is not None and not known.agent and not known.finished:
                 self._reattach(known, request)
             if known.finished:
                 self._reporter.repeat_verdict(known.ref, known.last_seq)
@@ -115,10 +115,7 @@ class Supervisor:
 
     def cancel(self, cancel: Cancel) -> CancelState:
         """Cancel a run, or every unfinished run of a session; returns before it has ended."""
-        if cancel.subtask_id is None:
-            entries = self._known.of_session(cancel.task_id)
-        else:
-            entries = self._known.of_subtask(cancel.subtask_id)
+        entries = self._known.meant_by(cancel)
         live = [entry for entry in entries if not entry.finished]
         for entry in reversed(live):  # none begins because the one before it has ended
             self._cancel(entry, cancel.reason)
@@ -174,11 +171,7 @@ class Supervisor:
 
     def reports(self) -> list[RunReport]:
         """Every run that the backend may not have heard the end of."""
-        return [
-            entry.report(self._reporter.last_seq(entry.key))
-            for entry in self._known
-            if not entry.finished or not self._reporter.delivered(entry.key)
-        ]
+        return self._known.reports(self._reporter)
 
     # --- What this machine's user asks ----------------------------------------------------------
 
@@ -291,24 +284,19 @@ class Supervisor:
             async with asyncio.timeout(grace_s):
                 await self._slots.wait_for_ours()
         except TimeoutError:
-            await self._end_ours()
+            end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
+            await self._slots.wait_for_ours()
 
     async def close(self) -> None:
-        """End every run now, as :meth:`drain` does at its end, and every warm process.
-
-        Runs that need no process of ours go on, for a later one to follow.
-        """
+        """End all as :meth:`drain` does at its end, and every warm process; let the others go."""
         self.stop_accepting()
-        await self._end_ours()
+        end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
+        await self._slots.wait_for_ours()
         for entry in self._slots.running:
             if entry.execution is not None:
                 entry.execution.let_go()
         await self._slots.wait_idle()
         await self._handler.close()
-
-    async def _end_ours(self) -> None:
-        end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
-        await self._slots.wait_for_ours()
 
     def _park(self, entry: AcceptedRun) -> None:
         """Keep a run as it stands, for a later process."""

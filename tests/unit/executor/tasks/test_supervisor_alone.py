@@ -89,7 +89,9 @@ async def test_a_living_run_of_an_earlier_process_is_running_and_tells_its_verdi
         await run.begun.wait()
     run.gate.set()
     assert (await reports.verdict()).action == "completed"
-    assert reports.resumed == []
+    assert supervisor.submit(request(1, 10)).duplicate
+    assert (reports.resumed, reports.reattached) == ([], [])
+    assert reports.repeated == [(("10", 1), 9)]
     await supervisor.close()
 
 

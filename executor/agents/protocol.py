@@ -135,7 +135,8 @@ class AgentJob:
             },
             exclude={"bot": {"__all__": {"skills"}}},  # `skills` holds their digest
         )
-        asked["servers"] = self.request.servers
+        everyone = (bot for leader in self.request.bot for bot in leader.everyone())
+        asked["servers"] = [self.request.servers, *map(self.request.servers_of, everyone)]
         asked["files"] = [file.filename for file in self.request.input_files]
         given = [str(self.cwd), str(self.config_dir), self.model, self.permission_mode]
         walls = [repr(self.sandbox), self.trust_repository, repr(self.skills)]

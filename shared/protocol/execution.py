@@ -288,7 +288,9 @@ class ExecutionRequest(Part):
     @classmethod
     def _variables_are_known(cls, value: Any, info: ValidationInfo) -> Any:
         if "variables" in info.data:
-            given = [bot.mcp_servers for bot in value] if info.field_name == "bot" else value
+            given = value
+            if info.field_name == "bot":
+                given = [bot.mcp_servers for leader in value for bot in leader.everyone()]
             resolved(given, info.data["variables"])
         return value
 
@@ -307,6 +309,11 @@ class ExecutionRequest(Part):
         """The MCP servers of this run: the bot's, over them the request's; references resolved."""
         merged = {**(self.first_bot.mcp_servers or {}), **self.mcp_servers}
         servers: dict[str, dict[str, Any]] = resolved(merged, self.variables)
+        return servers
+
+    def servers_of(self, bot: Bot) -> dict[str, dict[str, Any]]:
+        """The MCP servers of one bot alone; references resolved."""
+        servers: dict[str, dict[str, Any]] = resolved(bot.mcp_servers or {}, self.variables)
         return servers
 
     @property

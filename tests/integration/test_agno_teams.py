@@ -209,6 +209,19 @@ async def test_members_use_their_own_tools_under_their_own_name(playing: Playing
     assert offered["lead"] == ("delegate_task_to_member",)
 
 
+async def test_a_session_is_not_used_again_when_a_members_servers_have_changed(
+    playing: Playing,
+) -> None:
+    async with playing() as agno:
+        servers = {"far": {"type": "http", "url": "http://x", "headers": {"X": "${TOKEN}"}}}
+        bots = [agno.bot("lead"), agno.bot("ann", mcp_servers=servers)]
+        jobs = [agno.job(*bots, variables={"TOKEN": value}) for value in ("1", "1", "2")]
+
+    first, same, other = [job.fingerprint for job in jobs]
+    assert first == same
+    assert first != other
+
+
 async def test_members_ask_different_models_with_different_keys(playing: Playing) -> None:
     leader = delegates("lead", "ann", "Say A", then="Done.")
     async with playing(leader, says("ann", "A")) as agno:

@@ -28,7 +28,6 @@ from executor.agents.orphans import AgentRecord
 from executor.agents.protocol import AgentJob, Sandbox
 from executor.shielding import in_thread
 from shared.private_files import make_private_directory
-from shared.protocol.variables import resolved
 
 GRACE_S: Final = 2.0
 """For what servers have started and left behind: from SIGTERM to SIGKILL."""
@@ -47,7 +46,10 @@ class ServerRoom:
         self._folder = folder_in(job.private_dir)
         self._mark = secrets.token_hex(16)
         self._configured = {
-            member.key: _servers(job, member, first=member is team) for member in team.everyone()
+            member.key: job.request.servers
+            if member is team
+            else job.request.servers_of(member.bot)
+            for member in team.everyone()
         }
         self._servers: dict[str, ToolServer] = {}
         self._opened = False
@@ -127,14 +129,6 @@ def _walls(sandbox: Sandbox, cwd: Path, folder: Path) -> ServerWalls:
     sockets = folder / "sockets.bpf"
     sockets.write_bytes(socket_filter() or b"")  # empty: bubblewrap ends
     return ServerWalls(sandbox, cwd, temporary, sockets)
-
-
-def _servers(job: AgentJob, member: Member, *, first: bool) -> dict[str, dict[str, Any]]:
-    request = job.request
-    if first:
-        return request.servers
-    servers: dict[str, dict[str, Any]] = resolved(member.bot.mcp_servers or {}, request.variables)
-    return servers
 
 
 def _identity(name: str, server: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from executor.agents.agno.members import MAX_MEMBERS, Member, read_members
 from shared.errors import RunError
@@ -103,6 +104,17 @@ def test_secrets_of_members_are_known_at_any_depth() -> None:
     request = make_request(bot=[{"name": "a", "members": [{"name": "b", "members": [inner]}]}])
 
     assert "sk-inner-4711" in request.secrets
+
+
+def test_variables_that_servers_of_members_need_must_be_there() -> None:
+    server = {"s": {"url": "http://x/${WHERE}"}}
+    bots = [{"name": "a", "members": [{"name": "b", "mcp_servers": server}]}]
+    with pytest.raises(ValidationError, match="WHERE"):
+        make_request(bot=bots)
+
+    request = make_request(bot=bots, variables={"WHERE": "here"})
+    member = request.bot[0].members[0]
+    assert request.servers_of(member) == {"s": {"url": "http://x/here"}}
 
 
 def test_null_members_are_none() -> None:

@@ -129,7 +129,9 @@ def _make_workspace(settings: ExecutorSettings) -> None:
     except OSError as exc:
         name = "workspace_path" if settings.only_session_dir is not None else "workspace_root"
         variable = type(settings).model_fields[name].validation_alias
+        hint = f"make it for this user, or name another folder: export {variable}=<folder>"
+        if "mode" not in settings.model_fields_set:  # perhaps another one was meant
+            hint += "; to take tasks from a backend, set WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN"
         raise ConfigError(
-            f"{variable}: {folder} cannot be made: {exc.strerror}",
-            hint=f"make it for this user, or name another folder: export {variable}=<folder>",
+            f"{variable}: {folder} cannot be made: {exc.strerror}", hint=hint
         ) from exc

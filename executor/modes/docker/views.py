@@ -35,7 +35,7 @@ class CallbackView(BaseModel):
     """How the callbacks of a run stand."""
 
     state: Literal["active", "parked", "ended"]
-    """`parked`: its receiver has refused one; `ended`: it wants no more."""
+    """`parked`: its receiver has refused one; `ended`: all was sent that could be."""
     acked: int
     """Up to which event all has been told."""
     error: str | None

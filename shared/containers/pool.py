@@ -371,7 +371,9 @@ class ContainerPool:
         member = self._members.of_container(event.container_id)
         if member is None:
             return
-        if event.action == "oom":
+        if event.action == "destroy":
+            self._remover.sweep_later()  # whoever removed it may have left its volume
+        elif event.action == "oom":
             member.out_of_memory = True
         elif event.action == "kill":
             member.stopped = member.stopped or event.signal != SIGKILL

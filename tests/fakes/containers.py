@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -71,8 +71,10 @@ async def run_in(endpoint: Endpoint, script: str) -> Shell:
         return Shell(output.strip(), int(code))
 
 
-SIGNAL_STAND_IN: Final = "kill -{} $(grep ^PPid /proc/$PPID/status | cut -f2)"
-"""A script for :func:`run_in` that signals the stand-in itself."""
+async def signal_stand_in(endpoint: Endpoint, name: str) -> None:
+    """Send the stand-in itself a signal, from its inside; it may end before it can answer."""
+    with suppress(aiohttp.ClientError):
+        await run_in(endpoint, f"kill -{name} $(grep ^PPid /proc/$PPID/status | cut -f2)")
 
 
 class House:

@@ -18,7 +18,7 @@ from shared.containers.errors import (
     ImageUnavailable,
 )
 from shared.containers.pool import ContainerPool
-from tests.fakes.containers import SIGNAL_STAND_IN, House, run_in, stand_in_image, until
+from tests.fakes.containers import House, run_in, signal_stand_in, stand_in_image, until
 from tests.fakes.docker_engine import DockerEngine
 
 IMPATIENT = Patience(quick_s=0.2, slow_s=0.2, silence_s=0.2)
@@ -183,7 +183,7 @@ async def test_a_container_that_was_killed_from_outside_has_a_reason(house: Hous
 async def test_the_exit_code_of_the_executor_inside_is_told(house: House) -> None:
     async with house.pool() as pool:
         endpoint = await house.get(pool, "7")
-        await run_in(endpoint, SIGNAL_STAND_IN.format("ABRT"))
+        await signal_stand_in(endpoint, "ABRT")
         await until(lambda: pool.death(endpoint.container_id))
         death = await pool.death(endpoint.container_id)
         assert death is not None
@@ -192,7 +192,9 @@ async def test_the_exit_code_of_the_executor_inside_is_told(house: House) -> Non
         await until(lambda: _none_left(house))
 
 
-async def test_a_container_that_somebody_removed_has_a_reason(house: House) -> None:
+async def test_a_container_that_somebody_removed_has_a_reason_and_leaves_no_volume(
+    house: House,
+) -> None:
     async with house.pool() as pool:
         endpoint = await house.get(pool, "7")
         await house.docker("rm", "--force", endpoint.container_id)
@@ -200,6 +202,12 @@ async def test_a_container_that_somebody_removed_has_a_reason(house: House) -> N
         assert death is not None
         assert death.removed
         await pool.release(endpoint.container_id, run_id="run")
+        owner = f"--filter=label=owner={house.settings.owner}"
+
+        async def no_volume_left() -> bool:
+            return not await house.docker("volume", "ls", "--quiet", owner)
+
+        await until(no_volume_left)
 
 
 async def test_after_a_death_the_session_gets_another_container(house: House) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.containers.pool import ContainerPool, Endpoint
 from shared.status import ErrorCode
-from tests.fakes.containers import SIGNAL_STAND_IN, SMALL, House, Shell, run_in, until
+from tests.fakes.containers import SMALL, House, Shell, run_in, signal_stand_in, until
 
 
 class Cell:
@@ -161,7 +161,7 @@ async def test_the_host_can_be_reached_by_its_name(cell: Cell) -> None:
 async def test_a_container_that_runs_out_of_memory_as_a_whole_dies_of_that(house: House) -> None:
     async with house.pool() as pool:
         endpoint = await house.get(pool, "7")
-        await run_in(endpoint, SIGNAL_STAND_IN.format("USR1"))
+        await signal_stand_in(endpoint, "USR1")
         await until(lambda: _dead(pool, endpoint))
         death = await pool.death(endpoint.container_id)
         assert death is not None

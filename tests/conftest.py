@@ -45,6 +45,7 @@ OUR_VARIABLES = (
     "USER_ID",
     "SESSION_ID",
     "DEFAULT_MODEL",
+    "DOCKER_",
     "OPENAI_",
     "GIT_",
     "SSL_CERT_",

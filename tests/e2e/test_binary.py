@@ -118,6 +118,11 @@ def test_beside_it_are_its_digest_and_what_is_inside(binary: Path) -> None:
         assert unwanted not in listed
     for needed in ("uvicorn", "fastapi", "sse_starlette", "aiodocker"):
         assert f"{needed} (Python)" in listed
+    # Whatever is large says what it is for.
+    parts = [line.split(maxsplit=2) for line in listed.splitlines()[3:-1]]
+    large = [part for size, _, part in parts if int(size.replace(",", "")) > 50_000]
+    assert len(large) > 20
+    assert [part for part in large if ": " not in part] == []
     assert binary.stat().st_size < 30_000_000
 
 

@@ -25,7 +25,7 @@ from executor.config.types import (
     one_of,
     url,
 )
-from shared.protocol.execution import PermissionMode
+from shared.protocol.bot import PermissionMode
 
 Mode = Annotated[Literal["local", "docker"], one_of("local", "docker")]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

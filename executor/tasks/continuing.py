@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.protocol.execution import PromptBlock, TextBlock
+from shared.protocol.prompt import PromptBlock, TextBlock
 
 AFTER_RESTART: Final = (
     "Your last turn was cut off, because the program that runs you was restarted. Look at what"

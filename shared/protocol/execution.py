@@ -7,7 +7,6 @@ the names of the fields at fault, never with their values: a dispatch carries pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -26,9 +25,11 @@ from pydantic import (
 )
 
 from shared.errors import ProtocolError
+from shared.protocol.bot import Bot, PermissionMode, SystemPrompt
 from shared.protocol.credentials import named_credentials, url_credentials
 from shared.protocol.events import RunRef
 from shared.protocol.part import Part
+from shared.protocol.prompt import Prompt, TextBlock
 from shared.protocol.provisions import (
     Commands,
     InputFiles,
@@ -46,12 +47,6 @@ from shared.protocol.repository import (
     check_repository_url,
 )
 from shared.protocol.variables import resolved
-
-MAX_PROMPT_BYTES: Final = 4 * 1024 * 1024
-"""Longest text of a prompt, as UTF-8. Beyond any model's context, below the wire's 32 MiB."""
-
-MAX_SYSTEM_PROMPT_BYTES: Final = 100_000
-"""Longest ``system_prompt``, as UTF-8; source: the local protocol."""
 
 MAX_DEPTH: Final = 64
 """How deep lists and objects may lie in one another; code that walks them recurses."""
@@ -88,19 +83,6 @@ def _one_as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
-def _none_as_empty(value: Any) -> Any:
-    return [] if value is None else value
-
-
-def _limit_bytes(limit: int) -> AfterValidator:
-    def check(value: str | None) -> str | None:
-        if value is not None and len(value.encode("utf-8", "replace")) > limit:
-            raise ValueError(f"must be at most {limit} bytes of UTF-8")
-        return value
-
-    return AfterValidator(check)
-
-
 class Isolation(StrEnum):
     """Where a run happens, from weakest to strongest."""
 
@@ -112,45 +94,6 @@ class Isolation(StrEnum):
         """The stronger of the two: a request may strengthen the operator's setting only."""
         order = list(Isolation)
         return max(self, other, key=order.index)
-
-
-PermissionMode = Literal["default", "acceptEdits", "plan", "bypassPermissions", "dontAsk", "auto"]
-
-
-class AgentConfig(Part):
-    """``bot[].agent_config``: what the agent's process gets as environment."""
-
-    env: dict[str, Any] = Field(default_factory=dict, repr=False)
-
-
-class Bot(Part):
-    """One member of the team that a backend assigned; local mode uses the first."""
-
-    id: int | str | None = None
-    name: str | None = None
-    shell_type: str | None = None
-    agent_config: AgentConfig = Field(default_factory=AgentConfig)
-    system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
-    mcp_servers: McpServers | None = Field(default=None, repr=False)
-    skills: Skills | None = None
-    allowed_tools: list[str] | None = None
-    disallowed_tools: list[str] | None = None
-    max_turns: Annotated[int, Field(ge=1)] | None = None
-    permission_mode: PermissionMode | None = None
-    role: str | None = None
-    """What a leader is told that this member is for."""
-    members: Annotated[list[Bot], BeforeValidator(_none_as_empty)] = Field(default_factory=list)
-    """Whom it leads; empty: it works by itself."""
-    mode: str | None = None
-    """How it leads them: ``coordinate``, ``collaborate`` or ``route``."""
-    team_name: str | None = None
-    """What those that it leads are called together; ``None``: as it is called itself."""
-
-    def everyone(self) -> Iterator[Bot]:
-        """This bot and all that it leads."""
-        yield self
-        for member in self.members:
-            yield from member.everyone()
 
 
 class User(Part):
@@ -181,37 +124,6 @@ class Attachment(Part):
         return self
 
 
-class TextBlock(Part):
-    """A piece of prompt text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ImageBlock(Part):
-    """A picture, in the shape of the Messages API."""
-
-    type: Literal["image"]
-    source: dict[str, Any] = Field(repr=False)
-
-
-PromptBlock = Annotated[TextBlock | ImageBlock, Field(discriminator="type")]
-
-
-def _check_prompt(value: str | list[TextBlock | ImageBlock]) -> str | list[TextBlock | ImageBlock]:
-    texts = (
-        [value]
-        if isinstance(value, str)
-        else [block.text for block in value if isinstance(block, TextBlock)]
-    )
-    pictures = not isinstance(value, str) and any(isinstance(b, ImageBlock) for b in value)
-    if not pictures and not any(text.strip() for text in texts):
-        raise ValueError("must not be empty")
-    if sum(len(text.encode("utf-8", "replace")) for text in texts) > MAX_PROMPT_BYTES:
-        raise ValueError(f"must be at most {MAX_PROMPT_BYTES} bytes of UTF-8")
-    return value
-
-
 class ExecutionRequest(Part):
     """One run: what to do, where the code is, and within which limits.
 
@@ -222,9 +134,7 @@ class ExecutionRequest(Part):
     task_id: Id
     subtask_id: Id
     attempt: int = Field(default=1, ge=1, le=2**31 - 1)  # fits any database's column
-    prompt: Annotated[str | list[PromptBlock], AfterValidator(_check_prompt)] = Field(
-        validation_alias=AliasChoices("prompt", "content"), repr=False
-    )
+    prompt: Prompt = Field(validation_alias=AliasChoices("prompt", "content"), repr=False)
     task_title: str | None = None
     subtask_title: str | None = None
     agent_type: str | None = None
@@ -233,7 +143,7 @@ class ExecutionRequest(Part):
     bot: Annotated[list[Bot], BeforeValidator(_one_as_list)] = Field(default_factory=list)
 
     model: str | None = None
-    system_prompt: Annotated[str | None, _limit_bytes(MAX_SYSTEM_PROMPT_BYTES)] = None
+    system_prompt: SystemPrompt = None
     max_turns: int | None = Field(default=None, ge=1)
     max_budget_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     permission_mode: PermissionMode | None = None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
 
 from shared.errors import RunError
+from shared.protocol.bot import Bot
 from shared.protocol.events import Source
-from shared.protocol.execution import Bot, ExecutionRequest
+from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
 Mode = Literal["coordinate", "collaborate", "route"]

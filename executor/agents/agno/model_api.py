@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 
 from executor.agents.agno.members import Member
 from shared.errors import RunError
-from shared.protocol.execution import Bot, ExecutionRequest
+from shared.protocol.bot import Bot
+from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
 
 Provider = Literal["anthropic", "openai"]

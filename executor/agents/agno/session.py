@@ -23,7 +23,8 @@ from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.shielding import finish, in_thread
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
-from shared.protocol.execution import ExecutionRequest, ImageBlock
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.prompt import ImageBlock
 from shared.status import ErrorCode
 
 logger = get_logger("agno_agent")

@@ -26,7 +26,8 @@ from executor.agents.agno.tools import ToolGate, functions_of
 from executor.agents.agno.verdict import FATAL, read_failure
 from executor.agents.protocol import TurnEnd
 from shared.logging import get_logger
-from shared.protocol.execution import ExecutionRequest, ImageBlock
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.prompt import ImageBlock
 
 logger = get_logger("agno_agent")
 

@@ -11,7 +11,8 @@ import shlex
 from typing import Final
 
 from executor.tasks.staging.skill_text import split_front_matter
-from shared.protocol.execution import ExecutionRequest, TextBlock
+from shared.protocol.execution import ExecutionRequest
+from shared.protocol.prompt import TextBlock
 
 _CALL: Final = re.compile(r"\s*/([A-Za-z0-9][A-Za-z0-9_:.-]*)(?:\s+(.*))?\s*", re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"\$(ARGUMENTS\b|[1-9](?![0-9]))")

@@ -14,8 +14,9 @@ from executor.tasks.redispatch import continued
 from executor.tasks.supervisor import Supervisor
 from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, EventType, RunRef
-from shared.protocol.execution import ExecutionRequest, TextBlock
+from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Cancel
+from shared.protocol.prompt import TextBlock
 from shared.status import ErrorCode
 from tests.fakes.run_handler import ScriptedRunHandler, completed
 from tests.fakes.supervised import Records, Reports

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from executor.tasks.staging.commands import with_command
-from shared.protocol.execution import TextBlock, read_execution_request
+from shared.protocol.execution import read_execution_request
+from shared.protocol.prompt import TextBlock
 
 
 def prompt(text: Any, **commands: str) -> Any:

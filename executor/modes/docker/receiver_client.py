@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import math
@@ -85,7 +86,7 @@ class ReceiverClient:
         self._http = aiohttp.ClientSession(
             # One receiver that hangs must hold up no other.
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"wegent-executor/{__version__}", "Accept": "application/json"},
         )
@@ -121,16 +122,18 @@ class ReceiverClient:
         proxy = None
         try:
             address = URL(url)
-            for _ in range(_MAX_REDIRECTS + 1):
-                options = await self._network.options(str(address))
-                proxy = self._network.proxies.lead_to(str(address))
-                async with self._http.request(
-                    method, address, data=content, headers=sent, allow_redirects=False, **options
-                ) as response:
-                    target = _within_origin(address, response)
-                    if target is None:
-                        return await _read(response)
-                    address = target
+            async with asyncio.timeout(self._timeout_s):
+                for _ in range(_MAX_REDIRECTS + 1):
+                    options = await self._network.options(str(address))
+                    proxy = self._network.proxies.lead_to(str(address))
+                    async with self._http.request(
+                        method, address, data=content, headers=sent, allow_redirects=False,
+                        **options,
+                    ) as response:  # fmt: skip
+                        target = _within_origin(address, response)
+                        if target is None:
+                            return await _read(response)
+                        address = target
         except ConfigError as exc:
             raise Unanswered(str(exc)) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:

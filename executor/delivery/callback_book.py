@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -34,7 +35,7 @@ class CallbackRecord:
 
 
 class CallbackBook:
-    """The table of callbacks. Writes return before they are on the disk; an error is logged."""
+    """The table of callbacks. Writes that return nothing log their errors."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
@@ -50,16 +51,23 @@ class CallbackBook:
         found = await self._store.submit(lambda db: _read(db, "run_id = ?", run_id))
         return found[0] if found else None
 
-    def expect(self, run_id: str, url: str, token: str | None, trace_id: str | None) -> None:
-        """From now on a run is told there; what was acknowledged elsewhere is not told again."""
-        self._store.tell(
-            lambda db: db.execute(
+    def expect(
+        self, run_id: str, url: str, token: str | None, trace_id: str | None
+    ) -> asyncio.Future[None]:
+        """From now on a run is told there; what was acknowledged elsewhere is not told again.
+
+        Done when that survives the loss of power.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
                 "INSERT INTO callbacks (run_id, url, token, trace_id) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (run_id) DO UPDATE SET url = excluded.url, token = excluded.token,"
                 " trace_id = excluded.trace_id, state = 'active', error = NULL, settled = 0",
                 (run_id, url, token, trace_id),
             )
-        )
+
+        return self._store.submit(work, durable=True)
 
     def acknowledged(self, run_id: str, sequence: int) -> None:
         """The callback for this event has arrived."""
@@ -72,22 +80,6 @@ class CallbackBook:
     def settle(self, run_id: str, state: CallbackState, error: str | None) -> None:
         """Nothing is to be sent any more: let go of the token."""
         self._update(run_id, "state = ?, error = ?, settled = 1, token = NULL", state, error)
-
-    def refused(self, run_id: str) -> None:
-        """The run that was expected is not accepted; what was told of an earlier attempt stays."""
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "DELETE FROM callbacks WHERE run_id = ?"
-                " AND run_id NOT IN (SELECT subtask_id FROM runs)",
-                (run_id,),
-            )
-            db.execute(
-                "UPDATE callbacks SET state = 'ended', settled = 1, token = NULL WHERE run_id = ?",
-                (run_id,),
-            )
-
-        self._store.tell(work)
 
     def _update(self, run_id: str, changes: str, *values: object) -> None:
         query = f"UPDATE callbacks SET {changes} WHERE run_id = ?"  # noqa: S608

@@ -1,8 +1,9 @@
 """The event log: what runs have told is kept after it was read, so that many can read it.
 
 Docker mode has it in the place of the outbox, over the same table. Here each event gets its
-``sequence``: from 1 per run, without gaps, over all attempts. Readers keep their own places, and
-are woken by the hub when something new is committed.
+``sequence``: from 1 per run, without gaps, over all attempts. A loss of power may cost the last
+events; then a placeholder stands for all numbers that somebody may have seen. Readers keep their
+own places, and are woken by the hub when something new is committed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
 from executor.delivery import log_rows
+from executor.delivery.boot import boot_id
 from executor.delivery.bound_keeper import BoundKeeper
 from executor.delivery.bounding import Bounds
 from executor.delivery.log_rows import Kept
@@ -24,6 +26,9 @@ from shared.web.hub import Hub
 
 PAGE_EVENTS: Final = 100
 """Events read at once; with the largest ones, a page is 25 MB."""
+
+LOST_AT_MOST: Final = 100_000
+"""More events of one run than a loss of power can cost: what is told within some seconds."""
 
 _STEP: Final = 2
 """Positions are given as the outbox gives them: the ones between are for placeholders."""
@@ -39,8 +44,12 @@ class LoggedEvent:
     progress: int
     created_at: float
     """When it was written, by the clock of the state store."""
-    ends_run: bool
-    """Whether it is the verdict of the run's newest attempt."""
+    _of: _Run = field(repr=False, compare=False)
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether it is the verdict of the attempt that is the run's newest one at this moment."""
+        return self.event.terminal and self.run.attempt == self._of.accepted
 
     @property
     def type(self) -> str:
@@ -136,19 +145,34 @@ class EventLog:
             holds_any=lambda: bool(self._runs),
             has_spare=lambda: True,
         )
+        for ref, progress in kept.shortened:
+            self._pass_over(ref, progress)
 
     @classmethod
-    async def open(cls, store: StateStore, *, bounds: Bounds | None = None) -> Self:
+    async def open(
+        cls,
+        store: StateStore,
+        *,
+        bounds: Bounds | None = None,
+        boot_id: Callable[[], str | None] = boot_id,
+    ) -> Self:
         """Go on with what *store* holds; :meth:`close` before it is closed.
 
         Before anything else reads the runs of *store*: the old ones are forgotten here.
+
+        Args:
+            store: Holds the events.
+            bounds: How much of them.
+            boot_id: See :func:`executor.delivery.boot.boot_id`.
         """
         forgotten_before = store.now() - FINISHED_KEPT_S
+        boot = await asyncio.to_thread(boot_id)
         await store.submit(lambda db: log_rows.forget_old(db, forgotten_before))
-        return cls(store, await store.submit(log_rows.read_kept), bounds=bounds)
+        return cls(store, await store.submit(lambda db: log_rows.begin(db, boot)), bounds=bounds)
 
     async def close(self) -> None:
         """Stop all timers; what was put is the store's to write."""
+        self._store.tell(log_rows.end)
         await self._keeper.close()
 
     # --- What the reporter needs ----------------------------------------------------------------
@@ -196,6 +220,12 @@ class EventLog:
     def repeat_verdict(self, run: RunRef, seq: int) -> None:
         """Nothing: the verdict can be read."""
 
+    def _pass_over(self, run: RunRef, progress: int) -> None:
+        """Use no number again that a reader may have seen before the power was lost."""
+        last = self.last_seq(run.key)
+        event = AgentEvent(EventType.TRUNCATED, {"covers_from": last + 1})
+        self.put(NumberedEvent(run, last + LOST_AT_MOST, event, progress))
+
     def _note_written(self, position: int) -> None:
         changed = set()
         while self._unwritten and self._unwritten[0][0] <= position:
@@ -230,10 +260,6 @@ class EventLog:
     def last_sequence(self, run_id: str) -> int:
         """The sequence of the run's last event, which may not be committed yet; 0: none."""
         return self._runs.get(run_id, _Run()).sequence
-
-    def newest_attempt(self, run_id: str) -> int:
-        """The attempt at this run that was accepted last; 0: none is known."""
-        return self._runs.get(run_id, _Run()).accepted or 0
 
     async def after(
         self, run_id: str, sequence: int, limit: int = PAGE_EVENTS
@@ -280,7 +306,7 @@ class EventLog:
             told,
             event.progress,
             created_at,
-            ends_run=told.terminal and event.run.attempt == run.accepted,
+            run,
         )
 
 

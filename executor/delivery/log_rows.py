@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.delivery.event_rows import decode
-from shared.protocol.events import NumberedEvent, RunKey
+from shared.protocol.events import NumberedEvent, RunKey, RunRef
 
 _OF_A_RUN: Final = ("runs", "open_messages", "open_questions")
 
@@ -23,6 +24,8 @@ class Kept:
     last_seqs: dict[str, list[tuple[int, int]]]
     """Of each run that has told something: its attempts in order, each with its last number."""
     last_position: int
+    shortened: list[tuple[RunRef, int]]
+    """Runs without a verdict that may have told more than is written, with their progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,17 @@ def forget_attempt(db: sqlite3.Connection, key: RunKey) -> None:
         db.execute(f"DELETE FROM {table} WHERE subtask_id = ? AND attempt = ?", key)  # noqa: S608
 
 
-def read_kept(db: sqlite3.Connection) -> Kept:
-    """Which runs are known, and how much they have told."""
+def begin(db: sqlite3.Connection, boot_id: str | None) -> Kept:
+    """Which runs are known, and how much they have told; the log is open from now on.
+
+    *boot_id*: which run of the operating system this is; ``None``: it cannot be told.
+    """
+    opened = db.execute("SELECT boot_id FROM log_open").fetchone()
+    end(db)
+    if boot_id is not None:
+        db.execute("INSERT INTO log_open VALUES (?)", (boot_id,))
+    # The system has ended under the log: what it had not written through by then is gone.
+    lossy = opened is not None and opened != (boot_id,)
     last_seqs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for run_id, attempt, seq in db.execute(
         "SELECT subtask_id, attempt, max(seq) FROM events GROUP BY subtask_id, attempt"
@@ -76,7 +88,21 @@ def read_kept(db: sqlite3.Connection) -> Kept:
         db.execute("SELECT subtask_id, max(attempt) FROM runs GROUP BY subtask_id").fetchall()
     )
     (position,) = db.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
-    return Kept(accepted, dict(last_seqs), position)
+    return Kept(accepted, dict(last_seqs), position, _unfinished(db) if lossy else [])
+
+
+def end(db: sqlite3.Connection) -> None:
+    """The log is closed: what is written before this is all there was."""
+    db.execute("DELETE FROM log_open")
+
+
+def _unfinished(db: sqlite3.Connection) -> list[tuple[RunRef, int]]:
+    rows = db.execute("SELECT ids, attempt, progress FROM runs WHERE state != 'finished'")
+    return [
+        (RunRef(task_id, subtask_id, attempt), progress)
+        for ids, attempt, progress in rows
+        for task_id, subtask_id in [json.loads(ids)]
+    ]
 
 
 def read_after(

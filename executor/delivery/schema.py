@@ -114,6 +114,11 @@ _PLACE: Final = """
 ALTER TABLE sessions ADD COLUMN in_container INTEGER NOT NULL DEFAULT 0;
 """
 
+_LOG_OPEN: Final = """
+-- During which run of the operating system the event log was opened and not closed again.
+CREATE TABLE log_open (boot_id TEXT NOT NULL) STRICT;
+"""
+
 _STEPS: Final = (
     _SESSIONS,
     _RUNS_AND_EVENTS,
@@ -122,6 +127,7 @@ _STEPS: Final = (
     _ORIGIN,
     _CALLBACKS,
     _PLACE,
+    _LOG_OPEN,
 )
 """What each version adds to the one before it."""
 

@@ -126,12 +126,15 @@ class StateStore:
         """Finish all writes and close the file."""
         await self._database.close()
 
-    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def submit(
+        self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False
+    ) -> asyncio.Future[T]:
         """Do *work* after all that was asked before; done when it is committed.
 
-        For those parts of delivery that have SQL of their own. *work* may be done again.
+        For those parts of delivery that have SQL of their own. *work* may be done again. *durable*:
+        the commit also survives the loss of power.
         """
-        return self._database.submit(work)
+        return self._database.submit(work, durable=durable)
 
     def tell(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Do *work* like :meth:`submit`; nobody waits for it, and an error is logged."""

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from executor.delivery.event_log import EventLog
 from executor.delivery.state import StateStore
 from executor.modes.docker.callbacks import Callbacks, CallbackStanding
-from executor.modes.docker.receiver_client import ReceiverClient
+from executor.modes.docker.receiver_client import ReceiverClient, Unanswered
 from executor.network.access import NetworkAccess
 from shared.protocol.events import EventType, RunRef
 from shared.protocol.http import CallbackTarget
@@ -54,8 +54,8 @@ class Bench:
 
     async def begin(self, receiver: Receiver, run: RunRef = RUN, **fields: Any) -> None:
         """Have a run accepted whose callbacks go to *receiver*."""
-        self.callbacks.expect(run, target(receiver, **fields))
         await self.log.accept(run)
+        await self.callbacks.expect(run, target(receiver, **fields))
 
     async def standing(self, run: RunRef = RUN) -> CallbackStanding:
         standing = await self.callbacks.standing(run.key[0])
@@ -243,7 +243,7 @@ async def test_a_verdict_that_is_refused_stays_parked_until_the_run_is_asked_for
     receiver.answer = lambda _: 200
     async with open_bench(tmp_path) as bench:
         assert (await bench.settled()).state == "parked"  # a start alone changes nothing
-        bench.callbacks.expect(RUN, target(receiver, token="another"))
+        await bench.callbacks.expect(RUN, target(receiver, token="another"))
         assert await bench.settled() == CallbackStanding("ended", 2, None)
     assert [number for number, _ in receiver.callbacks] == [1, 2, 1, 2]
     assert receiver.requests[-1].headers["Authorization"] == "Bearer another"
@@ -359,6 +359,20 @@ async def test_a_redirect_without_end_is_no_answer(tmp_path: Path, receiver: Rec
     assert len(receiver.requests) == 9
 
 
+async def test_redirects_do_not_prolong_an_exchange(tmp_path: Path, receiver: Receiver) -> None:
+    async def slow(request: Request) -> web.Response:
+        await asyncio.sleep(0.3)
+        if request.path == "/moved":
+            return web.Response()
+        return web.Response(status=307, headers={"Location": "/moved"})
+
+    receiver.answer = slow
+    client = ReceiverClient(NetworkAccess({}), timeout_s=0.5)
+    with pytest.raises(Unanswered):
+        await client.send("POST", f"{receiver.url}/callback", token=None, headers={}, body={})
+    await client.close()
+
+
 async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, receiver: Receiver) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver)
@@ -410,31 +424,41 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_is_away(
             await bench.callbacks.close(3600)
 
 
-async def test_a_run_that_is_refused_is_told_nothing(tmp_path: Path, receiver: Receiver) -> None:
-    async with open_bench(tmp_path) as bench:
-        bench.callbacks.expect(RUN, target(receiver))
-        bench.callbacks.forget(RUN.key)
-        assert await bench.callbacks.standing("9") is None
-        await bench.callbacks.wait_settled(RUN.key)
-    assert receiver.requests == []
-    assert tokens_on_disk(tmp_path) == []
-
-
-async def test_a_refused_attempt_changes_nothing_for_the_one_that_goes_on(
+async def test_an_attempt_that_begins_while_the_verdict_before_it_is_told_is_told_too(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    async with open_receiver() as another, open_bench(tmp_path) as bench:
+    answered = asyncio.Event()
+
+    async def slow(_: Request) -> int:
+        await answered.wait()
+        return 200
+
+    receiver.answer = slow
+    async with open_bench(tmp_path) as bench:
+        await bench.begin(receiver)
+        tell(bench.log, RUN, EventType.FAILED)
+        await receiver.wait_for_count(1)
         second = RunRef(7, 9, attempt=2)
+        bench.log.forget_run(RUN.key)
         await bench.begin(receiver, second)
-        bench.callbacks.expect(RUN, target(another))  # superseded
-        bench.callbacks.forget(RUN.key)
-        third = RunRef(7, 9, attempt=3)
-        bench.callbacks.expect(third, target(another))  # the executor is busy
-        bench.callbacks.forget(third.key)
+        answered.set()
+        await bench.reaches(lambda standing: standing.acked == 1)
         tell(bench.log, second, EventType.COMPLETED)
-        assert await bench.settled() == CallbackStanding("ended", 1, None)
-        assert another.requests == []
-    assert receiver.callbacks == [(1, "task_completed")]
+        assert await bench.settled() == CallbackStanding("ended", 2, None)
+    assert receiver.callbacks == [(1, "task_failed"), (2, "task_completed")]
+
+
+async def test_events_that_are_gone_before_they_were_told_are_missed_in_the_log(
+    tmp_path: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.begin(receiver)
+        tell(bench.log, RUN, EventType.TODOS, EventType.TODOS)
+        await bench.reaches(lambda standing: standing.acked == 2)
+        tell(bench.log, RUN, EventType.TRUNCATED, covers_from=3)
+        tell(bench.log, RUN, EventType.COMPLETED)
+        await bench.settled()
+    assert "events 3 to 3 are gone" in caplog.text
 
 
 async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(
@@ -445,9 +469,8 @@ async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(
         tell(bench.log, RUN, EventType.STARTED, EventType.FAILED)
         await bench.settled()
         second = RunRef(7, 9, attempt=2)
-        bench.callbacks.expect(second, target(another))
         bench.log.forget_run(RUN.key)
-        await bench.log.accept(second)
+        await bench.begin(another, second)
         tell(bench.log, second, EventType.STARTED, EventType.COMPLETED)
         assert await bench.settled() == CallbackStanding("ended", 4, None)
         assert another.callbacks == [(3, "task_started"), (4, "task_completed")]
@@ -457,13 +480,20 @@ async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(
 async def test_a_run_that_is_asked_for_again_and_again_is_told_once(
     tmp_path: Path, receiver: Receiver
 ) -> None:
+    answered = asyncio.Event()
+
+    async def slow(_: Request) -> int:
+        await answered.wait()
+        return 200
+
+    receiver.answer = slow
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.STARTED)
-        for _ in range(5):
-            await receiver.wait_for_count(1)
-            bench.callbacks.expect(RUN, target(receiver))
-            await bench.standing()
+        await receiver.wait_for_count(1)
+        for number in range(5):
+            await bench.callbacks.expect(RUN, target(receiver, trace_id=f"t-{number}"))
+        answered.set()
         tell(bench.log, RUN, EventType.COMPLETED)
         await bench.settled()
     assert [number for number, _ in receiver.callbacks] == [1, 2]
@@ -553,8 +583,8 @@ asyncio.run(first_life(Path(sys.argv[1]), sys.argv[2]))
 async def first_life(home: Path, url: str) -> None:
     """A run ends, and its last callback is under way when this process is killed."""
     async with open_bench(home) as bench:
-        bench.callbacks.expect(RUN, CallbackTarget(f"{url}/callback", SecretStr(TOKEN)))
         await bench.log.accept(RUN)
+        await bench.callbacks.expect(RUN, CallbackTarget(f"{url}/callback", SecretStr(TOKEN)))
         tell(bench.log, RUN, EventType.STARTED, EventType.COMPLETED)
         await asyncio.Event().wait()
 

@@ -354,11 +354,36 @@ async def test_questions_go_to_whom_the_run_was_asked_for_last(
         request_id = await another.asked()
         another.answers[request_id] = {"answer": "httpx"}
         assert (await bench.given(asking)).allowed
-        bench.requests.expect(RunRef(7, 9, attempt=2), target(backend))
-        bench.requests.forget(("9", 2))  # it was refused
-        another.created.clear()
+
+
+async def test_a_run_that_is_asked_for_again_asks_its_question_once(
+    tmp_path: Path, backend: Backend
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        bench.requests.expect(RUN, target(backend, trace_id="t-1"))
         asking = bench.ask()
-        await another.asked()
+        request_id = await backend.asked()
+        bench.requests.expect(RUN, target(backend, trace_id="t-2"))
+        await backend.looked_at(2)
+        backend.answers[request_id] = {"answer": "httpx"}
+        assert (await bench.given(asking)).allowed
+    posted = [request for request in backend.receiver.requests if request.method == "POST"]
+    assert len(posted) == 1
+
+
+async def test_nobody_is_asked_any_more_what_an_attempt_wanted_to_know_that_has_given_way(
+    tmp_path: Path, backend: Backend
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        bench.requests.expect(RUN, target(backend))
+        asking = bench.ask()
+        await backend.looked_at()
+        second = RunRef(7, 9, attempt=2)
+        bench.log.forget_run(RUN.key)
+        await bench.log.accept(second)
+        bench.requests.expect(second, target(backend))
+        tell(bench.log, second, EventType.STARTED)
+        await bench.nobody_is_asked()
         asking.cancel()
 
 

@@ -18,7 +18,7 @@ from executor.modes.docker.receiver_client import (
     origin_of,
 )
 from shared.logging import get_logger
-from shared.protocol.events import RunRef
+from shared.protocol.events import EventType, RunRef
 
 logger = get_logger("callbacks")
 
@@ -75,9 +75,9 @@ class CallbackDelivery:
         return not self._failing and self._handled < self._post.log.last_sequence(self._run_id)
 
     @property
-    def stalled(self) -> bool:
-        """Whether the receiver does not take what there is."""
-        return self._failing or self._state != "active"
+    def parked(self) -> bool:
+        """Whether the receiver has refused a callback."""
+        return self._state == "parked"
 
     async def run(self) -> None:
         """Send them all, up to the verdict's. What is on the disk then says how that went."""
@@ -92,6 +92,13 @@ class CallbackDelivery:
             while True:
                 page = await log.after(self._run_id, self._handled, PAGE_EVENTS)
                 for event in page:
+                    if event.type == EventType.TRUNCATED and event.sequence > record.acked:
+                        logger.warning(
+                            "events %s to %d are gone: callbacks for them are not sent",
+                            event.data.get("covers_from"),
+                            event.sequence,
+                            **_names(event),
+                        )
                     body = callbacks.take(event.run, event.sequence, event.event)
                     if body is not None and event.sequence > record.acked:
                         await self._tell(record, event, body)

@@ -63,11 +63,8 @@ class Callbacks:
         """Use :meth:`open`."""
         self._book = CallbackBook(store)
         self._post = Post(log, self._book, client, warn, store.now, delays, sleep)
-        self._log = log
         self._redactor = redactor
         self._running: dict[str, _Running] = {}
-        self._expected_before: tuple[RunKey, CallbackTarget | None] | None = None
-        """Where the run that was expected last had been told until then."""
         self._changed = asyncio.Event()
 
     @classmethod
@@ -100,31 +97,20 @@ class Callbacks:
             callbacks._start(record.run_id, target)
         return callbacks
 
-    def expect(self, run: RunRef, target: CallbackTarget) -> None:
-        """A run is about to be accepted, or asked for again: it is told to *target* from now on.
+    async def expect(self, run: RunRef, target: CallbackTarget) -> None:
+        """A run was accepted, or asked for again: it is told to *target* from now on.
 
-        Written in the same commit as its acceptance, or in an earlier one, when that follows at
-        once. Callbacks that a receiver has refused are tried again.
+        Takes effect at once; returns when it is safe on the disk. Callbacks that a receiver has
+        refused are tried again. Whoever asks for a run again and again interrupts nothing.
         """
-        run_id, attempt = run.key
-        if attempt < self._log.newest_attempt(run_id):
-            self._expected_before = None
-            return
-        before = self._running.get(run_id)
-        self._expected_before = (run.key, before.target if before is not None else None)
-        self._expect(run_id, target)
-
-    def forget(self, key: RunKey) -> None:
-        """The run that was expected just now is not accepted: all is as before."""
-        if self._expected_before is None or self._expected_before[0] != key:
-            return
-        before = self._expected_before[1]
-        self._expected_before = None
-        if before is not None:
-            self._expect(key[0], before)
-        else:
-            self._stop(key[0])
-            self._book.refused(key[0])
+        run_id = run.key[0]
+        token = target.token.get_secret_value() if target.token is not None else None
+        running = self._running.get(run_id)
+        if running is None or running.delivery.parked or not _same(running.target, target):
+            written = self._book.expect(run_id, target.url, token, target.trace_id)
+            self._stop(run_id)
+            self._start(run_id, target)
+            await written
 
     async def standing(self, run_id: str) -> CallbackStanding | None:
         """How a run's callbacks stand; ``None``: it has none."""
@@ -157,15 +143,6 @@ class Callbacks:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _expect(self, run_id: str, target: CallbackTarget) -> None:
-        running = self._running.get(run_id)
-        if running is not None and running.target == target and not running.delivery.stalled:
-            return  # whoever asks again and again must not interrupt it each time
-        token = target.token.get_secret_value() if target.token is not None else None
-        self._book.expect(run_id, target.url, token, target.trace_id)
-        self._stop(run_id)
-        self._start(run_id, target)
-
     def _start(self, run_id: str, target: CallbackTarget) -> None:
         delivery = CallbackDelivery(run_id, self._post, on_change=self._changed.set)
         task = asyncio.create_task(self._deliver(run_id, delivery), name=f"callbacks of {run_id}")
@@ -189,3 +166,8 @@ class Callbacks:
             del self._running[run_id]
             running.secrets.close()
         self._changed.set()
+
+
+def _same(one: CallbackTarget, other: CallbackTarget) -> bool:
+    """Whether callbacks go to the same receiver; each request has a trace of its own."""
+    return (one.url, one.token) == (other.url, other.token)

@@ -72,19 +72,16 @@ class Runs:
             names["user_id"] = self._user_id
         with structlog.contextvars.bound_contextvars(**names):
             self._check_session(request, await self._log.standing(run.key[0]))
-            if target is not None:
-                self._callbacks.expect(run, target)
-                self._questions.expect(run, target)
             try:
                 submission = self._supervisor.submit(request)
             except Refusal as exc:
-                if target is not None:
-                    self._callbacks.forget(run.key)
-                    self._questions.forget(run.key)
                 logger.warning("refused: %s: %s", exc.error_code, exc.message)
                 raise
             how = " before: a duplicate" if submission.duplicate else ""
             logger.info("accepted%s", ", to go on" if submission.resumed else how)
+            if target is not None:
+                self._questions.expect(run, target)
+                await self._callbacks.expect(run, target)
             await submission.written()
         return Accepted(
             session_id=run.session,

@@ -14,7 +14,7 @@ from executor.delivery.event_log import EventLog, LoggedEvent
 from executor.modes.docker.receiver_client import ReceiverClient, retry_delays
 from executor.modes.docker.user_question import POLL_S, Asking, UserQuestion
 from shared.logging import get_logger
-from shared.protocol.events import EventType, RunKey, RunRef
+from shared.protocol.events import EventType, RunRef
 from shared.protocol.http import CallbackTarget
 from shared.protocol.local import Input, InputAck
 
@@ -56,27 +56,17 @@ class UserInputRequests:
         self._log = log
         self._asking = Asking(client, answer, warn, poll_s, delays, sleep)
         self._followed: dict[str, _Followed] = {}
-        self._expected_before: tuple[RunKey, _Followed | None] | None = None
-        """Where the questions of the run that was expected last had gone until then."""
 
     def expect(self, run: RunRef, target: CallbackTarget) -> None:
-        """A run is about to be accepted, or asked for again: its questions go to *target* now."""
-        run_id, attempt = run.key
-        self._expected_before = None
-        if attempt >= self._log.newest_attempt(run_id):
-            self._expected_before = (run.key, self._followed.get(run_id))
-            self._begin(run_id, target)
-
-    def forget(self, key: RunKey) -> None:
-        """The run that was expected just now is not accepted: all is as before."""
-        if self._expected_before is None or self._expected_before[0] != key:
+        """A run was accepted, or asked for again: its questions go to *target* from now on."""
+        run_id = run.key[0]
+        followed = self._followed.get(run_id)
+        if followed is not None and _same(followed.target, target):
             return
-        before = self._expected_before[1]
-        self._expected_before = None
-        if before is not None:
-            self._begin(key[0], before.target)
-        else:
-            self._stop(key[0])
+        self._stop(run_id)
+        if target.base_url is not None:
+            task = asyncio.create_task(self._follow(run_id, target), name="user input")
+            self._followed[run_id] = _Followed(target, task)
 
     async def close(self) -> None:
         """Ask nobody any more."""
@@ -85,15 +75,6 @@ class UserInputRequests:
             self._stop(run_id)
         if tasks:
             await asyncio.wait(tasks)
-
-    def _begin(self, run_id: str, target: CallbackTarget) -> None:
-        followed = self._followed.get(run_id)
-        if followed is not None and followed.target == target:
-            return
-        self._stop(run_id)
-        if target.base_url is not None:
-            task = asyncio.create_task(self._follow(run_id, target), name="user input")
-            self._followed[run_id] = _Followed(target, task)
 
     def _stop(self, run_id: str) -> None:
         followed = self._followed.pop(run_id, None)
@@ -118,23 +99,26 @@ class UserInputRequests:
         except Exception:
             logger.exception("the questions of run %s reach nobody any more", run_id)
         finally:
+            followed = self._followed.get(run_id)
+            if followed is not None and followed.task is asyncio.current_task():
+                del self._followed[run_id]  # at once: another attempt may be expected meanwhile
             for task in asked.values():
                 task.cancel()
             if asked:
                 await asyncio.wait(asked.values())
-            followed = self._followed.get(run_id)
-            if followed is not None and followed.task is asyncio.current_task():
-                del self._followed[run_id]
 
     async def _read(self, run_id: str) -> AsyncGenerator[Mapping[str, LoggedEvent]]:
         """The questions that wait for an answer, by their ids, whenever that may have changed."""
         unresolved: dict[str, LoggedEvent] = {}
-        position = 0
+        position = attempt = 0
         with self._log.hub.follow(run_id) as wake_up:
             while True:
                 page = await self._log.after(run_id, position)
                 for event in page:
                     position = event.sequence
+                    if event.run.attempt != attempt:
+                        attempt = event.run.attempt
+                        unresolved.clear()  # nobody waits for answers to the one before
                     if event.type == EventType.INPUT_REQUIRED:
                         unresolved[str(event.data.get("request_id"))] = event
                     elif event.type == EventType.INPUT_RESOLVED:
@@ -144,3 +128,8 @@ class UserInputRequests:
                 if not page:
                     yield unresolved
                     await wake_up.wait()
+
+
+def _same(one: CallbackTarget, other: CallbackTarget) -> bool:
+    """Whether questions go to the same backend; each request has a trace of its own."""
+    return (one.base_url, one.token) == (other.base_url, other.token)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from executor.delivery.bounding import Bounds
+from executor.delivery.callback_book import CallbackBook
 from executor.delivery.event_log import EventLog
 from executor.delivery.state import StateStore
 from executor.modes.local.progress_reporter import ProgressReporter
@@ -131,6 +134,99 @@ async def test_a_finished_run_can_be_replayed_for_seven_days(
     await store.close()
 
 
+@asynccontextmanager
+async def lost_power(home: Path, boot_id: str | None) -> AsyncIterator[EventLog]:
+    """A log that goes on in this run of the system, and is not closed at its end."""
+    store = await StateStore.open(home / "state.db")
+    log = await EventLog.open(store, boot_id=lambda: boot_id)
+    try:
+        yield log
+    finally:
+        await log._keeper.close()
+        await store.close()
+
+
+async def test_no_number_that_somebody_may_have_seen_is_used_again_after_a_loss_of_power(
+    tmp_path: Path,
+) -> None:
+    async with lost_power(tmp_path, "one") as log:
+        await log.accept(FIRST)
+        await log.accept(RunRef(7, 10))
+        await log.accept(RunRef(7, 11))
+        tell(log, FIRST, EventType.STARTED, EventType.REASONING)
+        tell(log, RunRef(7, 11), EventType.COMPLETED)
+        await log.after("9", 0)
+    async with lost_power(tmp_path, "two") as log:
+        tell(log, FIRST, EventType.WARNING, EventType.COMPLETED)
+        last, gap, warning, verdict = await log.after("9", 1)
+        assert (last.sequence, last.type) == (2, EventType.REASONING)
+        assert (gap.type, gap.data) == (EventType.TRUNCATED, {"covers_from": 3})
+        assert gap.sequence > 1000
+        assert [warning.sequence, verdict.sequence] == [gap.sequence + 1, gap.sequence + 2]
+        assert [event.data for event in await log.after("10", 0)] == [{"covers_from": 1}]
+        assert await sequences(log, run_id="11") == [(1, EventType.COMPLETED)]
+        standing = await log.standing("9")
+        assert standing is not None
+        assert standing.finished_at == verdict.sequence
+
+
+@pytest.mark.parametrize("boot_id", ["one", None])
+async def test_a_killed_executor_leaves_no_gap(tmp_path: Path, boot_id: str | None) -> None:
+    for _ in range(2):
+        async with lost_power(tmp_path, boot_id) as log:
+            await log.accept(FIRST)
+            tell(log, FIRST, EventType.STARTED)
+            await log.after("9", 0)
+    async with lost_power(tmp_path, boot_id) as log:
+        numbers = [number for number, _ in await sequences(log)]
+    assert numbers == [1, 2]
+
+
+async def test_a_log_that_was_closed_leaves_no_gap_when_the_system_starts_anew(
+    tmp_path: Path,
+) -> None:
+    for boot_id in ("one", "two"):
+        async with open_log(tmp_path, boot_id=lambda boot_id=boot_id: boot_id) as (_, log):
+            await log.accept(FIRST)
+            tell(log, FIRST, EventType.STARTED)
+            numbers = [number for number, _ in await sequences(log)]
+    assert numbers == [1, 2]
+
+
+async def test_the_end_of_a_run_is_what_ends_it_when_it_is_looked_at(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (_, log):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.FAILED)
+        (verdict,) = await log.after("9", 0)
+        assert verdict.ends_run
+        log.forget_run(FIRST.key)
+        await log.accept(SECOND)
+        assert not verdict.ends_run
+
+
+async def test_an_event_that_comes_twice_is_there_once(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (_, log):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.STARTED, EventType.REASONING)
+        log.put(NumberedEvent(FIRST, 1, AgentEvent(EventType.WARNING, {})))
+        assert await sequences(log) == [(1, EventType.STARTED), (2, EventType.REASONING)]
+        assert log.last_sequence("9") == 2
+
+
+async def test_callbacks_are_forgotten_with_their_run(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (store, log):
+        book = CallbackBook(store)
+        await log.accept(FIRST)
+        await book.expect("9", "http://r/", "token", None)
+        await book.expect("another", "http://r/", "token", None)  # it was never accepted
+        log.forget_run(FIRST.key)
+        await asyncio.sleep(0)
+        assert await book.read("9") is None
+        assert [record.run_id for record in await book.unsettled()] == []
+    async with open_log(tmp_path) as (store, _):
+        assert await CallbackBook(store).read("another") is None
+
+
 async def test_old_events_give_way_to_placeholders_and_numbers_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +262,7 @@ async def test_the_log_looks_after_its_bounds_by_itself(tmp_path: Path) -> None:
             for _ in range(300):
                 tell(log, FIRST, EventType.REASONING, content="x" * 1000)
             async with asyncio.timeout(5):
-                while len(await log.after("9", 0, limit=1000)) == 300:
+                while (await log.after("9", 0, limit=1))[0].type != EventType.TRUNCATED:
                     await wake_up.wait()
                     tell(log, FIRST, EventType.REASONING)
         (held,) = (await store.outstanding()).held

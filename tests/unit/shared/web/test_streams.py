@@ -39,6 +39,22 @@ async def test_a_stream_goes_on_over_the_verdict_of_an_attempt_that_has_given_wa
     ]
 
 
+async def test_a_verdict_that_is_read_slowly_ends_no_stream_when_another_attempt_has_begun(
+    tmp_path: Path,
+) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.STARTED, EventType.FAILED)
+        async with aclosing(Streams(log.hub).follow(log, "9", after=0, finished_at=None)) as stream:
+            await anext(stream)
+            await anext(stream)
+            log.forget_run(FIRST.key)
+            await log.accept(SECOND)
+            tell(log, SECOND, EventType.COMPLETED)
+            names = [event.event async for event in stream]
+    assert names == [EventType.COMPLETED, "close"]
+
+
 async def test_whoever_does_not_read_on_holds_a_page_and_delays_nobody(tmp_path: Path) -> None:
     async with open_log(tmp_path) as (_, log), asyncio.timeout(10):
         await log.accept(FIRST)

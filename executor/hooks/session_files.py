@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from executor.plain_files import open_plain, read_plain
-
-FOLDER: Final = ".wegent"
-"""In the session's directory: what hooks write."""
+from executor.session_places import HOME, OWN
 
 MAX_RECORD_BYTES: Final = 32 * 1024 * 1024
 
@@ -28,9 +26,6 @@ MAX_FILE_BYTES: Final = 1024**3
 """Files that are larger are neither read nor uploaded."""
 
 _PIECE_BYTES: Final = 1024**2
-
-_NOT_LISTED: Final = frozenset({FOLDER, ".claude", ".mcp-servers", ".skills"})
-"""At the top of a session's directory: the agent's state and what was brought for it."""
 
 _DIRECTORY: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _HAS_DESCRIPTORS: Final = os.open in os.supports_dir_fd and hasattr(os, "fwalk")
@@ -68,9 +63,7 @@ def session_files(directory: Path) -> Generator[SessionFile]:
     """
     for parent, folders, names, descriptor in _walk(directory):
         folders[:] = sorted(
-            name
-            for name in folders
-            if name != ".git" and not (parent == directory and name in _NOT_LISTED)
+            name for name in folders if name != ".git" and not (parent == directory and name in OWN)
         )
         for name in sorted(names):
             with suppress(OSError):
@@ -135,7 +128,7 @@ class _Folder:
     """``.wegent`` of a session, open; made when it is missing."""
 
     def __init__(self, session_dir: Path) -> None:
-        self._path = session_dir / FOLDER
+        self._path = session_dir / HOME
         self.descriptor: int | None = None
 
     def __enter__(self) -> _Folder:
@@ -147,8 +140,8 @@ class _Folder:
         session = os.open(self._path.parent, _DIRECTORY)
         try:
             with suppress(FileExistsError):
-                os.mkdir(FOLDER, 0o700, dir_fd=session)
-            self.descriptor = os.open(FOLDER, _DIRECTORY, dir_fd=session)
+                os.mkdir(HOME, 0o700, dir_fd=session)
+            self.descriptor = os.open(HOME, _DIRECTORY, dir_fd=session)
         finally:
             os.close(session)
         return self

@@ -18,6 +18,7 @@ from executor.hooks.session_files import (
     session_files,
     write_record,
 )
+from executor.session_places import OUTPUT
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, utc_timestamp
 
@@ -26,7 +27,6 @@ logger = get_logger("hooks")
 MANIFEST: Final = "manifest.json"
 UPLOADS: Final = "uploads.json"
 """What the storage has: SHA-256 by path, so that nothing is sent twice."""
-OUTPUT: Final = "output"
 
 MAX_FILES: Final = 20_000
 """How many files a manifest lists; the rest is left out, and it says so."""

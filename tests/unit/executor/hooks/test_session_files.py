@@ -11,11 +11,11 @@ import pytest
 
 from executor.hooks import session_files as module
 from executor.hooks.session_files import (
-    FOLDER,
     read_record,
     session_files,
     write_record,
 )
+from executor.session_places import HOME
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def paths(session: Path) -> list[str]:
 
 
 def records(session: Path) -> list[str]:
-    return sorted(path.name for path in (session / FOLDER).iterdir())
+    return sorted(path.name for path in (session / HOME).iterdir())
 
 
 def test_files_are_found_in_order_without_gits_and_the_agents_own(session: Path) -> None:
@@ -107,21 +107,21 @@ def test_a_record_is_read_as_it_was_written_and_only_its_owner_may(session: Path
     assert read_record(session, "r.json") == {"a": "ü"}
     assert records(session) == ["r.json"]
     if os.name == "posix":
-        assert (session / FOLDER).stat().st_mode & 0o777 == 0o700
-        assert (session / FOLDER / "r.json").stat().st_mode & 0o777 == 0o600
+        assert (session / HOME).stat().st_mode & 0o777 == 0o700
+        assert (session / HOME / "r.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_is_written_through_links(session: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (session / FOLDER).symlink_to(elsewhere)
+    (session / HOME).symlink_to(elsewhere)
     with pytest.raises(OSError):
         write_record(session, "r.json", {})
     assert list(elsewhere.iterdir()) == []
-    (session / FOLDER).unlink()
-    (session / FOLDER).mkdir()
+    (session / HOME).unlink()
+    (session / HOME).mkdir()
     (elsewhere / "mine").write_text("mine")
-    (session / FOLDER / "r.json").symlink_to(elsewhere / "mine")
+    (session / HOME / "r.json").symlink_to(elsewhere / "mine")
     assert read_record(session, "r.json") == {}
     write_record(session, "r.json", {})
     assert (elsewhere / "mine").read_text() == "mine"
@@ -129,15 +129,15 @@ def test_nothing_is_written_through_links(session: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_record_that_cannot_be_used_is_as_good_as_none(session: Path, content: bytes) -> None:
-    (session / FOLDER).mkdir()
-    (session / FOLDER / "r.json").write_bytes(content)
+    (session / HOME).mkdir()
+    (session / HOME / "r.json").write_bytes(content)
     assert read_record(session, "r.json") == {}
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one(session: Path) -> None:
     write_record(session, "r.json", {"old": True})
-    (session / FOLDER / "d.json").mkdir()
+    (session / HOME / "d.json").mkdir()
     with pytest.raises(OSError):
         write_record(session, "d.json", {})
-    assert json.loads((session / FOLDER / "r.json").read_text()) == {"old": True}
+    assert json.loads((session / HOME / "r.json").read_text()) == {"old": True}
     assert records(session) == ["d.json", "r.json"]

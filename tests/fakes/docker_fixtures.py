@@ -21,17 +21,23 @@ from tests.fakes.docker_engine import GIVEN, DockerEngine, own_engine
 from tests.fakes.docker_place import CACHE, unavailable
 
 FIRST_TEST_S: Final = 900
-"""How long a test may take that may be the first to ask, and so has to wait for all of it."""
+"""How long the first test may take that asks for something slow, and so has to wait for it."""
+
+OTHER_TEST_S: Final = 180
+"""Tests with containers are slower than most on a machine with much to do."""
 
 _SLOW: Final = {"docker_engine", "base_image", "executor_image"}
 
 
+@pytest.hookimpl(trylast=True)  # when it is known which tests come, and in which order
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the time to those who ask, unless they have said how much they need."""
+    """Give these times to those who have not said how much they need."""
+    made: set[str] = set()
     for item in items:
         asks = _SLOW & set(getattr(item, "fixturenames", ()))
         if asks and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(FIRST_TEST_S))
+            item.add_marker(pytest.mark.timeout(OTHER_TEST_S if asks <= made else FIRST_TEST_S))
+        made |= asks
 
 
 @pytest.fixture(scope="session")

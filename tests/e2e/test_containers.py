@@ -65,24 +65,31 @@ async def test_a_run_goes_on_while_no_executor_runs_and_nothing_of_it_is_lost_or
     assert (home / "workspace" / live.session_id / "half.txt").read_text() == "half\n"
 
 
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_an_executor_with_containers_says_so_and_remembers_conversations(
-    containers: Containers, tmp_path: Path
+    containers: Containers, tmp_path: Path, warm: bool
 ) -> None:
+    variables = {**containers.variables, "WARM_CONTAINERS": str(int(warm))}
     scenarios = [
         scenario(text_step("and again"), prompt="Again"),
         scenario(text_step("hello"), prompt="Hello"),
     ]
     async with (
         containers.model(*scenarios) as model,
-        system(tmp_path, **containers.variables) as (manager, executor),
+        system(tmp_path, **variables) as (manager, executor),
     ):
+        if warm:
+            async with asyncio.timeout(60):
+                await executor.program.says(".warm-")
         first = await manager.run("Hello", reaching(model.url))
         second = await manager.run("Again", reaching(model.url), first.task["session_id"])
-        await containers.gone_of(executor.home)
         nodes = await manager.client.nodes()
+    await containers.gone_of(executor.home)
     assert (first.answer, second.answer) == ("hello", "and again")
     assert second.data("lifecycle.started")[0]["resumed"] is True
     assert first.cwd == second.cwd == executor.workspace / first.task["session_id"]
+    started = f"-{first.task['session_id']} is ready"
+    assert executor.program.output.count(started) == (1 if warm else 2)
     assert (nodes[0]["isolation"], nodes[0]["capabilities"]) == (["container"], ["claude_code"])
 
 

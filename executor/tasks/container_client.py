@@ -12,9 +12,10 @@ from urllib.parse import quote
 import aiohttp
 
 from executor.tasks.questions import AnswerStanding
+from executor.tasks.told_events import read_told_event
 from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, Source
+from shared.protocol.events import AgentEvent
 from shared.protocol.local import Input
 from shared.status import REFUSALS, ErrorCode
 
@@ -160,8 +161,9 @@ class ContainerClient:
                 async with aclosing(_data_lines(response.content)) as lines:
                     async for data in lines:
                         event = _read_event(data)
-                        if event is None:
+                        if event is None or event.origin is None or event.origin <= after:
                             continue
+                        after = event.origin
                         yield event
                         if event.terminal:
                             return
@@ -252,17 +254,11 @@ async def _data_lines(stream: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
 def _read_event(data: bytes) -> AgentEvent | None:
     """The event that one ``data`` holds; ``None`` for the last one, which only says goodbye."""
     try:
-        raw = json.loads(data)
-        if "event" not in raw:
-            return None
-        source = raw.get("source")
-        return AgentEvent(
-            f"{raw['event']['category']}.{raw['event']['action']}",
-            raw["data"],
-            Source(**source) if source else None,
-            raw["timestamp"],
-            origin=int(raw["sequence"]),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        logger.warning("ignored an event that cannot be read")
+        # What Python reads as numbers and JSON does not know would end the way to the backend.
+        raw = json.loads(data, parse_constant=lambda _: None)
+        if not isinstance(raw, dict):
+            raise ValueError("it is no object")  # noqa: TRY301 - told with the others
+        return read_told_event(raw) if "event" in raw else None
+    except (ValueError, RecursionError) as exc:
+        logger.warning("ignored an event of the executor in the container: %s", exc)
         return None

@@ -269,8 +269,17 @@ async def test_an_event_that_cannot_be_read_costs_none_of_the_others(
     client: ContainerClient, server: tuple[Server, str]
 ) -> None:
     odd = b'data: {"event": {"category": "llm"}}\n\ndata: no json\n\ndata: []\n\n'
-    server[0].answer = stream(odd, told(5, "lifecycle.completed"))
+    deep = b"data: " + b"[" * 200_000 + b"\n\n"
+    server[0].answer = stream(odd, deep, told(4, "llm.start"), told(5, "lifecycle.completed"))
     assert [event.origin for event in await all_of(client)] == [5]
+
+
+async def test_an_event_that_comes_again_in_one_stream_is_told_once(
+    client: ContainerClient, server: tuple[Server, str]
+) -> None:
+    again = [told(2), told(3), told(3), told(1), told(4, "lifecycle.completed")]
+    server[0].answer = stream(*again)
+    assert [event.origin for event in await all_of(client, after=2)] == [3, 4]
 
 
 async def test_a_stream_for_an_unknown_run_fails_it(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from executor.bootstrap.home import Home
@@ -14,6 +15,7 @@ from executor.bootstrap.runs import Means
 from executor.config.local import LocalSettings
 from executor.config.types import image_names
 from executor.delivery.state import RunRecord
+from executor.shielding import in_thread
 from executor.shielding import stop as end
 from executor.signals import StopSignals
 from executor.tasks.container import ContainerRunHandler, Images
@@ -26,7 +28,7 @@ from shared.containers.pool import ContainerPool, PoolSettings
 from shared.containers.spec import Limits
 from shared.errors import ConfigError
 from shared.logging import get_logger
-from shared.protocol.events import RunKey
+from shared.protocol.events import RunKey, RunRef
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine
@@ -64,6 +66,8 @@ async def with_containers(
     home: Home,
     records: Sequence[RunRecord],
     stop: StopSignals,
+    *,
+    unfinished: Callable[[], Iterable[RunRef]],
 ) -> AsyncIterator[Handlers]:
     """*in_process*, and beside it a handler for containers, where there is an engine.
 
@@ -71,6 +75,7 @@ async def with_containers(
 
     Args:
         records: The runs that an earlier process has left.
+        unfinished: The runs without a verdict, once there is a supervisor.
     """
     availability = means.isolation.containers
     async with AsyncExitStack() as stack:
@@ -78,8 +83,9 @@ async def with_containers(
         if engine is None:
             yield Handlers(in_process, {})
             return
+        root = await in_thread(settings.workspace_root.resolve)
         pool = await stack.enter_async_context(
-            ContainerPool(engine, _pool_settings(settings, home.executor_id))
+            ContainerPool(engine, _pool_settings(settings, home.executor_id, root))
         )
         handler = ContainerRunHandler(
             pool=pool,
@@ -87,16 +93,15 @@ async def with_containers(
             images=Images(settings.executor_image, image_names(settings.allowed_images)),
             rules=in_process.rules,
             state=home.state,
-            workspace_root=settings.workspace_root.resolve(),
+            workspace_root=root,
             user_input=in_process.user_input,
             stall_timeout_s=settings.stall_timeout_s,
             backend_url=settings.backend_url,
         )
-        unfinished = [record for record in records if record.state != "finished"]
-        adoption = _Adoption(pool, handler, unfinished, availability)
-        living = await adoption.now()
+        adoption = _Adoption(pool, handler, availability)
+        living = await adoption.now([record for record in records if record.state != "finished"])
         if availability.problem is not None:
-            later = asyncio.create_task(adoption.later(), name="wait for containers")
+            later = asyncio.create_task(adoption.later(unfinished), name="wait for containers")
             stack.push_async_callback(end, later)
         yield Handlers(PlacingRunHandler(means.isolation, in_process, handler), living)
 
@@ -108,36 +113,32 @@ class _Adoption:
         self,
         pool: ContainerPool,
         handler: ContainerRunHandler,
-        unfinished: Sequence[RunRecord],
         availability: Availability,
     ) -> None:
         self._pool = pool
         self._handler = handler
-        self._unfinished = unfinished
         self._availability = availability
 
-    async def now(self) -> dict[RunKey, Run]:
+    async def now(self, unfinished: Sequence[RunRecord]) -> dict[RunKey, Run]:
         """The runs that have gone on; without an engine none, and the availability says why."""
-        run_ids = {str(record.run.subtask_id) for record in self._unfinished}
         try:
-            found = await self._pool.reconcile(run_ids)
+            found = await self._pool.reconcile({record.run.key[0] for record in unfinished})
         except ContainerError as exc:
             self._availability.problem = str(exc)
-            return await self._handler.take_up(self._unfinished, {})
+            return await self._handler.take_up(unfinished, {})
         self._availability.problem = None
         for run_id, death in found.dead.items():
             logger.warning("while no executor ran: %s", death.sentence, subtask_id=run_id)
         if found.removed:
             logger.info("removed %d containers that nobody needs any more", found.removed)
-        return await self._handler.take_up(self._unfinished, found.adopted)
+        return await self._handler.take_up(unfinished, found.adopted)
 
-    async def later(self) -> None:
+    async def later(self, unfinished: Callable[[], Iterable[RunRef]]) -> None:
         """Look again and again; runs that have gone on are then found when they are sent again."""
-        run_ids = {str(record.run.subtask_id) for record in self._unfinished}
         while True:
             await asyncio.sleep(AGAIN_AFTER_S)
             try:
-                await self._pool.reconcile(run_ids)
+                await self._pool.reconcile({run.key[0] for run in unfinished()})
             except ContainerError as exc:
                 self._availability.problem = str(exc)
                 continue
@@ -202,13 +203,13 @@ async def _look(
     logger.info("containers: Docker %s, image %s", version, settings.executor_image)
 
 
-def _pool_settings(settings: LocalSettings, owner: str) -> PoolSettings:
+def _pool_settings(settings: LocalSettings, owner: str, workspace_root: Path) -> PoolSettings:
     return PoolSettings(
         owner=owner,
         image=settings.executor_image,
         state_dir=settings.home / "containers",
         logs_dir=settings.log_dir / "containers",
-        warm_dir=settings.workspace_root.resolve() / ".warm",
+        warm_dir=workspace_root / ".warm",
         max_containers=settings.max_containers,
         warm_containers=settings.warm_containers,
         limits=Limits(

@@ -76,7 +76,15 @@ async def _run(
         backend_url=settings.backend_url,
     )
     records, least = await state.runs(), means.isolation.least
-    async with with_containers(runs.handler, settings, means, home, records, stop) as carried:
+    async with with_containers(
+        runs.handler,
+        settings,
+        means,
+        home,
+        records,
+        stop,
+        unfinished=lambda: supervisor.unfinished(),
+    ) as carried:
         handler = await with_hooks(carried.handler, settings, means.environ, redactor)
 
         def superseded(key: RunKey) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,30 @@ async def test_a_request_may_ask_for_a_container_where_the_operator_does_not(
     assert "container" in nodes[0]["isolation"]
     folders = [run.data("llm.tool_result")[0]["result"] for run in (outside, inside)]
     assert folders == [str(outside.cwd), "/workspace"]
+
+
+async def test_an_engine_that_starts_later_than_the_executor_is_waited_for(
+    containers: Containers, tmp_path: Path
+) -> None:
+    # A path for a socket is short.
+    place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="we-"))
+    variables = {**containers.variables, "DOCKER_HOST": f"unix://{place}/sock"}
+    try:
+        async with (
+            manager_process(tmp_path / "manager") as manager,
+            executor_process(
+                tmp_path / "executor", manager.url, manager.executor_token, **variables
+            ) as executor,
+        ):
+            async with asyncio.timeout(60):
+                await executor.program.says("waiting for the engine")
+                real = containers.engine.host.removeprefix("unix://")
+                await asyncio.to_thread((place / "sock").symlink_to, real)
+                await executor.program.says("registered at ")
+            nodes = await manager.client.nodes()
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place)
+    assert nodes[0]["isolation"] == ["container"]
 
 
 async def test_without_an_engine_tasks_are_refused_with_the_reason(tmp_path: Path) -> None:

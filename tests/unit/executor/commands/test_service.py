@@ -117,6 +117,18 @@ def test_a_single_file_speaks_through_the_process_that_it_is_unpacked_for(
     assert "NotifyAccess=all" in shown
 
 
+@pytest.mark.parametrize("lines", ["", "EXECUTOR_MODE=docker\n"])
+def test_a_service_needs_a_backend(
+    home: Path, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "config.env").write_text(lines)
+    assert main(["service", "install", "--dry-run"]) == ExitStatus.USAGE
+    shown = capsys.readouterr()
+    assert "a service runs in local mode" in shown.err
+    assert "WEGENT_BACKEND_URL" in shown.err
+    assert shown.out == ""
+
+
 def test_what_only_the_shell_has_does_not_make_a_service(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

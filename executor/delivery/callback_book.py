@@ -42,9 +42,7 @@ class CallbackBook:
 
     async def unsettled(self) -> list[CallbackRecord]:
         """Those with something to send."""
-        return await self._store.submit(
-            lambda db: _read(db, "NOT settled AND run_id IN (SELECT subtask_id FROM runs)")
-        )
+        return await self._store.submit(lambda db: _read(db, "NOT settled"))
 
     async def read(self, run_id: str) -> CallbackRecord | None:
         """The callbacks of a run; ``None``: it has none."""

@@ -238,6 +238,7 @@ async def test_a_verdict_that_is_refused_stays_parked_until_the_run_is_asked_for
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.STARTED, EventType.COMPLETED)
         assert (await bench.settled()).state == "parked"
+        assert len(bench.warnings) == 1  # of the first; a run that has ended tells no more
     assert [number for number, _ in receiver.callbacks] == [1, 2]
     assert tokens_on_disk(tmp_path) == [None]
     receiver.answer = lambda _: 200
@@ -280,7 +281,7 @@ async def test_a_receiver_that_asks_for_time_gets_it(tmp_path: Path, receiver: R
 async def test_one_receiver_that_hangs_delays_no_other_run(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    async with open_receiver() as dead, open_bench(tmp_path) as bench:
+    async with open_receiver() as dead, open_bench(tmp_path, timeout_s=60) as bench:
         dead.answer = dead.hang
         for number in range(150):  # more than a client's usual number of connections
             run = RunRef(100 + number, 100 + number)

@@ -82,6 +82,7 @@ class Bench:
     questions: Questions
     requests: UserInputRequests
     warnings: list[str] = field(default_factory=list)
+    given_answers: list[Input] = field(default_factory=list)
 
     def ask(
         self, kind: str = "question", tool_input: dict[str, Any] = ASKED
@@ -118,7 +119,10 @@ async def open_bench(
 
         questions = Questions(UserInput(timeout_s=timeout_s, run_timeout_s=3600), say)
 
+        given_answers: list[Input] = []
+
         async def answer(given: Input) -> InputAck:
+            given_answers.append(given)
             try:
                 standing = questions.answer(given)
             except ProtocolError as exc:
@@ -140,7 +144,7 @@ async def open_bench(
             delays=lambda: itertools.repeat(0.01),
         )
         try:
-            yield Bench(log, questions, requests, warnings)
+            yield Bench(log, questions, requests, warnings, given_answers)
         finally:
             questions.close()
             await requests.close()
@@ -300,8 +304,9 @@ async def test_what_is_no_answer_to_the_question_leaves_it_open(
         asking = bench.ask()
         request_id = await backend.asked()
         backend.answers[request_id] = {"answers": {"1": "  "}}
-        await backend.looked_at(3)
+        await backend.looked_at(4)
         assert not asking.done()
+        assert len(bench.given_answers) == 1  # the same one need not be tried each time
         backend.answers[request_id] = {"answers": {"1": "httpx"}}
         assert (await bench.given(asking)).allowed
 

@@ -198,13 +198,14 @@ def test_a_program_of_another_user_is_not_used(home: Path) -> None:
     assert why_not(path) == f"{path} belongs to another user"
 
 
+@pytest.mark.parametrize("mode", [0o720, 0o702])
 @pytest.mark.parametrize("folder", [".", "hooks"])
 def test_a_folder_that_others_may_write_makes_its_programs_unusable(
-    home: Path, folder: str
+    home: Path, folder: str, mode: int
 ) -> None:
     path = program(home, "")
     assert find_commands(home) == [path]
-    (home / folder).chmod(0o777)
+    (home / folder).chmod(mode)
     assert find_commands(home) == []
 
 

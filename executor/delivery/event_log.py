@@ -25,7 +25,7 @@ from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey,
 from shared.web.hub import Hub
 
 PAGE_EVENTS: Final = 100
-"""Events read at once; with the largest ones, a page is 25 MB."""
+"""Events read at once at most; fewer when they are large."""
 
 LOST_AT_MOST: Final = 100_000
 """More events of one run than a loss of power can cost: what is told within some seconds."""
@@ -264,7 +264,10 @@ class EventLog:
     async def after(
         self, run_id: str, sequence: int, limit: int = PAGE_EVENTS
     ) -> list[LoggedEvent]:
-        """The committed events that follow *sequence*, in order, at most *limit* of them."""
+        """The committed events that follow *sequence*, in order, at most *limit* of them.
+
+        Fewer when they are large; none when there are none.
+        """
         run = self._runs.get(run_id)
         if run is None or run.sequence <= sequence:
             return []

@@ -12,6 +12,9 @@ from typing import Final
 from executor.delivery.event_rows import decode
 from shared.protocol.events import NumberedEvent, RunKey, RunRef
 
+PAGE_BYTES: Final = 1024 * 1024
+"""What is read at once; every reader that does not read on has so much in memory."""
+
 _OF_A_RUN: Final = ("runs", "open_messages", "open_questions")
 
 
@@ -110,19 +113,21 @@ def read_after(
 ) -> list[tuple[NumberedEvent, float]]:
     """The events of each key after its number, in order, each with when it was written.
 
-    At most *limit* of all together.
+    At most *limit* of all together, and no more once they take :data:`PAGE_BYTES`.
     """
     found: list[tuple[NumberedEvent, float]] = []
+    size = 0
     for (run_id, attempt), seq in keys:
         rows = db.execute(
-            "SELECT seq, type, body, created_at FROM events"
+            "SELECT seq, type, body, size, created_at FROM events"
             " WHERE subtask_id = ? AND attempt = ? AND seq > ? ORDER BY seq LIMIT ?",
             (run_id, attempt, seq, limit - len(found)),
         )
-        found += [
-            (decode(attempt, number, type_, body), created_at)
-            for number, type_, body, created_at in rows
-        ]
+        for number, type_, body, bytes_, created_at in rows:
+            found.append((decode(attempt, number, type_, body), created_at))
+            size += bytes_
+            if size >= PAGE_BYTES:
+                return found
     return found
 
 

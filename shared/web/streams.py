@@ -1,7 +1,7 @@
 """A run's events as Server-Sent Events: read the log, then follow it.
 
 Every stream reads the log for itself, page by page and only as fast as its client takes it; so
-every subscriber gets every event, and a slow one costs no memory.
+every subscriber gets every event, and a slow one costs a page of memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEEPALIVE_SECONDS: Final = 15.0
 """Without traffic for this long, a comment is sent. Source: the event format."""
 
 PAGE_EVENTS: Final = 100
-"""Events read at once; with the largest events, a page is 25 MB."""
+"""Events read at once at most; a log gives fewer when they are large."""
 
 _CLOSE: Final = ServerSentEvent(event="close", data='{"message": "Stream closed"}', sep="\n")
 
@@ -51,7 +51,7 @@ class Log(Protocol):
     """Where events are read."""
 
     async def after(self, run_id: str, sequence: int, limit: int = ...) -> Sequence[StreamedEvent]:
-        """The events that follow *sequence*, at most *limit*."""
+        """The first events that follow *sequence*, at most *limit*; none when there are none."""
         ...
 
 

@@ -26,9 +26,6 @@ KEPT_FOR_S: Final = 24 * 3600.0
 """How long after its event a callback is tried, by the executor's own clock. Source: seed 000's
 callbacks in the design."""
 
-PAGE_EVENTS: Final = 16
-"""Events in memory for a run whose receiver is away; the largest ones take 4 MB."""
-
 
 @dataclass(frozen=True, slots=True)
 class Post:
@@ -90,7 +87,7 @@ class CallbackDelivery:
             self._state, self._error = record.state, record.error
             callbacks = RunCallbacks()
             while True:
-                page = await log.after(self._run_id, self._handled, PAGE_EVENTS)
+                page = await log.after(self._run_id, self._handled)
                 for event in page:
                     if event.type == EventType.TRUNCATED and event.sequence > record.acked:
                         logger.warning(

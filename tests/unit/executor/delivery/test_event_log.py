@@ -204,6 +204,22 @@ async def test_the_end_of_a_run_is_what_ends_it_when_it_is_looked_at(tmp_path: P
         assert not verdict.ends_run
 
 
+async def test_large_events_are_read_a_few_at_a_time_and_none_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    async with open_log(tmp_path) as (_, log):
+        await log.accept(FIRST)
+        tell(log, FIRST, *[EventType.REASONING] * 12, content="x" * 200_000)
+        log.forget_run(FIRST.key)
+        await log.accept(SECOND)
+        tell(log, SECOND, EventType.STARTED)
+        pages: list[list[int]] = []
+        while page := await log.after("9", pages[-1][-1] if pages else 0):
+            pages.append([event.sequence for event in page])
+        assert [len(page) for page in pages] == [6, 6, 1]
+        assert [number for page in pages for number in page] == list(range(1, 14))
+
+
 async def test_an_event_that_comes_twice_is_there_once(tmp_path: Path) -> None:
     async with open_log(tmp_path) as (_, log):
         await log.accept(FIRST)

@@ -79,6 +79,9 @@ def _credentials(settings: ExecutorSettings, environ: Mapping[str, str]) -> Find
         return ok(check, "ANTHROPIC_AUTH_TOKEN is set")
     if environ.get(_LOGIN_TOKEN):
         return ok(check, f"{_LOGIN_TOKEN} is set")
+    if settings.isolation == "container":
+        what = "there is none, and containers know no login: only tasks that bring a key can run"
+        return warning(check, what, set_variable("ANTHROPIC_API_KEY", "your-key"))
     state = users_claude_state(environ)
     if state is not None and (state / _LOGIN_FILE).is_file():
         return ok(check, f"the login of this user, in {state / _LOGIN_FILE}")

@@ -85,7 +85,9 @@ class ContainerRun:
 
     @property
     def waits_for(self) -> WaitsFor | None:
-        return "user" if self._relayed.asks else None
+        if self._relayed.asks:
+            return "user"
+        return "api" if self._relayed.refused else None
 
     @property
     def in_progress(self) -> bool:

@@ -94,7 +94,8 @@ async def persevering(
             refused += 1
             note = AFTER_LIMIT
             logger.warning("rate limited: the run goes on in %.0f s", wait_s)
-            yield _warning(f"{end.error}; the run waits until {until} and goes on then")
+            message = f"{end.error}; the run waits until {until} and goes on then"
+            yield _warning(message, waits_for="api")
             with clock.held():
                 await pause(wait_s)
         else:
@@ -129,5 +130,5 @@ def _over(left: Mapping[str, Any]) -> tuple[ErrorCode, str] | None:
     return None
 
 
-def _warning(message: str) -> AgentEvent:
-    return AgentEvent(EventType.WARNING, {"message": message})
+def _warning(message: str, **more: str) -> AgentEvent:
+    return AgentEvent(EventType.WARNING, {"message": message, **more})

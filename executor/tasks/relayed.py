@@ -28,6 +28,8 @@ class Relayed:
         self.origin = origin
         self.verdict: AgentEvent | None = None
         self._session_dir = session_dir
+        self.refused = False
+        """Whether the last that was told is that the model's API has refused the run for now."""
         self._open = set(open_questions)
         self._ended: dict[str, AnswerStanding] = {}
         self._usage: dict[str, int] = {}
@@ -56,6 +58,7 @@ class Relayed:
     def pass_on(self, event: AgentEvent) -> AgentEvent:
         """Take note of the next event; returns it as it is told here."""
         self.origin = event.origin or self.origin
+        self.refused = event.type == EventType.WARNING and event.data.get("waits_for") == "api"
         data = event.data
         match event.type:
             case EventType.INPUT_REQUIRED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,19 @@ async def test_a_second_attempt_tells_nothing_of_the_first(site: Site) -> None:
     )
     assert again[0].type == EventType.STARTED
     assert [event.terminal for event in again].count(True) == 1
+
+
+async def test_a_run_that_the_api_has_refused_waits_for_it(site: Site) -> None:
+    site.agent.script = [
+        TurnEnd(error="slow down", error_code=ErrorCode.RATE_LIMITED, retry_at=time.time() + 600)
+    ]
+    run = site.handler.start(make_request(timeout_seconds=3600))
+    events = run.events()
+    await until(events, EventType.WARNING)
+    assert run.waits_for == "api"
+    await run.cancel(None)
+    assert (await rest_of(events))[-1].type == EventType.CANCELLED
+    assert run.waits_for is None
 
 
 # --- Sessions -------------------------------------------------------------------------------------

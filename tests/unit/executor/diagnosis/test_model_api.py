@@ -72,6 +72,16 @@ async def test_the_users_login_is_found_and_not_opened(
     assert login.stat().st_atime_ns == 1
 
 
+async def test_containers_know_no_login(
+    api: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".credentials.json").write_text("the content of a login")
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
+    credentials, _ = await look(api.port, LOCAL_ISOLATION="container")
+    assert credentials.state is State.WARNING
+    assert credentials.remedy == "export ANTHROPIC_API_KEY=your-key"
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="the login of whoever runs this may be there")
 async def test_without_key_and_login_there_is_a_warning(api: Wire) -> None:
     credentials, _ = await look(api.port)

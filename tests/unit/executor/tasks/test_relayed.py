@@ -63,6 +63,16 @@ def test_what_is_open_at_the_end_expires_whatever_is_told_later() -> None:
     assert relayed.standing("q") == "expired"
 
 
+def test_a_run_that_the_api_has_refused_waits_until_it_tells_something_else() -> None:
+    relayed = Relayed(HERE)
+    relayed.pass_on(told(EventType.WARNING, message="so and so"))
+    assert not relayed.refused
+    relayed.pass_on(told(EventType.WARNING, message="later", waits_for="api"))
+    assert relayed.refused
+    relayed.pass_on(told(EventType.LLM_STREAM, content="x"))
+    assert not relayed.refused
+
+
 def test_the_account_of_a_run_without_a_verdict_is_what_it_has_used() -> None:
     relayed = Relayed(HERE)
     assert relayed.account({}) == {"workspace": None, "statistics": {}}

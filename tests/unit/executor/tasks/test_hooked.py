@@ -331,3 +331,43 @@ async def test_closing_cuts_off_hooks_that_take_too_long() -> None:
     await hangs.wait()
     await handler.close()
     await cut_off.wait()
+
+
+async def test_a_warning_comes_before_the_verdict_that_nothing_may_follow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = asyncio.Event()
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            loop.call_soon_threadsafe(gate.set)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    loop = asyncio.get_running_loop()
+    logger, seen = logging.getLogger("hooks"), Seen(logging.WARNING)
+    logger.addHandler(seen)
+    try:
+        handler = observed([gate, completed()], hook_that(fail))
+        events = await carried_out(handler.start(make_request()))
+    finally:
+        logger.removeHandler(seen)
+    assert [event.type for event in events] == [EventType.WARNING, EventType.COMPLETED]
+    await handler.settled()
+
+
+async def test_the_hooks_of_a_run_that_goes_on_are_not_waited_for() -> None:
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def begin() -> None:
+        loop.call_soon_threadsafe(begun.set)
+
+    handler = observed([asyncio.Event()], hook_that(begin))
+    run = asyncio.create_task(carried_out(handler.start(make_request())))
+    await begun.wait()
+    await handler.settled()
+    assert not run.done()
+    run.cancel()
+    await asyncio.wait({run})
+    await handler.close()

@@ -55,6 +55,36 @@ async def test_a_verdict_that_is_read_slowly_ends_no_stream_when_another_attempt
     assert names == [EventType.COMPLETED, "close"]
 
 
+async def test_a_stop_ends_streams_without_goodbye_and_those_that_come_later_at_once(
+    tmp_path: Path,
+) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.STARTED)
+        streams = Streams(log.hub)
+        stream = streams.follow(log, "9", after=0, finished_at=None)
+        await anext(stream)
+        rest = asyncio.create_task(anext(stream, None))
+        await log.after("9", 0)
+        streams.close()
+        assert await rest is None
+        assert [e async for e in streams.follow(log, "9", after=0, finished_at=None)] == []
+
+
+async def test_a_stream_without_traffic_shows_that_it_lives(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+        await log.accept(FIRST)
+        streams = Streams(log.hub, keepalive_seconds=0.01)
+        stream = streams.follow(log, "9", after=0, finished_at=None)
+        async with aclosing(stream):
+            comments = [await anext(stream), await anext(stream)]
+            tell(log, FIRST, EventType.STARTED)
+            while (event := await anext(stream)).comment is not None:
+                pass
+    assert [comment.comment for comment in comments] == ["keep-alive"] * 2
+    assert event.event == EventType.STARTED
+
+
 async def test_whoever_does_not_read_on_holds_a_page_and_delays_nobody(tmp_path: Path) -> None:
     async with open_log(tmp_path) as (_, log), asyncio.timeout(10):
         await log.accept(FIRST)

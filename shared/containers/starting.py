@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from pydantic import SecretStr
@@ -53,6 +54,7 @@ class Starter:
         self._background = background
         self._turns: asyncio.Semaphore | None = None  # known, as are the processors, with the
         self._cpus = 0  # first answer of the engine
+        self._discarding: dict[str, asyncio.Task[None]] = {}  # by the container's name
 
     async def start(self, spec: ContainerSpec, on_pull: OnPull | None = None) -> Endpoint:
         """Make a container, and return once the executor inside answers.
@@ -72,6 +74,8 @@ class Starter:
             return await self._start(spec)
 
     async def _start(self, spec: ContainerSpec) -> Endpoint:
+        while (discarding := self._discarding.get(spec.name)) is not None:
+            await asyncio.wait({discarding})
         await asyncio.to_thread(make_directory, spec.directory, spec.user)
         container_id = await self._create(spec)
         try:
@@ -108,7 +112,7 @@ class Starter:
                 f"somebody else's container is called {name}",
                 hint="it was left alone; remove or rename it",
             )
-        logger.warning("removing a container that was left over: %s", name)
+        logger.info("removing a container that was left over: %s", name)
         await self._engine.remove(found.container_id)
 
     async def _create(self, spec: ContainerSpec) -> str:
@@ -117,7 +121,7 @@ class Starter:
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            self._background.spawn(self._discard_created(creating, spec))
+            self._spawn(spec.name, self._discard_created(creating, spec))
             raise
 
     async def _create_in_time(self, spec: ContainerSpec) -> str:
@@ -146,7 +150,16 @@ class Starter:
 
     def _discard(self, container_id: str, spec: ContainerSpec) -> None:
         saved = self._saved(container_id, spec)
-        self._background.spawn(self._remover.remove(container_id, saved))
+        self._spawn(spec.name, self._remover.remove(container_id, saved))
+
+    def _spawn(self, name: str, discarding: Coroutine[Any, Any, None]) -> None:
+        task = self._background.spawn(discarding)
+        self._discarding[name] = task
+        task.add_done_callback(lambda done: self._discarded(name, done))
+
+    def _discarded(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._discarding.get(name) is task:
+            del self._discarding[name]
 
     def _saved(self, container_id: str, spec: ContainerSpec) -> Path:
         return self._remover.log_file(spec.name, container_id)

@@ -54,7 +54,7 @@ class Shell:
     exit_code: int
 
 
-async def run_in(endpoint: Endpoint, script: str) -> Shell:
+async def run_in(endpoint: Endpoint, script: str, *, within_s: float = LIMIT_S) -> Shell:
     """Have the stand-in run *script* as the agent's commands are run: as a child of its own.
 
     Raises:
@@ -62,7 +62,7 @@ async def run_in(endpoint: Endpoint, script: str) -> Shell:
     """
     headers = {"Authorization": f"Bearer {endpoint.token.get_secret_value()}"}
     async with (
-        asyncio.timeout(LIMIT_S),
+        asyncio.timeout(within_s),
         aiohttp.ClientSession() as http,
         http.post(f"{endpoint.executor_url}/sh", data=script, headers=headers) as response,
     ):

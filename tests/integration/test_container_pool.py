@@ -264,6 +264,18 @@ async def test_a_cancelled_start_leaves_nothing_behind(house: House) -> None:
         await pool.remove_session("7")
 
 
+async def test_starts_that_are_cancelled_at_once_are_in_nobodys_way(house: House) -> None:
+    async with house.pool() as pool:
+        for turn in range(10):
+            starting = asyncio.create_task(house.get(pool, "7", str(turn)))
+            await asyncio.wait({starting}, timeout=turn / 100)  # anywhere in what a start does
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        endpoint = await house.get(pool, "7")
+        await until(lambda: _only(house, endpoint.container_id))
+        await pool.remove_session("7")
+
+
 async def test_closing_removes_what_is_idle_and_leaves_what_a_run_holds(house: House) -> None:
     async with house.pool() as pool:
         held = await house.get(pool, "7", "1")
@@ -271,6 +283,10 @@ async def test_closing_removes_what_is_idle_and_leaves_what_a_run_holds(house: H
         await pool.release(idle.container_id, run_id="2")
     assert await house.containers() == [held.container_id]
     assert (await run_in(held, "echo on")).output == "on"
+
+
+async def _only(house: House, container_id: str) -> bool:
+    return await house.containers() == [container_id]
 
 
 async def _none_left(house: House) -> bool:

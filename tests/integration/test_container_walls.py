@@ -155,7 +155,7 @@ async def test_the_socket_of_the_engine_is_not_there(cell: Cell) -> None:
 
 
 async def test_the_host_can_be_reached_by_its_name(cell: Cell) -> None:
-    assert (await cell.tries("getent hosts host.docker.internal")).exit_code == 0
+    assert (await cell.tries("grep host.docker.internal /etc/hosts")).exit_code == 0
 
 
 async def test_a_container_that_runs_out_of_memory_as_a_whole_dies_of_that(house: House) -> None:

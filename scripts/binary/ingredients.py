@@ -29,6 +29,8 @@ EXCLUDED: Final[dict[str, str]] = {
     "fastapi.testclient": "tests",
     "httpx": "tests of web services",
     "httpx2": "tests of web services, and MCP clients, which are left out",
+    "httpcore2": "of httpx2",
+    "h2": "of httpx2",
     "jinja2": "starlette: pages",
     "yaml": "configuration of uvicorn, schemas of starlette",
     "email_validator": "fastapi: addresses of e-mail",

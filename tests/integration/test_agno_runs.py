@@ -112,8 +112,9 @@ async def test_an_unknown_mode_fails_the_run_with_the_known_ones(playing: Playin
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS refuses such servers")
+@pytest.mark.parametrize("spelt", [{}, {"type": "STDIO"}, {"type": "stdio", "url": "x"}])
 async def test_servers_of_a_sandboxed_run_stay_inside_its_walls(
-    playing: Playing, tmp_path: Path
+    playing: Playing, tmp_path: Path, spelt: dict[str, str]
 ) -> None:
     assert await asyncio.to_thread(probe_sandbox, os.environ) is None
     secret = tmp_path / "home" / "state.db"
@@ -126,9 +127,11 @@ async def test_servers_of_a_sandboxed_run_stay_inside_its_walls(
     call = tool_step("mcp__fake__run", {"command": command})
     async with playing(scenario(call, text_step("Well."))) as agno:
         agno.hosts = ()
-        async with agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session:
+        servers = fake_server(**spelt)
+        async with agno.opened(agno.bot("solo", mcp_servers=servers)) as session:
             turn = await take_turn(session, "Hi")
 
+    assert turn.end.error is None, turn.events
     [(result, _)] = turn.results
     assert "TOP SECRET" not in result
     assert "kept" in result

@@ -20,7 +20,7 @@ import psutil
 
 from executor.agents import process_ending, process_tree
 from executor.agents.agno.members import Member
-from executor.agents.agno.servers import ToolServer
+from executor.agents.agno.servers import ToolServer, is_program
 from executor.agents.claude_code.private_files import folder_in, remove
 from executor.agents.claude_code.server_walls import ServerWalls, without_network
 from executor.agents.claude_code.socket_filter import socket_filter
@@ -86,7 +86,7 @@ class ServerRoom:
         confined = []
         env = {**_environment(self._job.env), process_tree.MARK_VARIABLE: self._mark}
         for identity, (name, server) in wanted.items():
-            if walls is not None and _is_program(server):
+            if walls is not None and is_program(server):
                 server = await in_thread(walls.around, server)
                 confined.append(name)
             self._servers[identity] = ToolServer(
@@ -133,10 +133,6 @@ def _walls(sandbox: Sandbox, cwd: Path, folder: Path) -> ServerWalls:
 
 def _identity(name: str, server: Mapping[str, Any]) -> str:
     return json.dumps([name, server], sort_keys=True, default=str)
-
-
-def _is_program(server: Mapping[str, Any]) -> bool:
-    return server.get("type", "stdio") == "stdio" and "url" not in server
 
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,14 @@ MAX_PAGES: Final = 100
 
 _HTTP: Final = httpx2.Timeout(30, read=300)
 
+_PROGRAM: Final = "stdio"
+_OVER_HTTP: Final = ("http", "streamable-http", "streamable_http", "streamablehttp")
+
+
+def is_program(server: Mapping[str, Any]) -> bool:
+    """Whether *server*, as Claude Code configures it, is started here."""
+    return _kind(server) == _PROGRAM
+
 
 class ToolServer:
     """One MCP server; closed by :meth:`close`, whether or not it was ever reached."""
@@ -65,6 +73,7 @@ class ToolServer:
         self._env = env
         self._cwd = cwd
         self._trusted = trusted
+        self._connected = asyncio.Event()
         self._stop = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
@@ -79,9 +88,8 @@ class ToolServer:
 
     async def start(self) -> None:
         """Connect and read the list of tools; what fails is in :attr:`problem`."""
-        connected = asyncio.Event()
-        self._keeping = asyncio.create_task(self._keep(connected), name=f"mcp {self.name}")
-        waiting = asyncio.create_task(connected.wait())
+        self._keeping = asyncio.create_task(self._keep(), name=f"mcp {self.name}")
+        waiting = asyncio.create_task(self._connected.wait())
         try:
             done, _ = await asyncio.wait(
                 {waiting, self._keeping},
@@ -116,10 +124,11 @@ class ToolServer:
         if self._keeping is None:
             return
         self._stop.set()
-        await asyncio.wait({self._keeping}, timeout=END_TIMEOUT_S)
+        if self._connected.is_set():  # before that nothing looks at it
+            await asyncio.wait({self._keeping}, timeout=END_TIMEOUT_S)
         await stop(self._keeping)
 
-    async def _keep(self, connected: asyncio.Event) -> None:
+    async def _keep(self) -> None:
         try:
             async with AsyncExitStack() as stack:
                 read, write = await stack.enter_async_context(self._transport())
@@ -127,7 +136,7 @@ class ToolServer:
                 await session.initialize()
                 self.tools = await _tools(session)
                 self._session = session
-                connected.set()
+                self._connected.set()
                 await self._stop.wait()
         except Exception as exc:  # noqa: BLE001 - groups of anything: whatever a server can do
             self.problem = _words(exc)
@@ -139,19 +148,19 @@ class ToolServer:
     async def _transport(self) -> AsyncIterator[tuple[Any, Any]]:
         server = self._server
         url, headers = str(server.get("url") or ""), _texts(server.get("headers"))
-        kind = str(server.get("type") or ("http" if url else "stdio")).lower()
+        kind = _kind(server)
         if kind == "sse":
             async with sse_client(
                 url, headers=headers, httpx_client_factory=self._client
             ) as streams:
                 yield streams
-        elif kind in ("http", "streamable-http", "streamable_http", "streamablehttp"):
+        elif kind in _OVER_HTTP:
             async with (
                 self._client(headers) as client,
                 streamable_http_client(url, http_client=client) as streams,
             ):
                 yield streams
-        elif kind == "stdio":
+        elif kind == _PROGRAM:
             program = StdioServerParameters(
                 command=str(server.get("command") or ""),
                 args=[str(argument) for argument in server.get("args") or ()],
@@ -173,6 +182,10 @@ class ToolServer:
         return httpx2.AsyncClient(
             headers=headers, timeout=timeout or _HTTP, auth=auth, verify=self._trusted
         )
+
+
+def _kind(server: Mapping[str, Any]) -> str:
+    return str(server.get("type") or ("http" if server.get("url") else _PROGRAM)).lower()
 
 
 async def _tools(session: ClientSession) -> list[Tool]:

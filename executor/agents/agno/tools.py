@@ -20,7 +20,10 @@ from shared.protocol.events import Source
 logger = get_logger("agno_agent")
 
 MAX_NAME_CHARS: Final = 64
-"""Of a tool; source: both model APIs."""
+"""Of a tool, as models know it; source: both model APIs."""
+
+MAX_RESULT_CHARS: Final = 100_000
+"""Of one use of a tool; as much as Claude Code hands on (25,000 tokens)."""
 
 
 class ToolDenied(Exception):
@@ -78,23 +81,26 @@ def functions_of(
     functions: dict[str, Function] = {}
     for server in servers:
         for tool in server.tools:
-            name = tool_name(server.name, tool.name)
-            if listed(name, disallowed) or not (allowed is None or listed(name, allowed)):
+            full = full_name(server.name, tool.name)
+            if listed(full, server.name, disallowed):
                 continue
+            if not (allowed is None or listed(full, server.name, allowed)):
+                continue
+            name = full[:MAX_NAME_CHARS]
             functions.setdefault(name, _function(name, server, tool, gate, source, home))
     return list(functions.values())
 
 
-def tool_name(server: str, tool: str) -> str:
-    """The name of a server's tool, as Claude Code and its rules have it."""
-    plain = (re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in (server, tool))
-    return "__".join(("mcp", *plain))[:MAX_NAME_CHARS]
+def full_name(*parts: str) -> str:
+    """The name of a server, or of its tool, as Claude Code and its rules have it."""
+    return "__".join(("mcp", *(re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in parts)))
 
 
-def listed(name: str, rules: Iterable[str]) -> bool:
-    """Whether one of *rules* names this tool, or its whole server."""
-    server = "__".join(name.split("__")[:2])
-    return any(rule.strip() in (name, server, f"{server}__*", "mcp__*") for rule in rules)
+def listed(name: str, server: str, rules: Iterable[str]) -> bool:
+    """Whether one of *rules* names the tool with this full name, or its whole *server*."""
+    all_of_it = full_name(server)
+    covering = (name, name[:MAX_NAME_CHARS], all_of_it, f"{all_of_it}__*", "mcp__*")
+    return any(rule.strip() in covering for rule in rules)
 
 
 def _function(
@@ -134,6 +140,8 @@ def _result(result: CallToolResult) -> ToolResult:
         else:
             texts.append(f"[{block.type}]")
     text = "\n".join(texts)
+    if (missing := len(text) - MAX_RESULT_CHARS) > 0:
+        text = f"{text[:MAX_RESULT_CHARS]}\n[{missing} more characters were left out]"
     if result.is_error:
         raise ToolFailed(text or "the tool failed without a word")
     return ToolResult(content=text, images=images or None)

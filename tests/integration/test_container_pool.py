@@ -6,11 +6,15 @@ import asyncio
 import ipaddress
 import json
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from pytest_socket import socket_allow_hosts
 
+from shared.containers.engine import Engine
 from shared.containers.errors import ContainerError, NameTaken
+from shared.containers.pool import ContainerPool
 from shared.containers.spec import session_name
 from shared.errors import ProtocolError, Refusal
 from shared.status import ErrorCode
@@ -264,15 +268,41 @@ async def test_a_cancelled_start_leaves_nothing_behind(house: House) -> None:
         await pool.remove_session("7")
 
 
-async def test_starts_that_are_cancelled_at_once_are_in_nobodys_way(house: House) -> None:
-    async with house.pool() as pool:
-        for turn in range(10):
-            starting = asyncio.create_task(house.get(pool, "7", str(turn)))
-            await asyncio.wait({starting}, timeout=turn / 100)  # anywhere in what a start does
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-        endpoint = await house.get(pool, "7")
-        await until(lambda: _only(house, endpoint.container_id))
+class LateEngine(Engine):
+    """Answers a request to create a container later than it has done it."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__({"DOCKER_HOST": host})
+        self.calls: list[str] = []
+        self.made, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def create(self, name: str, config: Mapping[str, Any]) -> str:
+        self.calls.append("create")
+        made = await super().create(name, config)
+        self.made.set()
+        await self.answer.wait()
+        return made
+
+    async def remove(self, container_id: str) -> None:
+        await super().remove(container_id)
+        self.calls.append("removed")
+
+
+async def test_what_a_cancelled_start_still_makes_is_removed_before_the_next_start(
+    house: House,
+) -> None:
+    late = LateEngine(house.engine.host)
+    async with late as engine, ContainerPool(engine, house.settings) as pool:
+        cancelled = asyncio.create_task(house.get(pool, "7", "1"))
+        await late.made.wait()
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        following = asyncio.create_task(house.get(pool, "7", "2"))
+        await asyncio.wait({following}, timeout=0.5)  # time enough to be in the way
+        late.answer.set()
+        endpoint = await following
+        assert late.calls == ["create", "removed", "create"]
+        assert await house.containers() == [endpoint.container_id]
         await pool.remove_session("7")
 
 
@@ -283,10 +313,6 @@ async def test_closing_removes_what_is_idle_and_leaves_what_a_run_holds(house: H
         await pool.release(idle.container_id, run_id="2")
     assert await house.containers() == [held.container_id]
     assert (await run_in(held, "echo on")).output == "on"
-
-
-async def _only(house: House, container_id: str) -> bool:
-    return await house.containers() == [container_id]
 
 
 async def _none_left(house: House) -> bool:

@@ -110,6 +110,9 @@ class _DeltaRun:
     def let_go(self) -> None:
         """It needs this process."""
 
+    def conclude(self, verdict: AgentEvent | None) -> None:
+        """Nobody observes it."""
+
     async def cancel(self, reason: str | None) -> None:
         """Nobody does."""
 

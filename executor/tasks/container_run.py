@@ -101,6 +101,8 @@ class ContainerRun:
     def let_go(self) -> None:
         self._let_go = self.goes_on_alone
 
+    def conclude(self, verdict: AgentEvent | None) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self._cancellation.ask(reason)
         self._relayed.close_questions()

@@ -14,12 +14,10 @@ from typing import Any, Final
 
 from executor.delivery.bounds import bound
 from executor.hooks.base import TaskConfig
-from executor.hooks.calls import COUNTED_CALLS, HookCall, RunCalls
+from executor.hooks.calls import AFTER_EXECUTION, COUNTED_CALLS, HookCall, RunCalls
 from executor.hooks.runner import HookRunner, HookSource, end_all
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run, RunHandler, WaitsFor
-from executor.tasks.verdicts import internal
-from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef
 from shared.protocol.execution import ExecutionRequest
@@ -33,6 +31,8 @@ CLOSE_S: Final = 10.0
 """How long the hooks of runs that have ended may still take when the executor stops."""
 
 NO_VERDICT: Final = "the run was stopped before its verdict; it may go on later"
+
+_CUT_OFF: Final = HookCall(AFTER_EXECUTION, {"success": False, "error": NO_VERDICT})
 
 _INTACT: Final = frozenset({"tool_id", "message_id", "sdk_session_id", "error_code", "path"})
 """Fields that things are found by; they are never masked."""
@@ -102,6 +102,8 @@ class HookedRunHandler:
         try:
             await self._handler.close()
         finally:
+            for runner in self._hooks:
+                runner.offer(_CUT_OFF)  # unless its run has ended
             await end_all(tuple(self._hooks), self._close_s)
 
     def _observe(self, config: TaskConfig, secrets: Iterable[str]) -> _Observers:
@@ -149,9 +151,11 @@ class _Observers:
         except Exception:
             logger.exception("the hooks are not told of an event", type=event.type)
 
-    def end(self, error: str) -> None:
-        """The run tells nothing more; *error* counts when it has told no verdict."""
-        self._offer(self._calls.break_off(self._redactor.redact(error)))
+    def end(self, verdict: AgentEvent | None) -> None:
+        """Nothing follows; ``None``: the run has no verdict."""
+        if verdict is not None:
+            self.see(verdict)
+        self._offer(self._calls.break_off(NO_VERDICT))
         self._redactor.close()
 
     def _is_wanted(self, event: AgentEvent) -> bool:
@@ -171,6 +175,7 @@ class _HookedRun:
     def __init__(self, run: Run, observe: Callable[[], _Observers]) -> None:
         self._run = run
         self._observe = observe
+        self._observers: _Observers | None = None
 
     @property
     def waits_for(self) -> WaitsFor | None:
@@ -184,24 +189,20 @@ class _HookedRun:
         self._run.let_go()
 
     async def events(self) -> AsyncGenerator[AgentEvent]:
-        observers = self._observe()
-        error = NO_VERDICT
-        try:
-            observers.begin()
-            async with aclosing(self._run.events()) as events:
-                async for event in events:
+        observers = self._observers = self._observe()
+        observers.begin()
+        async with aclosing(self._run.events()) as events:
+            async for event in events:
+                if not event.terminal:  # another may be told in its place
                     observers.see(event)
-                    while observers.warnings:  # before the event: nothing follows a verdict
-                        yield observers.warnings.popleft()
-                    yield event
-        except RunError as exc:
-            error = str(exc)
-            raise
-        except Exception as exc:
-            error = str(internal(exc))
-            raise
-        finally:
-            observers.end(error)
+                while observers.warnings:  # before the event: nothing follows a verdict
+                    yield observers.warnings.popleft()
+                yield event
+
+    def conclude(self, verdict: AgentEvent | None) -> None:
+        self._run.conclude(verdict)
+        if self._observers is not None:
+            self._observers.end(verdict)
 
     async def cancel(self, reason: str | None) -> None:
         await self._run.cancel(reason)

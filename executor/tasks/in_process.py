@@ -168,6 +168,8 @@ class _InProcessRun:
 
     def let_go(self) -> None: ...
 
+    def conclude(self, verdict: AgentEvent | None) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self._cancellation.ask(reason)
         self._questions.close()

@@ -161,6 +161,7 @@ class RunExecution:
         self._has_verdict = event.terminal
         self._to_tell(event)
         if event.terminal:
+            self.run.conclude(event)
             seconds = _now() - self._began
             logger.info("run ended: %s after %.1f s", summary(event), seconds)
 
@@ -170,6 +171,8 @@ class RunExecution:
             self._stopping.cancel()
         with structlog.contextvars.bound_contextvars(**self._names):
             self._tell(failed(self._failure or _NO_VERDICT))
+        if not self._has_verdict:
+            self.run.conclude(None)
         self._to_end()
 
     def _bounded(self) -> asyncio.TimerHandle | None:

@@ -63,6 +63,14 @@ class Run(Protocol):
         """
         ...
 
+    def conclude(self, verdict: AgentEvent | None) -> None:
+        """Be told how the run has ended, for those who observe it; nothing follows.
+
+        A cancel or a limit may have put another verdict in the place of the run's own. ``None``:
+        it has none, and may go on later.
+        """
+        ...
+
     async def pause(self) -> None:
         """Stop what the run does where it stands, until :meth:`resume`; harmless again."""
         ...

@@ -143,6 +143,8 @@ class _ScriptedRun:
 
     def let_go(self) -> None: ...
 
+    def conclude(self, verdict: AgentEvent | None) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancelled.set()

@@ -53,6 +53,8 @@ class Run:
     def let_go(self) -> None:
         self.left_alone = self.goes_on_alone
 
+    def conclude(self, verdict: AgentEvent | None) -> None: ...
+
     async def cancel(self, reason: str | None) -> None:
         self.cancelled.set()
 

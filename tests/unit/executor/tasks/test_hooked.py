@@ -15,6 +15,7 @@ import pytest
 from executor.hooks.base import AgentState, EventHook, Hook, TaskConfig
 from executor.hooks.runner import HookSource
 from executor.tasks.hooked import NO_VERDICT, HookedRunHandler
+from executor.tasks.run_execution import RunExecution
 from executor.tasks.run_handler import Run
 from shared.errors import RunError
 from shared.protocol.events import AgentEvent, EventType, RunRef
@@ -79,8 +80,19 @@ def observed(
     )
 
 
+def begun(run: Run, told: list[AgentEvent]) -> RunExecution:
+    """*run*, as the supervisor has it carried out."""
+    return RunExecution(
+        run, names={}, tell=told.append, ended=lambda: None, limit_s=None, interrupt_grace_s=0.01
+    )
+
+
 async def carried_out(run: Run) -> list[AgentEvent]:
-    return [event async for event in run.events()]
+    told: list[AgentEvent] = []
+    execution = begun(run, told)
+    await execution.wait_ended()
+    await asyncio.sleep(0)  # what is called when it has ended
+    return told
 
 
 def hook_that(behave: Callable[[], None]) -> type[Hook]:
@@ -257,19 +269,63 @@ async def test_a_run_that_raises_ends_its_hooks_with_the_reason(notes: type[Note
         (ValueError(SECRET), "internal error: ValueError"),
     ):
         handler = observed([error], notes)
-        with pytest.raises(type(error)):
-            await carried_out(handler.start(make_request()))
+        await carried_out(handler.start(make_request()))
         await handler.settled()
         assert notes.told[-1] == ("after", False, told)
 
 
 async def test_a_run_that_is_stopped_without_a_verdict_ends_its_hooks(notes: type[Notes]) -> None:
-    handler = observed([tool_call(1), asyncio.Event()], notes)
-    events = handler.start(make_request()).events()
-    await anext(events)
-    await events.aclose()
+    inner = ScriptedRunHandler([tool_call(1), asyncio.Event()])
+    source = HookSource("notes", notes)
+    handler = HookedRunHandler(inner, [source], Redactor(), timeout_s=LONG_S)
+    execution = begun(handler.start(make_request()), [])
+    await inner.started.get()
+    execution.park()
+    await execution.wait_ended()
+    await asyncio.sleep(0)
     await handler.settled()
     assert notes.told[-1] == ("after", False, NO_VERDICT)
+
+
+async def test_hooks_are_told_the_verdict_that_the_backend_is_told(notes: type[Notes]) -> None:
+    timed_out = RunError(ErrorCode.TIMED_OUT, "too long")
+    ends: list[tuple[Callable[[RunExecution], None], str]] = [
+        (lambda execution: execution.cancel("enough"), "cancelled: enough"),
+        (lambda execution: execution.fail(timed_out), str(timed_out)),
+    ]
+    for end, error in ends:
+        inner = ScriptedRunHandler([asyncio.Event()])
+        source = HookSource("notes", notes)
+        handler = HookedRunHandler(inner, [source], Redactor(), timeout_s=LONG_S)
+        told: list[AgentEvent] = []
+        execution = begun(handler.start(make_request()), told)
+        await inner.started.get()
+        end(execution)
+        await execution.wait_ended()
+        await asyncio.sleep(0)
+        await handler.settled()
+        assert told[-1].terminal
+        assert notes.told[-1] == ("after", False, error)
+
+
+async def test_a_cancel_counts_for_hooks_although_the_run_was_completed(
+    notes: type[Notes],
+) -> None:
+    gate = asyncio.Event()
+
+    async def faster(reason: str | None) -> None:
+        gate.set()
+
+    handler = observed([gate, completed()], notes)
+    told: list[AgentEvent] = []
+    execution = begun(handler.start(make_request()), told)
+    execution.run.cancel = faster  # type: ignore[method-assign] # an agent that completes instead
+    execution.cancel(None)
+    await execution.wait_ended()
+    await asyncio.sleep(0)
+    await handler.settled()
+    assert [event.type for event in told] == [EventType.CANCELLED]
+    assert notes.told[-1] == ("after", False, "cancelled")
 
 
 async def test_a_hook_for_one_kind_of_event_alone_is_told_of_it_and_of_the_end() -> None:

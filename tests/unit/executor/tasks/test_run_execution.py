@@ -25,6 +25,7 @@ class Run:
 
     def __init__(self) -> None:
         self.let_go_of = False
+        self.conclusions: list[AgentEvent | None] = []
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.interrupts: list[str | None] = []
@@ -54,6 +55,9 @@ class Run:
 
     def let_go(self) -> None:
         self.let_go_of = True
+
+    def conclude(self, verdict: AgentEvent | None) -> None:
+        self.conclusions.append(verdict)
 
     async def cancel(self, reason: str | None) -> None:
         self.interrupts.append(reason)
@@ -226,3 +230,18 @@ async def test_a_run_beyond_its_time_is_timed_out_also_when_the_executor_stops(s
         carried.execution.fail(STOPPED)
     ((_, verdict),) = await carried.end()
     assert verdict["error_code"] == "timed_out"
+
+
+async def test_a_run_is_told_once_how_it_has_ended() -> None:
+    completed, stopped, parked = Carried(), Carried(), Carried()
+    completed.run.gate.set()
+    await stopped.run.begun.wait()
+    stopped.execution.fail(STOPPED)
+    await parked.run.begun.wait()
+    parked.execution.park()
+    for carried in (completed, stopped, parked):
+        async with asyncio.timeout(5):
+            await carried.over.wait()
+    assert completed.run.conclusions == completed.told[-1:]
+    assert stopped.run.conclusions == stopped.told[-1:]
+    assert parked.run.conclusions == [None]

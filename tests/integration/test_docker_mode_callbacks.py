@@ -250,6 +250,21 @@ async def test_a_verdict_that_is_refused_stays_parked_until_the_run_is_asked_for
     assert receiver.requests[-1].headers["Authorization"] == "Bearer another"
 
 
+async def test_a_parked_run_that_is_asked_for_again_is_told_what_was_refused_and_the_rest(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.answer = statuses(200, 403)
+    async with open_bench(tmp_path) as bench:
+        await bench.begin(receiver)
+        tell(bench.log, RUN, EventType.STARTED, EventType.TODOS, EventType.TODOS)
+        await bench.reaches(lambda standing: standing.state == "parked")
+        await bench.callbacks.expect(RUN, target(receiver))
+        assert (await bench.reaches(lambda standing: standing.acked == 3)).state == "active"
+        tell(bench.log, RUN, EventType.COMPLETED)
+        await bench.settled()
+    assert [number for number, _ in receiver.callbacks] == [1, 2, 2, 3, 4]
+
+
 async def test_a_receiver_that_is_gone_gets_nothing_more(
     tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -457,9 +472,14 @@ async def test_events_that_are_gone_before_they_were_told_are_missed_in_the_log(
         tell(bench.log, RUN, EventType.TODOS, EventType.TODOS)
         await bench.reaches(lambda standing: standing.acked == 2)
         tell(bench.log, RUN, EventType.TRUNCATED, covers_from=3)
+        tell(bench.log, RUN, EventType.TODOS)
+        await bench.reaches(lambda standing: standing.acked == 4)
+        assert "events 3 to 3 are gone" in caplog.text
+    caplog.clear()
+    async with open_bench(tmp_path) as bench:  # what came after it was told: it is old news
         tell(bench.log, RUN, EventType.COMPLETED)
         await bench.settled()
-    assert "events 3 to 3 are gone" in caplog.text
+    assert "are gone" not in caplog.text
 
 
 async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(

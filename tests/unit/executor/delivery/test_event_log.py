@@ -235,6 +235,9 @@ async def test_callbacks_are_forgotten_with_their_run(tmp_path: Path) -> None:
         await log.accept(FIRST)
         await book.expect("9", "http://r/", "token", None)
         await book.expect("another", "http://r/", "token", None)  # it was never accepted
+        assert {record.run_id for record in await book.unsettled()} == {"9", "another"}
+        book.settle("9", "ended", None)
+        assert {record.run_id for record in await book.unsettled()} == {"another"}
         log.forget_run(FIRST.key)
         await asyncio.sleep(0)
         assert await book.read("9") is None

@@ -1,11 +1,16 @@
-"""An MCP server over HTTP: the tool of :mod:`tests.fakes.mcp_server`, and the headers that came."""
+"""An MCP server over HTTP, in both ways: the tool of :mod:`tests.fakes.mcp_server`.
+
+It keeps the headers that came.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -14,22 +19,42 @@ from tests.fakes.mcp_server import answer
 
 @dataclass
 class McpHttpServer:
-    """Serves MCP at ``url``."""
+    """Serves MCP at ``url``, and over SSE at ``sse_url``."""
 
     url: str = ""
+    sse_url: str = ""
     headers: list[Mapping[str, str]] = field(default_factory=list)
     """Of every message that came."""
+    _replies: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
     async def handle(self, request: web.Request) -> web.Response:
+        reply = await self._reply(request)
+        return web.Response(status=202) if reply is None else web.json_response(reply)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        self.headers.append(request.headers)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"event: endpoint\ndata: /messages\n\n")
+        while True:
+            reply = json.dumps(await self._replies.get())
+            await response.write(f"event: message\ndata: {reply}\n\n".encode())
+
+    async def take(self, request: web.Request) -> web.Response:
+        if (reply := await self._reply(request)) is not None:
+            self._replies.put_nowait(reply)
+        return web.Response(status=202)
+
+    async def _reply(self, request: web.Request) -> dict[str, Any] | None:
         message = await request.json()
         self.headers.append(request.headers)
         if "id" not in message:
-            return web.Response(status=202)
+            return None
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         result = await asyncio.to_thread(answer, message["method"], message.get("params") or {})
         if result is None:
-            error = {"code": -32601, "message": "method not found"}
-            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error})
-        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result})
+            return reply | {"error": {"code": -32601, "message": "method not found"}}
+        return reply | {"result": result}
 
 
 @asynccontextmanager
@@ -38,11 +63,14 @@ async def mcp_http_server() -> AsyncIterator[McpHttpServer]:
     server = McpHttpServer()
     app = web.Application()
     app.router.add_post("/mcp", server.handle)
+    app.router.add_get("/sse", server.stream)
+    app.router.add_post("/messages", server.take)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
+        origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        server.url, server.sse_url = f"{origin}/mcp", f"{origin}/sse"
         yield server
     finally:
         await runner.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ async def test_a_conversation_that_is_gone_is_begun_anew_and_says_so(playing: Pl
     assert conversation != "never-heard-of"
 
 
+async def test_an_executor_that_is_never_restarted_forgets_old_conversations_too(
+    playing: Playing,
+) -> None:
+    async with playing() as agno:
+        agent = agno.agent()
+        job = await asyncio.to_thread(agno.job)
+        await (await agent.open(job)).close()
+        [old] = agno.conversations.iterdir()
+        os.utime(old, (0, 0))
+        await (await agent.open(job)).close()
+
+        assert not old.exists()
+
+
 async def test_another_session_cannot_continue_a_conversation(playing: Playing) -> None:
     async with playing(says("solo", "The password is x", "?")) as agno:
         async with agno.opened() as session:
@@ -166,6 +181,29 @@ async def test_a_closed_session_ends_its_turn_and_is_not_alive(playing: Playing)
     assert turn.end.error_code == ErrorCode.AGENT_ERROR
 
 
+async def test_agno_stands_still_while_nobody_reads(
+    playing: Playing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executor.agents.agno.work.MAX_WAITING", 0)
+    use = tool_step("mcp__fake__run", {"command": "true"}, text="I look.")
+    async with playing(scenario(use, text_step("Well."))) as agno:
+        bot = agno.bot("solo", mcp_servers=fake_server())
+        async with agno.opened(bot) as session:
+            turn = session.turn(agno.job(prompt="Hi").request, nobody)
+            async for item in turn:
+                if getattr(item, "type", None) == EventType.LLM_STREAM:
+                    break
+            second = asyncio.create_task(
+                agno.model.wait_for_request(lambda _: len(agno.model.requests) == 2)
+            )
+            early, _ = await asyncio.wait({second}, timeout=0.5)
+            rest = [item async for item in turn]
+            await second
+
+    assert not early
+    assert getattr(rest[-1], "result", None) == "Well."
+
+
 async def test_too_many_turns_end_the_run(playing: Playing) -> None:
     use = tool_step("mcp__fake__run", {"command": "true"})
     async with playing(scenario(use, use, use, text_step("done"))) as agno:
@@ -176,6 +214,7 @@ async def test_too_many_turns_end_the_run(playing: Playing) -> None:
     assert turn.end.error_code == ErrorCode.MAX_TURNS
     assert turn.end.statistics["num_turns"] == 2
     assert len(turn.results) == 2
+    assert len(agno.model.requests) == 2
 
 
 async def test_a_budget_that_cannot_be_held_is_told(playing: Playing) -> None:

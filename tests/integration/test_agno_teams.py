@@ -41,6 +41,9 @@ async def test_a_leader_hands_out_work_and_answers_itself(playing: Playing) -> N
     ]
     assert turn.data(EventType.DISPATCH_WORKER) == [{"name": "ann", "task": "Say A"}]
     assert texts(turn) == {"lead": "I ask Ann.\n\nAnn said A.", "ann": "A!"}
+    used = [done.data["usage"]["output_tokens"] for done in turn.of(EventType.LLM_DONE)]
+    assert sum(used) == turn.end.statistics["usage"]["output_tokens"]
+    assert all(used)
     sources = {event.source.agent_name: event.source for event in turn.events if event.source}
     assert sources == {
         "lead": Source("id-lead", "team_supervisor", "lead", "lead"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,28 @@ async def test_without_a_user_an_attended_run_denies(playing: Playing) -> None:
     assert is_error
 
 
+async def test_nothing_is_left_of_a_session_whose_opening_is_cancelled_twice(
+    playing: Playing, tmp_path: Path
+) -> None:
+    # conftest.py looks for what lives on.
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    silent = f"open({str(started)!r}, 'w').close(); import sys; sys.stdin.read()"
+    servers = {"silent": {"command": sys.executable, "args": ["-c", silent]}}
+    async with playing() as agno:
+        job = await asyncio.to_thread(agno.job, agno.bot("solo", mcp_servers=servers))
+        opening = asyncio.create_task(agno.agent().open(job))
+        with await asyncio.to_thread(started.open):  # opened by both: it runs
+            pass
+        opening.cancel()
+        while not opening.done():
+            await asyncio.sleep(0)
+            opening.cancel()
+
+    assert opening.cancelled()
+    assert not list((agno.root / "home" / "private").iterdir())
+
+
 async def test_a_server_that_cannot_be_started_is_told_and_missing(playing: Playing) -> None:
     servers = {"gone": {"command": "no-such-program"}, **fake_server()}
     async with playing(says("solo", "Hello")) as agno:
@@ -147,10 +172,12 @@ async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playin
     assert turn.end.result == "Well."
 
 
-async def test_servers_over_http_get_their_headers(playing: Playing) -> None:
+@pytest.mark.parametrize("kind", ["http", "sse"])
+async def test_servers_on_the_network_get_their_headers(playing: Playing, kind: str) -> None:
     call = tool_step("mcp__far__run", {"command": "echo from afar"})
     async with mcp_http_server() as server, playing(scenario(call, text_step("Well."))) as agno:
-        far = {"type": "http", "url": server.url, "headers": {"X-Token": "${TOKEN}"}}
+        url = server.sse_url if kind == "sse" else server.url
+        far = {"type": kind, "url": url, "headers": {"X-Token": "${TOKEN}"}}
         bot = agno.bot("solo", mcp_servers={"far": far})
         async with agno.opened(bot, variables={"TOKEN": "of the request"}) as session:
             turn = await take_turn(session, "Hi")

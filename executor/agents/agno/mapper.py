@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agno.run.agent import BaseAgentRunEvent, RunEvent
@@ -114,6 +114,8 @@ class TurnMapper:
     def finish(self, end: TurnEnd, *, interrupted: bool = False) -> list[AgentEvent]:
         """Close what is open as the turn has ended."""
         code = CANCELLED if interrupted else end.error_code
+        own = next((run.usage for run in self._runs.values() if run.chat is None), self._usage)
+        end = replace(end, statistics={**end.statistics, "usage": dict(own)})
         return self._chats.finish(end, None if code is None else str(code))
 
     def _run(self, told: Told) -> _Run | None:

@@ -52,7 +52,7 @@ async def open_session(
     try:
         await room.open()
     except BaseException:
-        await room.close()
+        await finish(room.close())
         raise
     parts = Parts(job.request, team, apis, room, ToolGate(job.policy), trusted)
     return AgnoSession(parts, conversation, [*notices, *room.notices])
@@ -66,7 +66,8 @@ class AgnoSession:
         self._conversation = conversation
         self._notices = list(notices)
         self._heard = 0
-        self._answered = 0
+        self._mapper = TurnMapper(parts.team)
+        """Of the turn in progress, or the last one."""
         self._work: Work | None = None
         """Of the turn in progress, or the last one."""
         self._closing: asyncio.Task[None] | None = None
@@ -99,7 +100,7 @@ class AgnoSession:
     @property
     def answered(self) -> int:
         """How often the first has answered in the turn in progress, or the last one."""
-        return self._answered
+        return self._mapper.answered
 
     @property
     def cost_usd(self) -> float:
@@ -116,21 +117,15 @@ class AgnoSession:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
         began = time.monotonic()
         mapper = TurnMapper(self._parts.team)
-        work = self._work = Work(self._parts, self._hear)
-        self._answered = 0
+        work = self._work = Work(self._parts, mapper, self._hear)
+        self._mapper = mapper
         self._parts.gate.ask = ask
         try:
             for event in self._opening(request):
                 yield event
             work.start(request, self._conversation.messages, self.session_id)
-            max_turns = request.max_turns or request.first_bot.max_turns
-            while (told := await work.told.get()) is not None:
-                for event in mapper.map(told):
-                    yield event
-                self._answered = mapper.answered
-                if max_turns is not None and mapper.asked > max_turns:
-                    error = f"Reached maximum number of turns ({max_turns})"
-                    work.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
+            async for event in work.told():
+                yield event
         finally:
             self._parts.gate.ask = None
             ended = await finish(work.ended(END_TIMEOUT_S))
@@ -147,9 +142,8 @@ class AgnoSession:
         )
         for event in mapper.finish(end, interrupted=end.error == INTERRUPTED):
             yield event
-        self._conversation.add(self._remembered(request, work, mapper, end))
         try:
-            await in_thread(self._conversation.save)
+            await in_thread(self._write_down, request, work, mapper, end)
         except OSError as exc:
             message = f"this turn could not be written down ({exc.strerror}): a restart forgets it"
             yield AgentEvent(EventType.WARNING, {"message": message})
@@ -189,6 +183,12 @@ class AgnoSession:
             # agno would fetch it by itself, from wherever the request says.
             notices.append("pictures are left out that were given as an address, not as base64")
         return [*events, *(AgentEvent(EventType.WARNING, {"message": text}) for text in notices)]
+
+    def _write_down(
+        self, request: ExecutionRequest, work: Work, mapper: TurnMapper, end: TurnEnd
+    ) -> None:
+        self._conversation.add(self._remembered(request, work, mapper, end))
+        self._conversation.save()
 
     def _remembered(
         self, request: ExecutionRequest, work: Work, mapper: TurnMapper, end: TurnEnd

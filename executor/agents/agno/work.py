@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 from agno.media import Image
@@ -16,7 +16,7 @@ from agno.run.agent import RunOutput
 from agno.run.team import TeamRunOutput
 
 from executor.agents.agno.build import Runner, build
-from executor.agents.agno.mapper import Told
+from executor.agents.agno.mapper import Told, TurnMapper
 from executor.agents.agno.members import Member
 from executor.agents.agno.model_api import ModelApi
 from executor.agents.agno.models import http_client, make_model
@@ -26,10 +26,15 @@ from executor.agents.agno.tools import ToolGate, functions_of
 from executor.agents.agno.verdict import FATAL, read_failure
 from executor.agents.protocol import TurnEnd
 from shared.logging import get_logger
+from shared.protocol.events import AgentEvent
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.prompt import ImageBlock
+from shared.status import ErrorCode
 
 logger = get_logger("agno_agent")
+
+MAX_WAITING: Final = 256
+"""Events that nobody has read; with more agno stands still, e.g. while the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,14 @@ class Parts:
 class Work:
     """One run of agno; its methods may be called from any thread."""
 
-    def __init__(self, parts: Parts, heard: Callable[[], None]) -> None:
+    def __init__(self, parts: Parts, mapper: TurnMapper, heard: Callable[[], None]) -> None:
         """Nothing is done yet. *heard* is called for every sign of life."""
         self._parts = parts
+        self._mapper = mapper
         self._heard = heard
         self._home = asyncio.get_running_loop()
         self._loop: OwnLoop | None = None
-        self.told: asyncio.Queue[Told | None] = asyncio.Queue()
-        """What agno tells; ``None`` ends it."""
+        self._told: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
         self.failures: dict[str, TurnEnd] = {}
         """What has ended somebody's last answer, by their keys."""
         self.stopped: TurnEnd | None = None
@@ -70,6 +75,12 @@ class Work:
             self._loop = OwnLoop(
                 lambda: self._run(request, remembered, session_id), name="agno turn"
             )
+
+    async def told(self) -> AsyncIterator[AgentEvent]:
+        """What happens, to its end or until it is stopped. For the loop that it was made in."""
+        while (event := await self._told.get()) is not None:
+            yield event
+            self._told.task_done()
 
     def stop(self, why: TurnEnd) -> None:
         """End it at once; the first reason counts."""
@@ -89,6 +100,7 @@ class Work:
         self, request: ExecutionRequest, remembered: Sequence[Mapping[str, Any]], session_id: str
     ) -> None:
         team = self._parts.team
+        limit = request.max_turns or request.first_bot.max_turns
         try:
             async with http_client(self._parts.trusted) as http:
                 runner = self._runner(http)
@@ -106,16 +118,28 @@ class Work:
                     if isinstance(event, RunOutput | TeamRunOutput):
                         self.output = event
                     elif isinstance(event, Told):
-                        self._tell(event)
+                        await self._hand_over(self._mapper.map(event))
+                    if limit is not None and self._mapper.asked > limit:
+                        # Before agno goes on, and asks.
+                        error = f"Reached maximum number of turns ({limit})"
+                        self.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
+                        return
         except Exception as exc:
             logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
             self.failures[team.key] = read_failure(exc, team.called)
         finally:
             self._tell(None)
 
-    def _tell(self, event: Told | None) -> None:
+    async def _hand_over(self, events: Sequence[AgentEvent]) -> None:
+        for event in events:
+            self._tell(event)
+        if self._told.qsize() > MAX_WAITING:
+            read = asyncio.run_coroutine_threadsafe(self._told.join(), self._home)
+            await asyncio.wrap_future(read)
+
+    def _tell(self, event: AgentEvent | None) -> None:
         with suppress(RuntimeError):  # the executor's own loop has ended: nobody listens
-            self._home.call_soon_threadsafe(self.told.put_nowait, event)
+            self._home.call_soon_threadsafe(self._told.put_nowait, event)
 
     def _runner(self, http: httpx2.AsyncClient) -> Runner:
         parts, request = self._parts, self._parts.request

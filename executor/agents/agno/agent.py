@@ -50,6 +50,7 @@ class AgnoAgent:
         self._folder = folder
         self._own = own
         self._session_module: ModuleType | None = None
+        self._loading: asyncio.Task[ModuleType] | None = None
 
     async def load(self) -> None:
         """Import agno and the SDKs of the model APIs in a thread.
@@ -59,15 +60,17 @@ class AgnoAgent:
         """
         if self._session_module is not None:
             return
+        if self._loading is None:  # once for all who wait: it changes, and puts back, what all use
+            self._loading = asyncio.create_task(asyncio.to_thread(_import_session))
         try:
-            self._session_module = await asyncio.to_thread(_import_session)
+            self._session_module = await asyncio.shield(self._loading)
         except ImportError as exc:
+            self._loading = None
             raise RunError(
                 ErrorCode.AGENT_ERROR,
                 f"agno cannot be imported: {exc}",
                 hint=f"on the executor's machine: {REMEDY}; then restart the executor",
             ) from exc
-        await asyncio.to_thread(forget_old, self._folder)
 
     async def past_cost_usd(self, job: AgentJob) -> float:
         """Unknown: nobody tells agno what tokens cost."""
@@ -93,6 +96,7 @@ class AgnoAgent:
 
     def _conversation(self, job: AgentJob) -> tuple[Conversation, list[str]]:
         session = job.request.run.session
+        forget_old(self._folder)
         if job.resume is None:
             return Conversation.begin(self._folder, session), []
         found = Conversation.find(self._folder, session, job.resume)

@@ -21,8 +21,8 @@ from shared.private_files import make_private_directory, write_private_file
 logger = get_logger("agno_agent")
 
 MAX_REMEMBERED_CHARS: Final = 400_000
-"""Of encoded messages; beyond it the oldest turns are forgotten. About half the context of the
-models that have 200,000 tokens of it."""
+"""Of encoded messages, pictures apart; beyond it the oldest turns are forgotten. About half the
+context of the models that have 200,000 tokens of it."""
 
 KEPT_S: Final = 30 * 24 * 3600
 """How long a conversation that nobody continues is kept; as long as Claude Code keeps its own."""
@@ -73,9 +73,11 @@ class Conversation:
             return None
 
     def add(self, turn: Sequence[Message]) -> None:
-        """Remember one more turn, and forget the oldest ones when it gets too long."""
+        """Remember one more turn; when it gets too long, forget earlier pictures, then turns."""
+        if sum(map(_size, [*self.turns, turn])) > MAX_REMEMBERED_CHARS:
+            self.turns = [_without_pictures(old) for old in self.turns]
         self.turns.append(list(turn))
-        sizes = [len(json.dumps(turn, default=str)) for turn in self.turns]
+        sizes = [_size(_without_pictures(turn)) for turn in self.turns]
         while len(self.turns) > 1 and sum(sizes) > MAX_REMEMBERED_CHARS:
             del self.turns[0], sizes[0]
 
@@ -89,6 +91,19 @@ class Conversation:
             self.file,
             json.dumps({"session": self.session, "turns": self.turns}, default=str),
         )
+
+
+def _size(turn: Sequence[Message]) -> int:
+    return len(json.dumps(turn, default=str))
+
+
+def _without_pictures(turn: Sequence[Message]) -> list[Message]:
+    return [
+        {**message, "images": None, "content": message.get("content") or "(a picture)"}
+        if message.get("images")
+        else message
+        for message in turn
+    ]
 
 
 def forget_old(folder: Path, *, now: float | None = None) -> None:

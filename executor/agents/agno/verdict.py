@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -52,6 +53,11 @@ def headers_of(answer: BaseException | None) -> Mapping[str, str]:
 
 def lifted_at(headers: Mapping[str, str], now: float) -> float | None:
     """When a limit is lifted, in seconds since the epoch; ``None``: the API does not say."""
+    moment = _lifted_at(headers, now)
+    return moment if moment is not None and math.isfinite(moment) else None
+
+
+def _lifted_at(headers: Mapping[str, str], now: float) -> float | None:
     try:
         if reset := headers.get("anthropic-ratelimit-unified-reset"):
             return float(reset)

@@ -53,6 +53,23 @@ def test_the_oldest_turns_are_forgotten_whole_when_it_gets_too_long(tmp_path: Pa
     assert [turn[0]["content"][0] for turn in conversation.turns] == ["3", "4"]
 
 
+def test_pictures_are_forgotten_before_anything_that_was_said(tmp_path: Path) -> None:
+    conversation = Conversation.begin(tmp_path, "1")
+    picture = {"content": "A" * MAX_REMEMBERED_CHARS}
+    conversation.add(
+        [
+            {"role": "user", "content": "Look at", "images": [picture]},
+            {"role": "user", "content": "", "images": [picture]},
+        ]
+    )
+    conversation.add([{"role": "user", "content": "And this", "images": [picture]}])
+
+    first, second, third = conversation.messages
+    assert [first["content"], second["content"]] == ["Look at", "(a picture)"]
+    assert not first["images"] and not second["images"]
+    assert third["images"] == [picture]
+
+
 def test_a_turn_that_is_too_long_by_itself_is_remembered(tmp_path: Path) -> None:
     conversation = Conversation.begin(tmp_path, "1")
     conversation.add([{"role": "user", "content": "x" * MAX_REMEMBERED_CHARS * 2}])

@@ -86,3 +86,9 @@ def test_when_a_limit_is_lifted(headers: dict[str, str], when: float | None) -> 
     assert lifted_at(headers, NOW) == when
     end = failure(ModelRateLimitError("?"), Answer(429, headers=headers))
     assert end.retry_at == when
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999"])
+def test_a_limit_without_a_real_time_is_told_without_one(value: str) -> None:
+    assert lifted_at({"anthropic-ratelimit-unified-reset": value}, NOW) is None
+    assert lifted_at({"retry-after-ms": value}, NOW) is None

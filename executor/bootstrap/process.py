@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from executor.config.broken_lines import broken_lines
 from executor.config.loading import CONFIG_FILE, Settings, exposed_config_file
 from executor.config.local import LocalSettings
 from executor.network.variables import adopt
@@ -39,6 +40,8 @@ def prepare_process(settings: Settings) -> tuple[Redactor, Logs]:
         redactor=redactor,
         console_name=None if isinstance(settings, LocalSettings) else CONSOLE_NAME,
     )
+    for line in broken_lines(settings.home / CONFIG_FILE):
+        get_logger("cli").warning("%s", line)
     if file := exposed_config_file(settings.home):
         get_logger("cli").warning(
             "others can read %s, which holds secrets: chmod 600 %s", file, file

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the settings; what is wrong with them ends as an error."""
+    from executor.config.broken_lines import broken_lines
     from executor.config.sources import SettingSources, load_right_settings
 
     sources = SettingSources.read()
     for name in sources.unknown:
         warn(f"{sources.file}: {name} is not a setting of the executor{_suggestion(name)}")
     settings, wrong = load_right_settings()
+    if wrong is None:  # otherwise it tells of them
+        for line in broken_lines(sources.file):
+            warn(line)
     if arguments.json:
         print_json(describe(settings, sources, wrong))
     else:

@@ -26,14 +26,12 @@ _STYLES: Final[dict[str, Style]] = {"ok": "good", "warning": "warning", "failed"
 def run(arguments: argparse.Namespace) -> int:
     """Look at everything and print what was found; fails when something has."""
     import asyncio
-    import logging
 
     from executor.config.loading import CONFIG_FILE
     from executor.diagnosis.examination import examine
     from executor.diagnosis.settings import read_settings
     from executor.network.variables import adopt
 
-    logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it warns of is a finding
     read = read_settings()
     file = read.settings.home / CONFIG_FILE if read.settings is not None else None
     if file is not None:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from executor.config.broken_lines import broken_lines
 from executor.config.docker import DockerSettings
 from executor.config.home import HOME_VARIABLE, executor_home
 from executor.config.local import LocalSettings
@@ -131,6 +132,8 @@ def _explained(kind: type[Settings], errors: list[ErrorDetails], file: Path) -> 
     where = f"set them in the environment, or as KEY=value lines in {file}"
     if any(error["type"] == "missing" for error in errors):
         where += "; or serve HTTP instead of connecting to a backend: EXECUTOR_MODE=docker"
+    for line in broken_lines(file):  # perhaps what is missing was meant there
+        where += f"; {line}"
     problems = [problem for error in errors for problem in _problems(kind, error)]
     return WrongSettings(problems, variables, hint=where)
 

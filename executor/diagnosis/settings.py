@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dotenv.parser import parse_stream
-
+from executor.config.broken_lines import broken_lines
 from executor.config.loading import Settings
 from executor.config.problems import Problem
 from executor.config.sources import SettingSources, load_right_settings
@@ -40,7 +39,7 @@ def read_settings() -> SettingsRead:
         sources = SettingSources.read()
     except ConfigError as exc:
         return SettingsRead([failed(CHECK, exc.message, exc.hint)], None)
-    broken = [_broken(line, sources.file) for line in _broken_lines(sources.file)]
+    broken = [_broken(line) for line in broken_lines(sources.file)]
     unknown = [_unknown(name, sources.file) for name in sources.unknown]
     if wrong is not None:
         problems = [_wrong(problem) for problem in wrong.problems]
@@ -51,17 +50,8 @@ def read_settings() -> SettingsRead:
     return SettingsRead([complete, *broken, *unknown], settings)
 
 
-def _broken_lines(file: Path) -> list[int]:
-    """The numbers of the lines that are passed over, since nobody can tell what they set."""
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8") as lines:
-        return [binding.original.line for binding in parse_stream(lines) if binding.error]
-
-
-def _broken(line: int, file: Path) -> Finding:
-    what = f"line {line} of {file} has no effect: it is no KEY=value, or a quote in it has no end"
-    return warning(CHECK, what, "correct it, or put a # before it")
+def _broken(line: str) -> Finding:
+    return warning(CHECK, line, "correct it, or put a # before it")
 
 
 def _unknown(name: str, file: Path) -> Finding:

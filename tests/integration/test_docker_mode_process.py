@@ -214,6 +214,22 @@ async def test_debugging_tells_more(tmp_path: Path) -> None:
         await executor.program.says(" - task_executor - DEBUG - GET /health: 200")
 
 
+async def test_a_line_of_the_config_file_that_says_nothing_is_told_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.env").write_text('DEFAULT_MODEL="opus\n')
+
+    async with docker_process(tmp_path) as executor:
+        pass
+
+    told = [line for line in executor.program.lines if "line 1" in line]
+    assert len(told) == 1
+    assert told[0].endswith(
+        f"WARNING - line 1 of {home / 'config.env'} has no effect: it is no KEY=value, or a quote"
+        " in it has no end"
+    )
+
+
 # --- One session only ---------------------------------------------------------------------------
 
 

@@ -146,6 +146,35 @@ def test_a_misspelt_name_is_warned_of_with_the_right_one(
     assert "SOMETHING is not a setting" in said.err
 
 
+def test_a_line_that_says_nothing_is_told_once_with_its_number(
+    config_file: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with config_file.open("a") as file:
+        file.write('this is no line\nPORT="10002\n')
+
+    assert main(["config"]) == ExitStatus.OK
+
+    said = capsys.readouterr().err
+    assert said.count("has no effect") == 2
+    assert f"line 5 of {config_file} has no effect" in said
+    assert f"line 6 of {config_file} has no effect" in said
+    assert "10002" not in said
+    assert not caplog.records  # the library that reads the file says nothing of its own
+
+
+def test_a_line_that_says_nothing_is_told_once_beside_what_is_missing(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_file.write_text('WEGENT_BACKEND_URL=http://localhost:8001\nWEGENT_AUTH_TOKEN="secret\n')
+
+    assert main(["config"]) == ExitStatus.USAGE
+
+    said = capsys.readouterr().err
+    assert "WEGENT_AUTH_TOKEN is not set" in said
+    assert said.count(f"line 2 of {config_file} has no effect") == 1
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_all_that_is_wrong_is_listed_and_ends_as_a_usage_error(
     config_file: Path, options: list[str], capsys: pytest.CaptureFixture[str]

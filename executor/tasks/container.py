@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 import aiohttp
 
-from executor.agents.factory import AgentFactory
+from executor.agents.factory import CLAUDE_CODE, AgentFactory
 from executor.delivery.state import RunRecord, SessionRecord, StateStore
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.container_client import ContainerClient, Unreachable
@@ -82,7 +82,7 @@ class ContainerRunHandler:
 
         Args:
             pool: Has the containers.
-            agents: The kinds of agent that the images carry.
+            agents: The kinds of agent, by the names that requests give them.
             images: What containers are made from.
             rules: What the operator allows.
             state: Remembers where sessions live.
@@ -111,8 +111,15 @@ class ContainerRunHandler:
         self._keep = True
 
     def check(self, request: ExecutionRequest) -> None:
-        """Refuse unknown agents and images that are not allowed."""
-        self._agents.resolve(request.requested_agent)
+        """Refuse agents that the images do not carry, and images that are not allowed."""
+        name, _ = self._agents.resolve(request.requested_agent)
+        if name != CLAUDE_CODE:
+            raise Refusal(
+                ErrorCode.UNSUPPORTED_AGENT,
+                f"the agent {name!r} does not run in containers",
+                hint=f"they carry {CLAUDE_CODE}; ask for another isolation if the operator of "
+                "this executor allows one",
+            )
         self._images.check(request.executor_image)
 
     def start(self, request: ExecutionRequest) -> Run:

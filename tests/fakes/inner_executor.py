@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent
 from executor.delivery.event_log import EventLog
 from executor.modes.docker.app import create_app
@@ -223,6 +224,7 @@ async def in_containers(
     *,
     user_input: UserInput | None = None,
     wrap: Callable[[LoopbackPool], Any] = lambda pool: pool,
+    agents: AgentFactory | None = None,
     **options: Any,
 ) -> AsyncIterator[tuple[ContainerRunHandler, LoopbackPool]]:
     """A run handler whose containers are :class:`LoopbackPool`'s, everything else real."""
@@ -230,7 +232,7 @@ async def in_containers(
     async with in_process(agent, home) as outside:
         handler = ContainerRunHandler(
             pool=wrap(pool),
-            agents=outside.agents,
+            agents=agents or outside.agents,
             images=Images("wegent-executor:latest", frozenset({"other:1"})),
             rules=outside.rules,
             state=outside.state,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from executor.agents.factory import AgentFactory
 from executor.agents.protocol import TurnEnd
 from executor.delivery.state import RunRecord, SessionRecord
 from executor.tasks.container import MOVED, ContainerRunHandler
@@ -307,6 +308,18 @@ async def test_images_are_the_operators_only(site: Site) -> None:
     with pytest.raises(Refusal, match="executor_image") as refused:
         site.handler.check(make_request(executor_image="evil:1"))
     assert refused.value.error_code == ErrorCode.INVALID_REQUEST
+
+
+async def test_an_agent_that_the_image_does_not_carry_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    agent = ScriptedAgent()
+    agents = AgentFactory({"claude_code": agent, "agno": agent})
+    async with in_containers(agent, tmp_path, agents=agents) as (handler, _):
+        with pytest.raises(Refusal, match="does not run in containers") as refused:
+            handler.check(make_request(agent_type="Agno"))
+    assert refused.value.error_code == ErrorCode.UNSUPPORTED_AGENT
+    assert "claude_code" in str(refused.value.hint)
 
 
 async def test_a_run_that_stands_still_is_not_taken_for_dead(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import signal
 import tempfile
@@ -93,6 +94,31 @@ async def test_an_executor_with_containers_says_so_and_remembers_conversations(
     started = f"-{first.task['session_id']} is ready"
     assert executor.program.output.count(started) == (1 if warm else 2)
     assert (nodes[0]["isolation"], nodes[0]["capabilities"]) == (["container"], ["claude_code"])
+
+
+async def test_a_run_on_a_private_network_publishes_no_port(
+    containers: Containers, tmp_path: Path
+) -> None:
+    engine, network = containers.engine, f"wegent-test-{secrets.token_hex(4)}"
+    await asyncio.to_thread(engine.docker, "network", "create", network)
+    variables = {**containers.variables, "SANDBOX_NETWORK": network}
+    wait = step({"text": "so "}, {"gate": "here"}, {"text": "far"})
+    try:
+        async with (
+            containers.model(scenario(wait, prompt="Do")) as model,
+            system(tmp_path, **variables) as (manager, executor),
+            manager.following("Do it", reaching(model.url)) as live,
+        ):
+            await live.reaches(model.gate("here"))
+            (container,) = await containers.of(executor.home)
+            published = await asyncio.to_thread(engine.docker, "port", container)
+            model.gate("here").release()
+            run = await live.finished()
+        await containers.gone_of(executor.home)
+    finally:
+        await asyncio.to_thread(engine.docker, "network", "rm", network)
+    assert published == ""
+    assert run.answer == "so far"
 
 
 async def test_a_request_may_ask_for_a_container_where_the_operator_does_not(

@@ -84,7 +84,7 @@ async def _open(settings: ExecutorSettings, stop: StopSignals) -> Home | None:
     while True:
         try:
             executor_id = await asyncio.to_thread(_prepare, settings)
-            return Home(executor_id, await StateStore.open(settings.home / "state.db"))
+            return Home(executor_id, await StateStore.open(settings.state_file))
         except ConfigError as exc:
             problem = exc
         # The room may have come in this moment: only a second failure is told.

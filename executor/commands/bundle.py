@@ -78,7 +78,7 @@ def _parts(settings: Settings) -> Iterator[Part]:
     yield part(
         "state.json",
         "numbers of runs and of waiting events, no contents",
-        lambda: _as_json(summarize(settings.home / "state.db")),
+        lambda: _as_json(summarize(settings.state_file)),
     )
     log = settings.log_dir / settings.log_file
     yield part("executor.log", "the end of the log", lambda: _end_of_log(log))

@@ -168,6 +168,11 @@ class DockerSettings(ExecutorSettings):
         return read_token(self.api_token_file)
 
     @property
+    def state_file(self) -> Path:
+        """What outlives the process, apart from what local mode keeps in the same home."""
+        return self.home / "docker.db"
+
+    @property
     def only_session_dir(self) -> Path | None:
         """The folder of the only session that is served; ``None``: each has its own."""
         return self.workspace_path

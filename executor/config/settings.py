@@ -303,6 +303,12 @@ class ExecutorSettings(BaseSettings):
         return self
 
     @property
+    def state_file(self) -> Path:
+        """What outlives the process. Each mode has its own: a backend must not get what others
+        have had done here, and a log is no outbox."""
+        return self.home / "state.db"
+
+    @property
     def only_session_dir(self) -> Path | None:
         """The folder of the only session that is served; ``None``: each has its own."""
         return None

@@ -17,9 +17,11 @@ from executor.bootstrap.docker import run_docker
 from executor.config.docker import DockerSettings
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
+from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from shared.redaction import Redactor
 from tests.fakes import scripted_cli
 from tests.fakes.docker_mode import LISTENING, DockerClient
+from tests.fakes.outbox import open_outbox
 from tests.fakes.scripted_cli import script
 
 
@@ -49,6 +51,21 @@ async def serving(
             yield client
         stop.request()
         assert await running == 0
+
+
+async def test_what_local_mode_keeps_in_the_same_home_is_not_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, run = tmp_path / "home", RunRef(7, 9)
+    home.mkdir(mode=0o700)
+    async with open_outbox(home) as (store, outbox):
+        await store.accept(run)
+        outbox.put(NumberedEvent(run, 1, AgentEvent(EventType.STARTED, {})))
+    async with serving(tmp_path, capsys) as client:
+        await client.error("GET", "/v1/tasks/9", status=404)
+    async with open_outbox(home) as (store, outbox):
+        assert outbox.depth == 1
+        assert [record.run for record in await store.runs()] == [run]
 
 
 async def test_a_task_with_a_large_file_is_carried_out_without_holding_anybody_up(

@@ -32,6 +32,7 @@ from executor.network.access import NetworkAccess
 from executor.shielding import finish, in_thread
 from executor.shielding import stop as end
 from executor.signals import StopSignals
+from executor.tasks.bound_session import bound_session
 from executor.tasks.hooked import HookedRunHandler
 from executor.tasks.supervisor import Supervisor
 from shared.logging import get_logger
@@ -103,16 +104,19 @@ async def opened(
     # Finding may unpack a program: requests are answered when it is known what can be run.
     means = await find_means(settings, stop)
     state = home.state
+    session_id, only_dir = settings.session_id, settings.only_session_dir
+    if session_id is None and only_dir is not None:
+        session_id = await in_thread(bound_session, only_dir)
     runs = in_process(
         settings,
         means,
         state,
         answerable=lambda: True,
         backend_url=None,
-        session_id=settings.session_id,
+        session_id=session_id,
     )
     handler = await with_hooks(
-        runs.handler, settings, means.environ, redactor, session_dir=settings.only_session_dir
+        runs.handler, settings, means.environ, redactor, session_dir=only_dir
     )
     async with AsyncExitStack() as stack:
         log = await EventLog.open(state)

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from executor.session_places import TAKEN
 from executor.shielding import in_thread
+from executor.tasks.bound_session import remember_session
 from executor.tasks.changed_files import (
     NOTHING_CHANGED,
     ChangedFiles,
@@ -116,6 +117,8 @@ class Workspaces:
         self._only_dir = session_dir
         self.bound_session = session_id
         """The only session served, once it is known; ``None`` as well where all are."""
+        self._remembered = session_id is not None
+        """Whether the next start knows it, too."""
         self._private_dir = private_dir
         self._clone_timeout_s = clone_timeout_s
         self._allow_local = allow_local_repositories
@@ -136,8 +139,9 @@ class Workspaces:
         if self._belongs_to_another(request):
             raise Refusal(
                 ErrorCode.INVALID_REQUEST,
-                "task_id: this executor serves one session, and that is another",
-                hint="send it to the executor of its own session",
+                "the session is another than the only one that this executor serves",
+                hint="send it to the executor of its own session, or start one with another "
+                "WORKSPACE_PATH",
             )
         if request.git_url is not None:
             repository = Repository.parse(request.git_url)
@@ -161,6 +165,10 @@ class Workspaces:
             RunError: ``workspace_error``, ``clone_failed`` or ``attachment_failed``. Cancelled or
                 failed, no part of a clone or download is left.
         """
+        if self._belongs_to_another(request):  # accepted before it was known whose this is
+            raise RunError(ErrorCode.WORKSPACE_ERROR, "this executor serves another session")
+        if self._only_dir is not None:
+            self.bound_session = request.run.session
         try:
             session_dir = await asyncio.to_thread(self._session_directory, request)
             checkout, warnings = await self._checkout(request, session_dir, cwd)
@@ -237,7 +245,7 @@ class Workspaces:
     def _session_directory(self, request: ExecutionRequest) -> Path:
         make_private_directory(self._private_dir)
         if self._only_dir is not None:
-            return self._bind(request, self._only_dir)
+            return self._bound_directory(request, self._only_dir)
         make_private_directory(self._root)
         root = self._root.resolve()
         session_dir = root / str(request.task_id)
@@ -257,13 +265,13 @@ class Workspaces:
     def _belongs_to_another(self, request: ExecutionRequest) -> bool:
         return self.bound_session not in (None, request.run.session)
 
-    def _bind(self, request: ExecutionRequest, session_dir: Path) -> Path:
-        if self._belongs_to_another(request):  # accepted before it was known whose this is
-            raise RunError(ErrorCode.WORKSPACE_ERROR, "this executor serves another session")
-        self.bound_session = request.run.session
+    def _bound_directory(self, request: ExecutionRequest, session_dir: Path) -> Path:
         # Its mode stays: it is a mount, or a folder that somebody else has chosen.
         make_private_directory(session_dir)
         session_dir = session_dir.resolve()
+        if not self._remembered:
+            remember_session(session_dir, request.run.session)
+            self._remembered = True
         _remove_unfinished(session_dir)
         return session_dir
 

@@ -257,7 +257,23 @@ async def test_a_session_id_decides_which_one(tmp_path: Path) -> None:
         assert (await executor.client.ask("GET", "/health"))["session_id"] == "mine"
         body = {"session_id": "yours", "prompt": "x"}
         error = await executor.client.error("POST", "/v1/tasks/execute", status=422, json=body)
-        assert "this executor serves one session" in error["message"]
+        assert "another than the only one" in error["message"]
+
+
+async def test_the_only_session_stays_the_only_one_after_a_restart(tmp_path: Path) -> None:
+    settings = {"WORKSPACE_PATH": str(tmp_path / "only")}
+    async with docker_process(tmp_path, **settings) as executor:
+        await executor.client.execute(task_id="a", subtask_id="a-1", prompt=script("Hi."))
+        await executor.client.finished("a-1")
+    async with docker_process(tmp_path, **settings) as executor:
+        client = executor.client
+        assert (await client.ask("GET", "/health"))["session_id"] == "a"
+        body = {"session_id": "b", "prompt": "x"}
+        await client.error("POST", "/v1/tasks/execute", status=422, json=body)
+        await client.execute(task_id="a", subtask_id="a-2", prompt=script("Hi again."))
+        assert (await client.finished("a-2"))["state"] == "completed"
+    async with docker_process(tmp_path, **settings, SESSION_ID="b") as executor:
+        assert (await executor.client.ask("GET", "/health"))["session_id"] == "b"
 
 
 # --- Stopping and starting again ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from executor.tasks.bound_session import bound_session
 from executor.tasks.workspace import Workspaces
 from shared.errors import Refusal, RunError
 from shared.protocol.execution import ExecutionRequest, read_execution_request
@@ -62,7 +64,7 @@ async def test_any_other_session_is_refused(tmp_path: Path) -> None:
     workspaces.check(request(8))  # whose it is is not known before a run begins
     await workspaces.prepare(request())
 
-    with pytest.raises(Refusal, match="task_id: this executor serves one session") as refused:
+    with pytest.raises(Refusal, match="another than the only one") as refused:
         workspaces.check(request(8))
     with pytest.raises(RunError, match="serves another session") as failed:
         await workspaces.prepare(request(8))
@@ -77,3 +79,33 @@ async def test_a_session_that_is_known_from_the_start_is_the_only_one(tmp_path: 
     workspaces.check(request())
     with pytest.raises(Refusal):
         workspaces.check(request(8))
+
+
+async def test_of_two_sessions_that_begin_at_once_one_gets_the_directory(tmp_path: Path) -> None:
+    workspaces = make_workspaces(tmp_path)
+
+    prepared = await asyncio.gather(
+        *(workspaces.prepare(request(task_id)) for task_id in (7, 8)), return_exceptions=True
+    )
+
+    assert sorted(isinstance(one, RunError) for one in prepared) == [False, True]
+
+
+async def test_the_directory_says_whose_it_is_at_the_next_start(tmp_path: Path) -> None:
+    place = tmp_path / "workspace"
+    assert await asyncio.to_thread(bound_session, place) is None
+    await make_workspaces(tmp_path).prepare(request())
+    (tmp_path / "link").symlink_to(place)
+
+    for path in (place, tmp_path / "link"):
+        assert await asyncio.to_thread(bound_session, path) == "7"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"session_id": 7}', '{"session_id": ""}'])
+async def test_a_directory_that_says_it_in_no_way_we_know_is_nobodys(
+    tmp_path: Path, content: str
+) -> None:
+    await make_workspaces(tmp_path).prepare(request())
+    (tmp_path / "workspace" / ".wegent" / "session.json").write_text(content)
+
+    assert await asyncio.to_thread(bound_session, tmp_path / "workspace") is None

@@ -265,6 +265,21 @@ async def test_a_parked_run_that_is_asked_for_again_is_told_what_was_refused_and
     assert [number for number, _ in receiver.callbacks] == [1, 2, 2, 3, 4]
 
 
+async def test_a_run_that_is_asked_for_by_another_is_told_there_from_then_on(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.answer = lambda request: 200 if request.body["sequence"] == 1 else 503
+    async with open_receiver() as another, open_bench(tmp_path) as bench:
+        await bench.begin(receiver)
+        tell(bench.log, RUN, EventType.STARTED, EventType.TODOS)
+        await receiver.wait_for_count(2)
+        await bench.callbacks.expect(RUN, target(another, token="another"))
+        tell(bench.log, RUN, EventType.COMPLETED)
+        assert await bench.settled() == CallbackStanding("ended", 3, None)
+    assert another.callbacks == [(2, "todo_updated"), (3, "task_completed")]
+    assert {request.headers["Authorization"] for request in another.requests} == {"Bearer another"}
+
+
 async def test_a_receiver_that_is_gone_gets_nothing_more(
     tmp_path: Path, receiver: Receiver
 ) -> None:

@@ -274,6 +274,15 @@ async def test_an_event_that_cannot_be_read_costs_none_of_the_others(
     assert [event.origin for event in await all_of(client)] == [5]
 
 
+async def test_numbers_that_json_does_not_know_are_none(
+    client: ContainerClient, server: tuple[Server, str]
+) -> None:
+    verdict = told(1, "lifecycle.completed", statistics={"cost": float("nan"), "turns": 2})
+    server[0].answer = stream(verdict)
+    (event,) = await all_of(client)
+    assert event.data == {"statistics": {"cost": None, "turns": 2}}
+
+
 async def test_an_event_that_comes_again_in_one_stream_is_told_once(
     client: ContainerClient, server: tuple[Server, str]
 ) -> None:

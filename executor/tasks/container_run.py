@@ -20,7 +20,7 @@ from executor.tasks.run_handler import WaitsFor
 from executor.tasks.verdicts import cancelled, failed
 from shared.containers.errors import ContainerDied, ContainerError
 from shared.containers.images import PullProgress
-from shared.errors import Refusal, RunError, WegentError
+from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.local import Input
@@ -131,7 +131,10 @@ class ContainerRun:
         client = self._container.client
         if known is not None or client is None:
             return known or "unknown_request"
-        standing = await client.answer(self._run_id, answer)
+        try:
+            standing = await client.answer(self._run_id, answer)
+        except Unreachable as exc:
+            raise ProtocolError(exc.message, hint="the question is open: answer again") from None
         if standing == "accepted":
             self._relayed.answered(answer.request_id)
         return standing

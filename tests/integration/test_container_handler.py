@@ -9,17 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import TurnEnd
 from executor.delivery.state import RunRecord, SessionRecord
 from executor.tasks.container import MOVED, ContainerRunHandler
+from executor.tasks.container_client import ContainerClient
+from executor.tasks.container_run import ContainerRun
+from executor.tasks.held_container import HeldContainer, Wanted
 from executor.tasks.in_process import MOVED as MOVED_OUT
+from executor.tasks.relayed import Relayed
 from executor.tasks.run_handler import Run
 from shared.containers.death import Death
-from shared.errors import Refusal
+from shared.containers.pool import Endpoint
+from shared.errors import ProtocolError, Refusal
 from shared.protocol.events import AgentEvent, EventType, RunRef
+from shared.protocol.local import Input
 from shared.status import ErrorCode
 from tests.fakes.agent import ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
@@ -250,6 +258,23 @@ async def test_a_run_that_the_api_has_refused_waits_for_it(site: Site) -> None:
     await run.cancel(None)
     assert (await rest_of(events))[-1].type == EventType.CANCELLED
     assert run.waits_for is None
+
+
+async def test_an_answer_that_does_not_get_through_leaves_the_question_open(site: Site) -> None:
+    wanted = Wanted(RunRef(1, 1), site.folder)
+    nobody = Endpoint("http://127.0.0.1:1", "container", SecretStr("token"))
+    async with aiohttp.ClientSession() as http:
+        held = HeldContainer(
+            wanted,
+            site.pool,
+            lambda endpoint: ContainerClient(http, endpoint.executor_url, None),
+            endpoint=nobody,
+        )
+        run = ContainerRun(wanted.run, held, Relayed(site.folder, 3, ["q"]), None)
+        raw = {"task_id": 1, "subtask_id": 1, "request_id": "q", "decision": "allow"}
+        with pytest.raises(ProtocolError, match="answer again"):
+            await run.answer(Input.model_validate(raw))
+        assert run.waits_for == "user"
 
 
 # --- Sessions -------------------------------------------------------------------------------------

@@ -68,7 +68,15 @@ class _Body(BaseModel):
 class TaskConfig(_Body):
     """How to run it. What is absent comes from the executor's own settings."""
 
-    agent_type: Free = Field(default=None, description="`claude_code` (default)")
+    agent_type: Free = Field(default=None, description="`claude_code` (default) or `agno`")
+    bot: Free = Field(
+        default=None,
+        description="who takes part, the first leads the others: `[{name, system_prompt, …}]`; "
+        "`env` and the MCP servers beside it are the first's",
+    )
+    mode: Free = Field(
+        default=None, description="of a team: `coordinate` (default), `collaborate` or `route`"
+    )
     model: Free = None
     repo_url: Free = Field(default=None, description="what to clone: https, http, ssh or file")
     git_branch: Free = None
@@ -129,12 +137,17 @@ class TaskCreate(_Body):
             servers = wrapped
             if isinstance(wrapped, dict) and set(wrapped) == {"mcpServers"}:
                 servers = wrapped["mcpServers"]
-        bot: dict[str, Any] = {}
+        first: dict[str, Any] = {}
         if env is not None:
-            bot["agent_config"] = {"env": env}
+            first["agent_config"] = {"env": env}
         if servers is not None:
-            bot["mcp_servers"] = servers
-        return {"prompt": self.prompt, **config} | ({"bot": [bot]} if bot else {})
+            first["mcp_servers"] = servers
+        bots = config.pop("bot", None) or [{}]
+        if isinstance(bots, dict):
+            bots = [bots]
+        if first and isinstance(bots, list) and isinstance(bots[0], dict):
+            bots = [bots[0] | first, *bots[1:]]
+        return {"prompt": self.prompt, **config} | ({"bot": bots} if bots != [{}] else {})
 
 
 class TaskCreated(BaseModel):

@@ -57,7 +57,7 @@ async def create_task(
     """
     store = services.store
     raw = body.raw_request()
-    request = _check(raw)
+    request = _check(raw, names_bots=body.config.bot is not None)
     services.redactor.add_many(request.secrets)
     key = body.idempotency_key or key_header
     if key is not None and await store.runs.by_key(body.user_id, key):
@@ -176,12 +176,15 @@ async def _views(store: Store, runs: Sequence[RunRecord]) -> list[TaskView]:
     return [TaskView.of(run, questions.get(run.id, ()), awaited.get(run.id)) for run in runs]
 
 
-def _check(raw: dict[str, object]) -> ExecutionRequest:
+def _check(raw: dict[str, object], *, names_bots: bool) -> ExecutionRequest:
     try:
         # The ids are the store's to give; any that can be read do here.
         request = read_execution_request({**raw, "task_id": 0, "subtask_id": 0})
     except ProtocolError as exc:
-        message = "; ".join(_in_words_of_the_api(part) for part in exc.message.split("; "))
+        made_here = "" if names_bots else "bot.0."
+        message = "; ".join(
+            _in_words_of_the_api(part, made_here) for part in exc.message.split("; ")
+        )
         raise ProtocolError(message, fields=exc.fields, hint=exc.hint) from None
     # A message that the executor does not accept would end its connection, again and again.
     if len(wire_json.dumps(raw).encode()) > MAX_REQUEST_BYTES:
@@ -193,11 +196,12 @@ def _check(raw: dict[str, object]) -> ExecutionRequest:
     return request
 
 
-def _in_words_of_the_api(complaint: str) -> str:
+def _in_words_of_the_api(complaint: str, made_here: str) -> str:
     place, colon, reason = complaint.partition(": ")
     if place == "prompt" or place.startswith("prompt."):
         return complaint
-    place = place.removeprefix("bot.0.").removeprefix("agent_config.")
+    if made_here:
+        place = place.removeprefix(made_here).removeprefix("agent_config.")
     return f"config.{place}{colon}{reason}"
 
 

@@ -93,6 +93,35 @@ async def test_the_config_reaches_the_executor_as_its_own_request(manager: Runni
     assert request.user_input_timeout_seconds == 0
 
 
+async def test_a_team_reaches_the_executor_whole_and_its_keys_are_kept_apart(
+    manager: RunningManager,
+) -> None:
+    servers = {"web": {"url": "https://tools.example/mcp", "headers": {"X": MARK}}}
+    below = {"name": "Junior", "agent_config": {"env": {"api_key": MARK}}}
+    created = await manager.create_task(
+        config={
+            "agent_type": "agno",
+            "mode": "route",
+            "bot": [
+                {"name": "Lead"},
+                {"name": "Senior", "mcp_servers": servers, "members": [below]},
+            ],
+            "env": {"api_key": MARK},
+        },
+    )
+    sealed = await manager.store.runs.with_request(created["task_id"])
+    assert sealed is not None
+    public, secrets = sealed.request, sealed.secrets()
+    assert MARK not in json.dumps(public)
+    request = read_execution_request({**merge(public, secrets), "task_id": 1, "subtask_id": 1})
+
+    assert (request.requested_agent, request.mode) == ("agno", "route")
+    lead, senior = request.bot
+    assert (lead.name, lead.agent_config.env) == ("Lead", {"api_key": MARK})
+    assert senior.mcp_servers == servers
+    assert senior.members[0].agent_config.env == {"api_key": MARK}
+
+
 async def test_a_session_takes_the_next_task_of_its_user(manager: RunningManager) -> None:
     first = await manager.create_task()
     second = await manager.create_task(session_id=first["session_id"])

@@ -1,0 +1,57 @@
+"""What carries out runs, as both modes compose it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from executor.agents.agno import model_api
+from executor.agents.claude_code.location import ClaudeSearch
+from executor.bootstrap.runs import Means, in_process
+from executor.config.docker import DockerSettings
+from executor.config.local import LocalSettings
+from executor.delivery.state import StateStore
+from executor.tasks.isolation import IsolationRules
+from shared.protocol.execution import Isolation
+from tests.fakes.agent_jobs import JobMaker, take_turn
+from tests.fakes.openai_api import openai_api
+
+
+@pytest.mark.parametrize("settings_of", [LocalSettings, DockerSettings])
+async def test_the_executors_own_openai_key_reaches_agno_in_both_modes(
+    settings_of: type[LocalSettings | DockerSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables = {
+        "WEGENT_EXECUTOR_HOME": tmp_path / "home",
+        "WEGENT_BACKEND_URL": "https://backend.example",
+        "WEGENT_AUTH_TOKEN": "t",
+        "OPENAI_API_KEY": "sk-of-the-operator",
+    }
+    settings = await asyncio.to_thread(lambda: settings_of(**variables))  # type: ignore[arg-type]  # as an environment gives it
+    no_claude = ClaudeSearch(None, (), "")
+    means = Means(dict(os.environ), IsolationRules(Isolation.NONE, None), no_claude, has_agno=True)
+    state = await StateStore.open(tmp_path / "state.db")
+    try:
+        async with openai_api("Hello") as api:
+            monkeypatch.setattr(model_api, "DEFAULT_URLS", {"openai": api.url})
+            handler = in_process(
+                settings, means, state, answerable=lambda: False, backend_url=None
+            ).handler
+            _, agent = handler.agents.resolve("agno")
+            bot = {"agent_config": {"env": {"model_id": "gpt-x"}}}
+            job = await asyncio.to_thread(JobMaker(tmp_path, "").job, bot=[bot])
+            session = await agent.open(job)
+            try:
+                turn = await take_turn(session, "Hi")
+            finally:
+                await session.close()
+    finally:
+        await state.close()
+
+    assert turn.end.result == "Hello "
+    assert api.keys == ["Bearer sk-of-the-operator"]

@@ -108,7 +108,7 @@ class DockerSettings(ExecutorSettings):
     callback_token: Token | None = Field(
         default=None,
         validation_alias="CALLBACK_TOKEN",
-        description="Token for `CALLBACK_URL`, and for nothing else",
+        description="Token for `CALLBACK_URL`; goes to no other place",
     )
 
     # --- Tasks ---

@@ -78,13 +78,26 @@ class _Callback(Part):
 
     def target(self, default: CallbackTarget | None, trace_id: str | None) -> CallbackTarget | None:
         url, token = self.callback_url, self.callback_token
+        base = self.callback_base_url
         if url is None and default is not None:
-            # Its token goes there and nowhere else.
-            url, token = default.url, token or default.token
+            url = default.url
+            if token is None and default.token is not None:
+                # It goes there and nowhere else.
+                if base is not None and _origin(base) != _origin(url):
+                    raise ProtocolError(
+                        "callback_base_url: is another place than where this executor calls back",
+                        fields=("callback_base_url",),
+                        hint="bring callback_url and callback_token, too",
+                    )
+                token = default.token
         if url is None:
             return None
-        base = self.callback_base_url
         return CallbackTarget(url, token, base.rstrip("/") if base else None, trace_id)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 class _SeedTask(Part):

@@ -128,12 +128,38 @@ def test_the_default_address_serves_those_who_name_none_with_its_own_token() -> 
     default = CallbackTarget("http://default/callback", SecretStr("of the default"))
 
     _, told = read_task(
-        {**TASK, "callback_base_url": "http://asks/"}, default=default, trace_id="t"
+        {**TASK, "callback_base_url": "http://default/"}, default=default, trace_id="t"
     )
     _, own = read_task({**TASK, "callback_url": "http://own/"}, default=default)
 
-    assert told == CallbackTarget(default.url, default.token, "http://asks", "t")
+    assert told == CallbackTarget(default.url, default.token, "http://default", "t")
     assert own == CallbackTarget("http://own/", None)
+
+
+@pytest.mark.parametrize(
+    "base", ["http://elsewhere.example", "https://manager.example", "http://manager.example:81"]
+)
+@pytest.mark.parametrize("body", [TASK, SEED])
+def test_the_token_of_the_default_address_goes_to_no_other_place(
+    body: dict[str, Any], base: str
+) -> None:
+    default = CallbackTarget("http://manager.example/callback", SecretStr("own"))
+    read = read_seed_task if "session_id" in body else read_task
+
+    with pytest.raises(ProtocolError, match="callback_base_url: is another place") as refused:
+        read(body | {"callback_base_url": base}, default=default)
+    assert base not in str(refused.value)
+
+    _, with_its_own = read(
+        body | {"callback_base_url": base, "callback_token": "t"}, default=default
+    )
+    _, there = read(body | {"callback_base_url": "http://manager.example:80/"}, default=default)
+    _, without = read(
+        body | {"callback_base_url": base}, default=CallbackTarget("http://manager.example/x")
+    )
+    assert with_its_own == CallbackTarget(default.url, SecretStr("t"), base)
+    assert there == CallbackTarget(default.url, SecretStr("own"), "http://manager.example:80")
+    assert without == CallbackTarget("http://manager.example/x", None, base)
 
 
 def test_a_target_shows_no_token() -> None:

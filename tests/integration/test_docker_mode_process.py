@@ -60,6 +60,7 @@ async def test_without_a_token_only_programs_of_this_machine_are_answered(tmp_pa
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Host": "evil.example"},
+            {"Host": "[localhost"},
         ]:
             error = await executor.client.error(
                 "GET", "/api/tasks/sessions", status=403, headers=headers

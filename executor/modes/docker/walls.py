@@ -50,9 +50,16 @@ def _is_local(scope: Scope) -> bool:
     origin = headers.get("Origin")
     return (
         _is_loopback(scope.get("client"))
-        and urlsplit(f"//{host}").hostname in _LOCAL_NAMES
+        and _hostname(host) in _LOCAL_NAMES
         and (origin is None or origin == f"{scope['scheme']}://{host}")
     )
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # a bracket too many, or too few
+        return None
 
 
 def _is_loopback(client: tuple[str, int] | None) -> bool:

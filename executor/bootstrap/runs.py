@@ -213,12 +213,6 @@ def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
     )
 
 
-async def _clear_leftovers() -> None:
-    """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
-    if left := await asyncio.to_thread(remove_own_leftovers):
-        logger.info("removed the unpacked files of %d killed executors", len(left))
-
-
 def _api(settings: ExecutorSettings) -> ExecutorApi:
     key, token = settings.anthropic_api_key, settings.anthropic_auth_token
     own = ExecutorApi(

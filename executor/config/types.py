@@ -44,7 +44,9 @@ def url(*schemes: str) -> AfterValidator:
         if parts.scheme not in schemes or not parts.hostname:
             raise ValueError("must begin with " + " or ".join(f"{name}://" for name in schemes))
         if "@" in parts.netloc:
-            raise ValueError("must not contain a user name or password; use WEGENT_AUTH_TOKEN")
+            raise ValueError(
+                "must not contain a user name or password; a token has its own variable"
+            )
         if parts.query or parts.fragment:
             raise ValueError("must not contain ? or #")
         return parts.geturl()

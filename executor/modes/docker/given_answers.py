@@ -58,6 +58,9 @@ _WAITING: Final = _words(
 _EXPIRED: Final = _words("expired expire timeout timed_out")
 _ANSWERED: Final = _words("answered answer completed complete done responded resolved fulfilled")
 
+_OF_THE_CALL: Final = _words("ok okay true success")
+"""Without anything else these say that a request went well."""
+
 _STATUS_KEYS: Final = ("status", "state")
 _DECISION_KEYS: Final = ("decision", "action", "approved", "allowed", "outcome")
 _ANSWER_KEYS: Final = (
@@ -94,6 +97,8 @@ def read_given(kind: str, tool_input: Mapping[str, Any], body: Any) -> Given | N
     value = _first(body, _ANSWER_KEYS)
     if value is None and answered:
         value = _first(body, _POSSIBLE_ANSWER_KEYS)
+        if kind != "question" and _word(value) in _OF_THE_CALL:
+            value = None
     if decision in _NO or status in _DENIED:
         return Given("deny", message=message or _text(value))
     if kind == "question":
@@ -123,7 +128,7 @@ def _of_bare(kind: str, tool_input: Mapping[str, Any], value: Any) -> Given | No
         return NoAnswer.YET
     if word in _EXPIRED:
         return NoAnswer.EXPIRED
-    if not isinstance(value, str | list) or word in ("ok", "okay", "true", "success", *_ANSWERED):
+    if not isinstance(value, str | list) or word in _OF_THE_CALL | _ANSWERED:
         return NoAnswer.UNREADABLE
     return _of_value(kind, tool_input, value, None, answered=False)
 
@@ -154,9 +159,8 @@ def _permission(value: Any, message: str | None) -> Given | NoAnswer:
         if isinstance(value, list | tuple) and len(value) == 1:
             value = value[0]
         elif isinstance(value, Mapping):
-            inner = _first(value, (*_DECISION_KEYS, *_ONE_ANSWER_KEYS))
             message = message or _text(_first(value, _MESSAGE_KEYS))
-            value = inner if inner is not None else next(iter(value.values()), None)
+            value = _only_word(value)
         else:
             break
     word = _word(value)
@@ -167,6 +171,18 @@ def _permission(value: Any, message: str | None) -> Given | NoAnswer:
     # What is neither is what the agent should do instead.
     text = _text(value)
     return Given("deny", message=text) if text is not None else NoAnswer.UNREADABLE
+
+
+def _only_word(value: Mapping[str, Any]) -> Any:
+    """What an object says about a permission; ``None`` when it says nothing, or several things."""
+    inner = _first(value, (*_DECISION_KEYS, *_ONE_ANSWER_KEYS))
+    if inner is not None:
+        return inner
+    status = _first(value, _STATUS_KEYS)
+    if _word(status) in _APPROVED | _DENIED:
+        return status
+    told = [item for name, item in value.items() if name not in (*_STATUS_KEYS, *_MESSAGE_KEYS)]
+    return told[0] if len(told) == 1 else None
 
 
 def _answer(tool_input: Mapping[str, Any], value: Any) -> Given | NoAnswer:

@@ -117,6 +117,8 @@ def test_the_answers_to_several_questions_find_theirs(
         {"answers": ["approve"]},
         {"answers": {"Allow this?": "yes"}},
         {"approved": True},
+        {"response": {"status": "approved"}},
+        {"status": "answered", "text": "yes"},
         {"allowed": "yes"},
         {"decision": "allow"},
         {"decision": "approved", "message": "go"},
@@ -208,6 +210,10 @@ def test_what_is_no_answer_is_none(kind: str, body: Any, expected: NoAnswer) -> 
         {"answered": True},
         "true",
         ["ok"],
+        {"status": "completed", "result": "ok"},
+        {"response": {"status": "ok"}},
+        {"answers": {"Delete the branch?": "yes", "Push it?": "no"}},
+        {"answer": {"first": "deny", "second": "allow"}},
     ],
 )
 def test_what_speaks_of_the_request_is_no_permission(body: Any) -> None:

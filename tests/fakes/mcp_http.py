@@ -25,11 +25,17 @@ class McpHttpServer:
     sse_url: str = ""
     headers: list[Mapping[str, str]] = field(default_factory=list)
     """Of every message that came."""
+    restarted: bool = False
+    """Whether it has forgotten its sessions."""
     _replies: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
     async def handle(self, request: web.Request) -> web.Response:
+        if self.restarted:
+            return web.Response(status=404)
         reply = await self._reply(request)
-        return web.Response(status=202) if reply is None else web.json_response(reply)
+        if reply is None:
+            return web.Response(status=202)
+        return web.json_response(reply, headers={"Mcp-Session-Id": "1"})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         self.headers.append(request.headers)

@@ -172,6 +172,21 @@ async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playin
     assert turn.end.result == "Well."
 
 
+async def test_a_session_whose_server_has_been_restarted_is_not_used_again(
+    playing: Playing,
+) -> None:
+    call = tool_step("mcp__far__run", {"command": "true"})
+    async with mcp_http_server() as server, playing(scenario(call, text_step("Well."))) as agno:
+        far = {"type": "http", "url": server.url}
+        async with agno.opened(agno.bot("solo", mcp_servers={"far": far})) as session:
+            server.restarted = True
+            turn = await take_turn(session, "Hi")
+            assert not session.alive
+
+    [(_, is_error)] = turn.results
+    assert is_error
+
+
 @pytest.mark.parametrize("kind", ["http", "sse"])
 async def test_servers_on_the_network_get_their_headers(playing: Playing, kind: str) -> None:
     call = tool_step("mcp__far__run", {"command": "echo from afar"})

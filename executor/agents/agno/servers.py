@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +39,9 @@ MAX_PAGES: Final = 100
 """Of a server's list of tools; one that never ends is no list."""
 
 _HTTP: Final = httpx2.Timeout(30, read=300)
+
+_SESSION_GONE: Final = re.compile(r"session (terminated|not found)", re.IGNORECASE)
+"""What the library says, or a server itself, when the server has been restarted."""
 
 _PROGRAM: Final = "stdio"
 _OVER_HTTP: Final = ("http", "streamable-http", "streamable_http", "streamablehttp")
@@ -114,7 +118,7 @@ class ToolServer:
         try:
             return await self._session.call_tool(tool, arguments)
         except MCPError as exc:
-            if exc.code == CONNECTION_CLOSED:
+            if exc.code == CONNECTION_CLOSED or _SESSION_GONE.search(exc.message):
                 self._session = None
                 self._stop.set()
             raise

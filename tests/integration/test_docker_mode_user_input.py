@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +109,11 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(
-    home: Path, *, timeout_s: float = 60, through_a_container: bool = False
+    home: Path,
+    *,
+    timeout_s: float = 60,
+    through_a_container: bool = False,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Bench]:
     async with open_log(home) as (_, log):
         await log.accept(RUN)
@@ -142,6 +146,7 @@ async def open_bench(
             warn=lambda _, message: warnings.append(message),
             poll_s=0.01,
             delays=lambda: itertools.repeat(0.01),
+            sleep=sleep,
         )
         try:
             yield Bench(log, questions, requests, warnings, given_answers)
@@ -389,6 +394,36 @@ async def test_nobody_is_asked_any_more_what_an_attempt_wanted_to_know_that_has_
         bench.requests.expect(second, target(backend))
         tell(bench.log, second, EventType.STARTED)
         await bench.nobody_is_asked()
+        asking.cancel()
+
+
+async def test_an_attempt_that_begins_while_the_one_before_it_winds_down_asks_too(
+    tmp_path: Path, backend: Backend
+) -> None:
+    winding_down, may_end = asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            winding_down.set()
+            await may_end.wait()
+            raise
+
+    async with open_bench(tmp_path, sleep=sleep) as bench, asyncio.timeout(10):
+        bench.requests.expect(RUN, target(backend))
+        asking = bench.ask()
+        await backend.looked_at()
+        tell(bench.log, RUN, EventType.FAILED, error="e")
+        await winding_down.wait()
+        second = RunRef(7, 9, attempt=2)
+        bench.log.forget_run(RUN.key)
+        await bench.log.accept(second)
+        bench.requests.expect(second, target(backend))
+        may_end.set()
+        asked = {"request_id": "of the second", "kind": "question", "tool_input": ASKED}
+        tell(bench.log, second, EventType.INPUT_REQUIRED, **asked)
+        await backend.receiver.wait_for(lambda: "r/of the second" in backend.created)
         asking.cancel()
 
 

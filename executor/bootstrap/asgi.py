@@ -51,9 +51,9 @@ def _app(settings: DockerSettings) -> FastAPI:
                 if home is None:
                     return
                 async with opened(settings, home, stop, redactor) as mode:
-                    app.state.services = mode.services
+                    app.state.services = mode.service.routes
                     if first_task is not None:
-                        await first_task.start(mode.services.runs)
+                        await first_task.start(mode.service.routes.runs)
                     yield
                     await mode.drain()
         finally:

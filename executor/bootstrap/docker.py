@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Final
 
 from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.hooks import with_hooks
 from executor.bootstrap.runs import clear_leftovers, find_means, in_process
+from executor.bootstrap.service import FLUSH_WITHIN_S, Service, default_callback, with_service
 from executor.config.docker import DockerSettings
 from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
-from executor.delivery.event_log import EventLog
 from executor.modes.docker.app import create_app
-from executor.modes.docker.callbacks import Callbacks
 from executor.modes.docker.first_task import FirstTask
-from executor.modes.docker.receiver_client import ReceiverClient
-from executor.modes.docker.runs import Runs
-from executor.modes.docker.services import Services
-from executor.modes.docker.sessions import Sessions
 from executor.modes.docker.standing import ServerStanding
-from executor.modes.docker.user_input import UserInputRequests
-from executor.modes.docker.views import Health
-from executor.modes.local.progress_reporter import ProgressReporter
-from executor.network.access import NetworkAccess
 from executor.shielding import finish, in_thread
 from executor.shielding import stop as end
 from executor.signals import StopSignals
 from executor.tasks.bound_session import bound_session
 from executor.tasks.hooked import HookedRunHandler
-from executor.tasks.supervisor import Supervisor
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, EventType, RunRef
-from shared.protocol.http import CallbackTarget
 from shared.redaction import Redactor
 from shared.version import __version__
 from shared.web.listening import bind, url_of
 from shared.web.server import Server
-from shared.web.streams import Streams
 
 logger = get_logger("task_executor")
-
-FLUSH_WITHIN_S: Final = 5.0
-"""How long a stop waits for the receivers of callbacks to take the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +38,21 @@ class DockerMode:
 
     settings: DockerSettings
     handler: HookedRunHandler
-    supervisor: Supervisor
-    log: EventLog
-    callbacks: Callbacks
-    services: Services
+    service: Service
     standing: ServerStanding
 
     async def drain(self) -> None:
         """Take nothing new, let runs finish for a while, and tell what they have told."""
         grace_s = self.settings.shutdown_grace_s
-        if running := self.supervisor.running_task_ids():
+        supervisor = self.service.supervisor
+        if running := supervisor.running_task_ids():
             logger.info(
                 "stopping: %d running tasks have %g s to finish (a second signal ends them now)",
                 len(running),
                 grace_s,
             )
-        await self.supervisor.drain(grace_s)
-        await self.callbacks.close(FLUSH_WITHIN_S)
+        await supervisor.drain(grace_s)
+        await self.service.callbacks.close(FLUSH_WITHIN_S)
 
 
 async def run_docker(settings: DockerSettings, stop: StopSignals, redactor: Redactor) -> int:
@@ -119,65 +99,11 @@ async def opened(
         runs.handler, settings, means.environ, redactor, session_dir=only_dir
     )
     async with AsyncExitStack() as stack:
-        log = await EventLog.open(state)
-        stack.push_async_callback(lambda: finish(log.close()))
-        reporter = ProgressReporter(log, redactor)
-
-        def warn(run: RunRef, message: str) -> None:
-            reporter.report(run, AgentEvent(EventType.WARNING, {"message": message}))
-
-        client = ReceiverClient(NetworkAccess(os.environ))
-        stack.push_async_callback(lambda: finish(client.close()))
-        callbacks = await Callbacks.open(log, state, client, redactor, warn=warn)
-        stack.push_async_callback(lambda: finish(callbacks.close(FLUSH_WITHIN_S)))
-        supervisor = Supervisor(
-            handler,
-            reporter,
-            log,
-            max_concurrent=settings.max_concurrent_tasks,
-            queue_limit=settings.queue_limit,
-            timeout_s=settings.task_timeout_s,
-            redispatches=True,
+        service = await stack.enter_async_context(
+            with_service(settings, handler, runs.handler, redactor)
         )
-        stack.push_async_callback(lambda: finish(supervisor.close()))
-        questions = UserInputRequests(log, client, supervisor.answer, warn=warn)
-        stack.push_async_callback(lambda: finish(questions.close()))
-        supervisor.restore(await state.runs())
-        state.on_disk_trouble(supervisor.disk_trouble)
-        supervisor.connected(redispatches=True)
         for work in (clear_leftovers(), *([runs.claude.load()] if means.search.claude else [])):
             stack.push_async_callback(end, asyncio.create_task(work))
-        streams = Streams(log.hub)
-
-        def health() -> Health:
-            return Health(
-                version=__version__,
-                executor_name=settings.executor_name,
-                executor_namespace=settings.executor_namespace,
-                session_id=runs.handler.workspaces.bound_session,
-                running=len(supervisor.running_task_ids()),
-                free_slots=supervisor.free_slots,
-            )
-
-        services = Services(
-            runs=Runs(
-                supervisor,
-                log,
-                callbacks,
-                questions,
-                streams,
-                user_id=settings.user_id,
-            ),
-            sessions=Sessions(
-                supervisor,
-                state,
-                runs.handler.warm,
-                agent_of=lambda requested: runs.handler.agents.resolve(requested)[0],
-            ),
-            streams=streams,
-            callback=_default_callback(settings),
-            health=health,
-        )
         standing = ServerStanding()
         identity = Identity(
             name=settings.executor_name or socket.gethostname(),
@@ -185,19 +111,19 @@ async def opened(
             backend=None,
             max_concurrent_tasks=settings.max_concurrent_tasks,
         )
-        desk = Desk(identity, supervisor, standing, redact=redactor.redact)
+        desk = Desk(identity, service.supervisor, standing, redact=redactor.redact)
         control = ControlServer(settings.home, desk.answer)
         stack.push_async_callback(lambda: finish(control.close()))
         await control.start()
-        yield DockerMode(settings, handler, supervisor, log, callbacks, services, standing)
+        yield DockerMode(settings, handler, service, standing)
 
 
 async def _serve(
     mode: DockerMode, listener: socket.socket, first_task: FirstTask | None, stop: StopSignals
 ) -> int:
     app = create_app(mode.settings.token)
-    app.state.services = mode.services
-    server = Server(app, mode.services.streams, ws="none")
+    app.state.services = mode.service.routes
+    server = Server(app, mode.service.routes.streams, ws="none")
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve([listener]), name="server")
         try:
@@ -217,9 +143,9 @@ async def _work(mode: DockerMode, first_task: FirstTask | None, stop: StopSignal
     completed: asyncio.Task[bool] | None = None
     try:
         if first_task is not None:
-            await first_task.start(mode.services.runs)
+            await first_task.start(mode.service.routes.runs)
             if first_task.ends:
-                verdict = first_task.completed(mode.log, mode.callbacks)
+                verdict = first_task.completed(mode.service.log, mode.service.callbacks)
                 completed = asyncio.create_task(verdict, name="first task")
         waited_for = {stopping} if completed is None else {stopping, completed}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
@@ -245,10 +171,4 @@ def read_first_task(settings: DockerSettings) -> FirstTask | None:
     """
     if settings.first_task is None:
         return None
-    return FirstTask.read(settings.first_task, _default_callback(settings))
-
-
-def _default_callback(settings: DockerSettings) -> CallbackTarget | None:
-    if settings.callback_url is None:
-        return None
-    return CallbackTarget(settings.callback_url, settings.callback_token)
+    return FirstTask.read(settings.first_task, default_callback(settings))

@@ -14,17 +14,9 @@ from pydantic import SecretStr
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent
-from executor.delivery.event_log import EventLog
+from executor.bootstrap.service import with_service
+from executor.config.docker import DockerSettings
 from executor.modes.docker.app import create_app
-from executor.modes.docker.callbacks import Callbacks
-from executor.modes.docker.receiver_client import ReceiverClient
-from executor.modes.docker.runs import Runs
-from executor.modes.docker.services import Services
-from executor.modes.docker.sessions import Sessions
-from executor.modes.docker.user_input import UserInputRequests
-from executor.modes.docker.views import Health
-from executor.modes.local.progress_reporter import ProgressReporter
-from executor.network.access import NetworkAccess
 from executor.tasks.container import ContainerRunHandler, Images
 from executor.tasks.questions import UserInput
 from executor.tasks.supervisor import Supervisor
@@ -35,7 +27,6 @@ from shared.containers.pool import Endpoint
 from shared.redaction import Redactor
 from shared.web.listening import bind, url_of
 from shared.web.server import Server
-from shared.web.streams import Streams
 from tests.fakes.agent import in_process
 
 
@@ -64,57 +55,25 @@ async def serving(
     agent: Agent, home: Path, token: str, environ: Mapping[str, str]
 ) -> AsyncIterator[tuple[str, Supervisor, Server]]:
     """An executor of docker mode with everything real but its agent: where it is reached."""
-    redactor = Redactor()
-    async with AsyncExitStack() as stack:
-        handler = await stack.enter_async_context(in_process(agent, home, environ=environ))
-        store = handler.state
-        log = await EventLog.open(store)
-        stack.push_async_callback(log.close)
-        reporter = ProgressReporter(log, redactor, merge_for_s=0.001)
-        supervisor = Supervisor(
-            handler,
-            reporter,
-            store,
-            max_concurrent=4,
-            queue_limit=4,
-            timeout_s=60,
-            redispatches=True,
-        )
-        supervisor.restore(await store.runs())
-        stack.push_async_callback(supervisor.close)
-        client = ReceiverClient(NetworkAccess({}))
-        stack.push_async_callback(client.close)
-        callbacks = await Callbacks.open(log, store, client, redactor, warn=lambda *_: None)
-        stack.push_async_callback(callbacks.close, 0)
-        questions = UserInputRequests(log, client, supervisor.answer, warn=lambda *_: None)
-        stack.push_async_callback(questions.close)
-        streams = Streams(log.hub)
-        app = create_app(SecretStr(token))
-        app.state.services = Services(
-            runs=Runs(supervisor, log, callbacks, questions, streams, user_id=None),
-            sessions=Sessions(
-                supervisor,
-                store,
-                handler.warm,
-                agent_of=lambda name: handler.agents.resolve(name)[0],
-            ),
-            streams=streams,
-            callback=None,
-            health=lambda: Health(
-                version="1",
-                executor_name=None,
-                executor_namespace=None,
-                session_id=None,
-                running=0,
-                free_slots=4,
-            ),
-        )
+    variables = {
+        "WEGENT_EXECUTOR_HOME": str(home),
+        "EXECUTOR_API_TOKEN": token,
+        "LOCAL_QUEUE_LIMIT": "4",
+        "TASK_TIMEOUT_SECONDS": "60",
+    }
+    settings = await asyncio.to_thread(lambda: DockerSettings(**variables))  # type: ignore[arg-type]  # as text, like an environment
+    async with (
+        in_process(agent, home, environ=environ) as handler,
+        with_service(settings, handler, handler, Redactor()) as service,
+    ):
+        app = create_app(settings.token)
+        app.state.services = service.routes
         listener = bind("127.0.0.1", 0)
-        server = Server(app, streams)
+        server = Server(app, service.routes.streams)
         serve = asyncio.create_task(server.serve([listener]), name="inner executor")
         await server.listening.wait()
         try:
-            yield url_of(listener), supervisor, server
+            yield url_of(listener), service.supervisor, server
         finally:
             server.stop()
             await serve

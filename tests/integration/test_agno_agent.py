@@ -157,7 +157,23 @@ async def test_an_interrupted_turn_ends_at_once_and_its_request_too(playing: Pla
     assert again.end.result == "Here I am"
 
 
-async def test_a_turn_thatnobody_reads_to_its_end_leaves_no_request(playing: Playing) -> None:
+async def test_a_session_whose_turn_does_not_end_in_time_is_not_used_again(
+    playing: Playing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
+    async with playing(endless) as agno, agno.opened() as session:
+        spoken = asyncio.Event()
+        taking = asyncio.create_task(take_turn(session, "Hi", spoken=spoken))
+        await spoken.wait()
+        monkeypatch.setattr("executor.agents.agno.session.END_TIMEOUT_S", 0)
+        await session.interrupt()
+        turn = await taking
+        await agno.model.wait_for_request(lambda request: request.outcome == "client left")
+
+    assert not turn.end.reusable
+
+
+async def test_a_turn_that_nobody_reads_to_its_end_leaves_no_request(playing: Playing) -> None:
     endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
     async with playing(endless) as agno, agno.opened() as session:
         turn = session.turn(agno.job(prompt="Hi").request, nobody)
@@ -184,11 +200,11 @@ async def test_a_closed_session_ends_its_turn_and_is_not_alive(playing: Playing)
 async def test_agno_stands_still_while_nobody_reads(
     playing: Playing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("executor.agents.agno.work.MAX_WAITING", 0)
     use = tool_step("mcp__fake__run", {"command": "true"}, text="I look.")
     async with playing(scenario(use, text_step("Well."))) as agno:
         bot = agno.bot("solo", mcp_servers=fake_server())
         async with agno.opened(bot) as session:
+            monkeypatch.setattr("executor.agents.agno.work.MAX_WAITING", 0)
             turn = session.turn(agno.job(prompt="Hi").request, nobody)
             async for item in turn:
                 if getattr(item, "type", None) == EventType.LLM_STREAM:

@@ -212,6 +212,25 @@ async def test_members_use_their_own_tools_under_their_own_name(playing: Playing
     assert offered["lead"] == ("delegate_task_to_member",)
 
 
+async def test_a_member_is_offered_what_both_the_run_and_its_own_list_allow(
+    playing: Playing,
+) -> None:
+    leader = delegates("lead", "ann", "Look", then="Done.")
+    async with playing(leader, says("ann", "Seen.")) as agno:
+        lead = agno.bot("lead")
+        for run, own, offered in [
+            (["mcp__fake"], None, True),
+            (["mcp__fake"], ["mcp__fake__run"], True),
+            (["mcp__fake"], ["Read"], False),
+            (["Read"], ["mcp__fake"], False),
+        ]:
+            ann = agno.bot("ann", mcp_servers=fake_server(), allowed_tools=own)
+            async with agno.opened(lead, ann, allowed_tools=run) as session:
+                await take_turn(session, "Hi", bot=[lead, ann])
+            asked = [r for r in agno.model.requests if r.scenario == "ann"]
+            assert bool(asked[-1].tools) is offered
+
+
 async def test_a_session_is_not_used_again_when_a_members_servers_have_changed(
     playing: Playing,
 ) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from executor.agents import process_tree
+from executor.agents.orphans import AgentRecord
 from executor.agents.protocol import ToolDecision
 from shared.protocol.answers import QuestionKind
 from shared.protocol.events import EventType, Source
@@ -53,6 +55,9 @@ async def test_a_tool_that_is_not_allowed_is_not_offered_and_not_used(playing: P
         for given in lists:
             async with agno.opened(bot, **given) as session:
                 turn = await take_turn(session, "Hi", **given)
+            assert turn.end.result == "Well."
+            async with agno.opened(bot | given) as session:
+                turn = await take_turn(session, "Hi")
             assert turn.end.result == "Well."
         assert not any(request.tools for request in agno.model.requests)
 
@@ -131,16 +136,22 @@ async def test_a_server_that_cannot_be_started_is_told_and_missing(playing: Play
 
 
 async def test_nothing_of_a_server_is_left_when_its_session_is_closed(playing: Playing) -> None:
-    # conftest.py looks for what lives on.
-    daemon = "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo started"
+    daemon = "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $!"
     call = tool_step("mcp__fake__run", {"command": daemon})
     async with (
         playing(scenario(call, text_step("Well."))) as agno,
         agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session,
     ):
         turn = await take_turn(session, "Hi")
+        daemon_id = int(turn.results[0][0].split()[0])
+        [folder] = (agno.root / "home" / "private").iterdir()
+        record = await asyncio.to_thread(AgentRecord.read, folder)
+        assert record is not None
+        marked = await asyncio.to_thread(process_tree.marked, record.mark)
+        assert daemon_id in {process.pid for process in marked}
+        assert await asyncio.to_thread(session.tools_cpu_s) > 0
 
-    assert "started" in turn.results[0][0]
+    assert not await asyncio.to_thread(process_tree.marked, record.mark)
     assert not list((agno.root / "home" / "private").iterdir())
 
 

@@ -67,7 +67,7 @@ def functions_of(
     source: Source,
     *,
     home: asyncio.AbstractEventLoop,
-    allowed: Sequence[str] | None,
+    allowed: Sequence[Sequence[str]],
     disallowed: Sequence[str],
 ) -> list[Function]:
     """The tools of *servers* that a member is offered; what is not listed it never sees.
@@ -75,7 +75,7 @@ def functions_of(
     Args:
         source: Who uses them.
         home: The event loop that servers and user are reached from; agno has one of its own.
-        allowed: Names of tools and servers; ``None``: all.
+        allowed: Lists of names of tools and servers; each must have it.
         disallowed: Counts more than *allowed*.
     """
     functions: dict[str, Function] = {}
@@ -84,7 +84,7 @@ def functions_of(
             full = full_name(server.name, tool.name)
             if listed(full, server.name, disallowed):
                 continue
-            if not (allowed is None or listed(full, server.name, allowed)):
+            if not all(listed(full, server.name, names) for names in allowed):
                 continue
             name = full[:MAX_NAME_CHARS]
             functions.setdefault(name, _function(name, server, tool, gate, source, home))

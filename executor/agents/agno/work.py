@@ -192,7 +192,10 @@ def _images(request: ExecutionRequest) -> list[Image]:
     ]
 
 
-def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[str] | None:
-    if first and request.allowed_tools is not None:
-        return request.allowed_tools
-    return member.bot.allowed_tools
+def _allowed(request: ExecutionRequest, member: Member, *, first: bool) -> list[list[str]]:
+    """The lists that a tool of *member* must be in: that of the run, and its own."""
+    of_run = request.allowed_tools
+    if of_run is None:
+        of_run = request.first_bot.allowed_tools
+    own = None if first else member.bot.allowed_tools
+    return [names for names in (of_run, own) if names is not None]

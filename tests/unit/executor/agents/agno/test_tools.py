@@ -45,7 +45,7 @@ def offered(server: Server, *disallowed: str, allowed: list[str] | None = None) 
         ToolGate(allow),
         Source("1"),
         home=asyncio.get_running_loop(),
-        allowed=allowed,
+        allowed=[] if allowed is None else [allowed],
         disallowed=disallowed,
     )
 

@@ -352,6 +352,20 @@ async def test_sessions_are_listed_with_their_standing(executor: DockerProcess) 
     assert ended == {"status": "success", "sessions": ["81"], "cancelled": []}
 
 
+async def test_a_session_is_known_whose_only_run_failed_before_its_agent_began(
+    executor: DockerProcess,
+) -> None:
+    client = executor.client
+    await client.execute(task_id=85, subtask_id=850, git_url="file:///nothing/here")
+    assert (await client.finished("850"))["error_code"] == "clone_failed"
+
+    there = (await sessions(executor))["85"]
+
+    assert (there["state"], there["runs"], there["cwd"]) == ("parked", [], None)
+    ended = await client.ask("DELETE", "/api/tasks/session?task_id=85")
+    assert ended == {"status": "success", "sessions": ["85"], "cancelled": []}
+
+
 @pytest.mark.parametrize("path", ["/api/tasks/claude/sessions", "/api/tasks/sessions/close"])
 async def test_all_sessions_are_closed_and_go_on_with_the_next_task(
     executor: DockerProcess, path: str

@@ -57,7 +57,7 @@ class Sessions:
                     session_id=session_id,
                     state="running" if runs else waits,
                     runs=[run.ref.key[0] for run in runs],
-                    agent_type=there.agent_type if there else (runs[0].agent if runs else None),
+                    agent_type=(there and there.agent_type) or (runs[0].agent if runs else None),
                     sdk_session_id=there.sdk_session_id if there else None,
                     cwd=there.cwd if there else None,
                     updated_at=there.updated_at if there else None,
@@ -91,7 +91,8 @@ class Sessions:
 
     async def end_all(self, agent: str | None = None) -> SessionsEnded:
         """Cancel all runs and end all processes; of one kind of *agent*, or of all (``None``)."""
-        kinds = {one.session_id: one.agent_type for one in await known_sessions(self._state)}
+        known = await known_sessions(self._state)
+        kinds = {one.session_id: one.agent_type for one in known if one.agent_type is not None}
         runs = [run for runs in self._live().values() for run in runs]
         warm = set(self._warm.sessions)
         if agent is not None:

@@ -315,6 +315,7 @@ async def test_an_api_that_breaks_off_is_an_api_error(playing: Playing) -> None:
 
     assert turn.end.error_code == ErrorCode.API_ERROR
     assert len(turn.of(EventType.LLM_ERROR)) == 1
+    assert len(agno.model.requests) == 1  # what was said would be told twice
 
 
 async def test_an_api_that_is_not_there_is_an_api_error(playing: Playing) -> None:

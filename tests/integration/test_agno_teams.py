@@ -212,6 +212,37 @@ async def test_members_use_their_own_tools_under_their_own_name(playing: Playing
     assert offered["lead"] == ("delegate_task_to_member",)
 
 
+async def test_of_several_who_are_chosen_at_once_each_is_told_under_its_own_name(
+    playing: Playing,
+) -> None:
+    calls = [
+        {"tool": "delegate_task_to_member", "input": {"member_id": name, "task": "Go"}}
+        for name in ("ann", "bob")
+    ]
+    leader = scenario(step(*calls), text_step("never said"), name="lead", system="LEAD")
+    async with playing(leader, says("ann", "A! " * 20), says("bob", "B! " * 20)) as agno:
+        bots = [agno.bot("lead"), agno.bot("ann"), agno.bot("bob")]
+        async with agno.opened(*bots, mode="route") as session:
+            turn = await take_turn(session, "Hi", bot=bots)
+
+    assert texts(turn) == {"lead": "", "ann": "A! " * 20, "bob": "B! " * 20}
+    assert turn.end.error is None
+
+
+async def test_a_member_uses_no_more_tools_than_its_limit(playing: Playing) -> None:
+    leader = delegates("lead", "ann", "Look", then="Done.")
+    use = [tool_step("mcp__fake__run", {"command": f"echo x > {n}"}) for n in (1, 2, 3)]
+    ann = scenario(*use, text_step("Seen."), name="ann", system="ANN")
+    async with playing(leader, ann) as agno:
+        bots = [agno.bot("lead"), agno.bot("ann", mcp_servers=fake_server(), max_turns=2)]
+        async with agno.opened(*bots) as session:
+            turn = await take_turn(session, "Hi", bot=bots)
+        made = sorted(file.name for file in agno.job(*bots).cwd.iterdir())
+
+    assert turn.end.result == "Done."
+    assert made == ["1", "2"]
+
+
 async def test_a_member_is_offered_what_both_the_run_and_its_own_list_allow(
     playing: Playing,
 ) -> None:

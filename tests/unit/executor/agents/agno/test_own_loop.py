@@ -69,3 +69,17 @@ async def test_what_does_not_obey_is_not_waited_for() -> None:
     assert not await own.ended(0.01)
     may_end.set()
     assert await own.ended(5)
+
+
+async def test_what_is_cancelled_before_it_has_begun_does_not_begin() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        done.append("work")
+
+    own = OwnLoop(work, name="test")
+    own.cancel()
+
+    assert await own.ended(5)
+    assert not done

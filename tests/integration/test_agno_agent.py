@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -266,6 +267,20 @@ async def test_pictures_reach_the_model(playing: Playing) -> None:
 
     assert (first.end.error, second.end.error) == (None, None)
     assert _PIXEL in (agno.conversations / f"{conversation}.json").read_text()
+
+
+async def test_pictures_that_are_only_named_are_left_out_and_told(playing: Playing) -> None:
+    picture = {"type": "url", "url": "http://127.0.0.1:9/picture.png"}
+    prompt = [{"type": "text", "text": "Look"}, {"type": "image", "source": picture}]
+    async with playing(says("solo", "I see nothing")) as agno, agno.opened() as session:
+        turn = await take_turn(session, prompt)
+        file = agno.conversations / f"{session.session_id}.json"
+        [[asked, _]] = json.loads(await asyncio.to_thread(file.read_text))["turns"]
+
+    assert turn.end.error is None
+    [warning] = turn.data(EventType.WARNING)
+    assert "given as an address" in warning["message"]
+    assert not asked.get("images")
 
 
 # --- what APIs refuse ------------------------------------------------------------------------

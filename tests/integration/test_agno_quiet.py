@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,10 @@ async def test_nobody_but_the_model_is_spoken_to(
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
     leader = delegates("lead", "ann", "Say A", then="Ann said A.")
     async with playing(leader, says("ann", "A!"), says("solo", "Hello")) as agno:
+        # It would go out from a thread of its own, at some later time.
+        telemetry = (await asyncio.to_thread(importlib.import_module, "agno.api.api")).Api
+        for way in ("post_in_background", "apost_in_background"):
+            monkeypatch.setattr(telemetry, way, lambda *_: asked.add("telemetry"))
         bots = [agno.bot("lead"), agno.bot("ann")]
         async with agno.opened(*bots) as session:
             await take_turn(session, "Hi", bot=bots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,8 @@ async def test_in_a_team_that_routes_the_answer_is_the_members_own(playing: Play
         async with agno.opened(*bots, mode="route") as session:
             turn = await take_turn(session, "Hi", bot=bots)
             again = await take_turn(session, "Again", bot=bots)
+            file = agno.conversations / f"{session.session_id}.json"
+            [said, _] = json.loads(await asyncio.to_thread(file.read_text))["turns"]
 
     assert turn.end.result == "A is the first letter. " * 5
     assert texts(turn) == {"lead": "To Ann.", "ann": "A is the first letter. " * 5}
@@ -110,6 +113,7 @@ async def test_in_a_team_that_routes_the_answer_is_the_members_own(playing: Play
     assert {event.source.agent_name for event in streamed if event.source} == {"lead", "ann"}
     assert len(streamed) > 3
     assert again.end.error is None
+    assert (said[-1]["role"], said[-1]["content"]) == ("assistant", turn.end.result)
 
 
 async def test_a_member_may_lead_a_team_of_its_own(playing: Playing) -> None:

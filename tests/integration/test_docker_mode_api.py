@@ -120,6 +120,19 @@ async def test_a_run_of_another_session_is_no_repeat(executor: DockerProcess) ->
     assert error["code"] == "conflict"
 
 
+async def test_of_two_sessions_that_name_one_run_at_once_one_gets_it(
+    executor: DockerProcess,
+) -> None:
+    async def ask(run_id: str, session_id: str) -> int:
+        body = {"task_id": session_id, "subtask_id": run_id, "prompt": script("Mine.")}
+        async with executor.client.http.post("/api/tasks/execute", json=body) as response:
+            return response.status
+
+    for run_id in ("race-1", "race-2", "race-3"):
+        statuses = await asyncio.gather(*(ask(run_id, f"{run_id}-{name}") for name in "abcd"))
+        assert sorted(statuses) == [200, 409, 409, 409]
+
+
 async def test_a_later_attempt_takes_the_place_of_the_one_before(executor: DockerProcess) -> None:
     client = executor.client
     await client.execute(task_id="again", subtask_id="again-1", prompt=ASKS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from executor.agents.agno.own_loop import OwnLoop
 
 
@@ -71,15 +73,20 @@ async def test_what_does_not_obey_is_not_waited_for() -> None:
     assert await own.ended(5)
 
 
-async def test_what_is_cancelled_before_it_has_begun_does_not_begin() -> None:
+async def test_what_is_cancelled_before_it_has_begun_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     done: list[str] = []
+    held: list[threading.Thread] = []
 
     async def work() -> None:
-        await asyncio.sleep(0)
         done.append("work")
 
-    own = OwnLoop(work, name="test")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda thread: held.append(thread))
+        own = OwnLoop(work, name="test")
     own.cancel()
+    held[0].start()
 
     assert await own.ended(5)
     assert not done

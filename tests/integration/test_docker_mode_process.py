@@ -167,7 +167,7 @@ async def test_uvicorn_serves_the_same_application(tmp_path: Path) -> None:
     assert "Traceback" not in program.output
 
 
-async def test_a_stop_of_uvicorn_ends_streams_and_lets_runs_finish(tmp_path: Path) -> None:
+async def test_a_stop_of_uvicorn_ends_streams(tmp_path: Path) -> None:
     command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
     env = docker_environ(tmp_path, LOCAL_SHUTDOWN_GRACE_SECONDS="0")
     async with running(*command, env=env) as program:
@@ -183,6 +183,19 @@ async def test_a_stop_of_uvicorn_ends_streams_and_lets_runs_finish(tmp_path: Pat
     if not follower.exception():
         assert "close" not in [event.name for event in follower.result()]
     assert "Traceback" not in program.output
+
+
+async def test_a_stop_of_uvicorn_lets_runs_finish(tmp_path: Path) -> None:
+    command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
+    async with running(*command, env=docker_environ(tmp_path)) as program:
+        port = await _port_of_uvicorn(program)
+        async with DockerClient(f"http://127.0.0.1:{port}", None) as client:
+            await client.execute(prompt=script("Finished.", pieces=2, pause_s=1))
+            await client.events("1", until="llm.stream")
+        program.signal(signal.SIGTERM)
+        await program.ended()
+    async with docker_process(tmp_path) as executor:
+        assert (await executor.client.run("1"))["state"] == "completed"
 
 
 async def test_uvicorn_is_told_what_is_wrong_with_the_settings(tmp_path: Path) -> None:

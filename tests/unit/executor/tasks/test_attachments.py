@@ -214,6 +214,18 @@ async def test_a_request_that_names_another_backend_gets_no_token_sent(
     assert backend.authorizations == []
 
 
+async def test_the_token_of_another_backend_is_not_sent_to_ours(
+    session: Path, backend: FileServer, stranger: FileServer
+) -> None:
+    wanted = {"filename": "a.bin", "url": f"{backend.url}/files/a"}
+
+    await placing(backend_url=backend.url).place(
+        request(wanted, auth_token=TOKEN, backend_url=stranger.url), session
+    )
+
+    assert backend.authorizations == [None]
+
+
 async def test_without_a_backend_of_its_own_the_token_goes_to_the_requests(
     session: Path, backend: FileServer, stranger: FileServer
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_path_that_leads_out_or_means_something_else_somewhere_is_refused(path
         ("\ufb01le", "file"),
         ("x/\u017f", "x/S"),
         ("\u0130", "i\u0307"),
+        ("\u0390", "\u03aa\u0301"),
     ],
 )
 def test_files_that_are_one_on_some_system_are_refused(paths: tuple[str, str]) -> None:

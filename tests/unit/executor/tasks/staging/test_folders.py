@@ -128,3 +128,17 @@ def test_an_entry_of_any_kind_is_removed_and_no_link_followed(tmp_path: Path) ->
         remove_entry(tmp_path, name)
 
     assert names_in(tmp_path) == ["outside", "outside/kept"]
+
+
+def test_what_was_there_stays_when_nothing_can_take_its_place(
+    session: Path, folder: StagedFolder
+) -> None:
+    (session / "input").mkdir()
+    (session / "input" / "old").touch()
+    folder.path.rmdir()
+
+    with pytest.raises(FileNotFoundError):
+        folder.put()
+    folder.discard()
+
+    assert names_in(session) == ["input", "input/old"]

@@ -182,6 +182,20 @@ async def test_the_same_skills_stay_where_they_are(skills: Skills, session: Path
     assert (session / ".skills").stat().st_ino == inode
 
 
+@pytest.mark.parametrize("leads_to", ["folder", "file", "nowhere"])
+async def test_skills_with_a_link_among_them_are_not_as_they_were_made(
+    skills: Skills, session: Path, tmp_path: Path, leads_to: str
+) -> None:
+    placed = await place(skills, request({"greet": {"SKILL.md": SKILL}}), session)
+    assert placed is not None
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+
+    (placed.folder / "hooks").symlink_to(tmp_path / leads_to)
+
+    assert not await untouched(placed)
+
+
 async def test_what_somebody_has_changed_is_placed_again(skills: Skills, session: Path) -> None:
     wanted = request({"greet": {"SKILL.md": SKILL}})
     first = await place(skills, wanted, session)

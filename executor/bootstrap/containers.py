@@ -18,7 +18,7 @@ from executor.delivery.state import RunRecord
 from executor.shielding import in_thread
 from executor.shielding import stop as end
 from executor.signals import StopSignals
-from executor.tasks.container import ContainerRunHandler, Images
+from executor.tasks.containers.handler import ContainerRunHandler, Images
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.isolation import Availability
 from executor.tasks.placing import PlacingRunHandler

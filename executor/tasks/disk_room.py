@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from executor.tasks.git import GitFailed
+from executor.tasks.repository.git import GitFailed
 from shared.errors import RunError
 from shared.logging import get_logger
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from executor.session_places import TAKEN
 from executor.shielding import in_thread
 from executor.tasks.bound_session import remember_session
-from executor.tasks.changed_files import (
+from executor.tasks.repository.changed_files import (
     NOTHING_CHANGED,
     ChangedFiles,
     Snapshot,
@@ -29,17 +29,17 @@ from executor.tasks.changed_files import (
     changed_since_snapshot,
     take_snapshot,
 )
-from executor.tasks.checkout import Checkout, Remote
-from executor.tasks.checkout_update import BranchMissing, remember_branch, update
-from executor.tasks.clone import (
+from executor.tasks.repository.checkout import Checkout, Remote
+from executor.tasks.repository.clone import (
     Identity,
     clone,
     clone_failed,
     missing_branch,
     ssh_environment,
 )
-from executor.tasks.git import Git, GitFailed
-from executor.tasks.git_credentials import credentials_of, install_askpass
+from executor.tasks.repository.credentials import credentials_of, install_askpass
+from executor.tasks.repository.git import Git, GitFailed
+from executor.tasks.repository.update import BranchMissing, remember_branch, update
 from executor.tasks.staging.folders import UNFINISHED
 from executor.tasks.staging.stage import Staged, Staging
 from shared.errors import Refusal, RunError

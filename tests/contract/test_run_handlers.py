@@ -13,7 +13,7 @@ import pytest
 from executor.agents.protocol import TurnEnd
 from executor.hooks.base import EventHook, Hook, TaskConfig
 from executor.hooks.runner import HookSource
-from executor.tasks.container import ContainerRunHandler
+from executor.tasks.containers.handler import ContainerRunHandler
 from executor.tasks.hooked import HookedRunHandler
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput

@@ -14,7 +14,7 @@ from executor.delivery.state import RunRecord, StateStore
 from executor.executor_id import load_executor_id
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.container import ContainerRunHandler, Images
+from executor.tasks.containers.handler import ContainerRunHandler, Images
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
 from scripts.scripted_model import ScriptedModel

@@ -17,7 +17,7 @@ from executor.agents.protocol import Agent
 from executor.bootstrap.service import with_service
 from executor.config.docker import DockerSettings
 from executor.modes.docker.app import create_app
-from executor.tasks.container import ContainerRunHandler, Images
+from executor.tasks.containers.handler import ContainerRunHandler, Images
 from executor.tasks.questions import UserInput
 from executor.tasks.supervisor import Supervisor
 from shared.containers.death import Death
@@ -81,7 +81,7 @@ async def serving(
 
 
 class LoopbackPool:
-    """The pool of :class:`executor.tasks.held_container.Pool`, without an engine."""
+    """The pool of :class:`executor.tasks.containers.held.Pool`, without an engine."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent

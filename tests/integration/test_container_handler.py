@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import TurnEnd
 from executor.delivery.state import RunRecord, SessionRecord
-from executor.tasks.container import MOVED, ContainerRunHandler
-from executor.tasks.container_client import ContainerClient
-from executor.tasks.container_run import ContainerRun
-from executor.tasks.held_container import HeldContainer, Wanted
+from executor.tasks.containers.client import ContainerClient
+from executor.tasks.containers.handler import MOVED, ContainerRunHandler
+from executor.tasks.containers.held import HeldContainer, Wanted
+from executor.tasks.containers.relayed import Relayed
+from executor.tasks.containers.run import ContainerRun
 from executor.tasks.in_process import MOVED as MOVED_OUT
-from executor.tasks.relayed import Relayed
 from executor.tasks.run_handler import Run
 from shared.containers.death import Death
 from shared.containers.pool import Endpoint

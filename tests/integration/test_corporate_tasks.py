@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from executor.tasks.attachments import Attachments
+from executor.tasks.staging.attachments import Attachments
 from executor.tasks.staging.fetching import Fetcher
 from executor.tasks.workspace import Workspaces
 from scripts.scripted_model import ScriptedModel

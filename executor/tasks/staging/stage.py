@@ -11,7 +11,7 @@ from pathlib import Path
 from executor.agents.skills import SkillSet
 from executor.session_places import OUTPUT
 from executor.shielding import in_thread
-from executor.tasks.attachments import Attachments
+from executor.tasks.staging.attachments import Attachments
 from executor.tasks.staging.fetching import Fetcher
 from executor.tasks.staging.input_files import Inputs
 from executor.tasks.staging.server_list import list_servers

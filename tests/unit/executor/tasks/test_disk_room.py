@@ -9,7 +9,7 @@ import pytest
 
 from executor.tasks import disk_room
 from executor.tasks.disk_room import is_disk_full, with_room
-from executor.tasks.git import GitFailed
+from executor.tasks.repository.git import GitFailed
 from shared.errors import RunError
 from shared.status import ErrorCode
 

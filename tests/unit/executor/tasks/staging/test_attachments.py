@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.tasks.attachments import Attachments
+from executor.tasks.staging.attachments import Attachments
 from executor.tasks.staging.fetching import Fetcher, origin
 from shared.errors import Refusal, RunError
 from shared.protocol.execution import ExecutionRequest, read_execution_request

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from executor.shielding import finish
 from executor.tasks.cancellation import Cancellation, Cancelled
-from executor.tasks.container_client import Unreachable
-from executor.tasks.held_container import HeldContainer
+from executor.tasks.containers.client import Unreachable
+from executor.tasks.containers.held import HeldContainer
+from executor.tasks.containers.relayed import Relayed
 from executor.tasks.merging import merged
 from executor.tasks.questions import AnswerStanding
-from executor.tasks.relayed import Relayed
 from executor.tasks.run_handler import WaitsFor
 from executor.tasks.verdicts import cancelled, failed
 from shared.containers.errors import ContainerDied, ContainerError

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from executor.shielding import in_thread
-from executor.tasks.attachment_names import numbered
+from executor.tasks.staging.attachment_names import numbered
 from shared.errors import RunError
 from shared.status import ErrorCode
 

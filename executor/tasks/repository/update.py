@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from executor.plain_files import read_plain
-from executor.tasks.checkout import Checkout, Remote, View
-from executor.tasks.git import GitFailed
+from executor.tasks.repository.checkout import Checkout, Remote, View
+from executor.tasks.repository.git import GitFailed
 
 ASKED_BRANCH_FILE: Final = "wegent-branch"
 """In the git directory: the branch that was last asked for and reached, so that a session's next

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.tasks.git_credentials import Credentials, credentials_of, install_askpass
+from executor.tasks.repository.credentials import Credentials, credentials_of, install_askpass
 from shared.errors import Refusal
 from shared.protocol.execution import read_execution_request
 from shared.protocol.repository import Repository

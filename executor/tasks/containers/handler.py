@@ -15,12 +15,12 @@ import aiohttp
 from executor.agents.factory import CLAUDE_CODE, AgentFactory
 from executor.delivery.state import RunRecord, SessionRecord, StateStore
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.container_client import ContainerClient, Unreachable
-from executor.tasks.container_request import container_request
-from executor.tasks.container_run import ContainerRun, Prepared
-from executor.tasks.held_container import PATIENCE_S, HeldContainer, Pool, Wanted
+from executor.tasks.containers.client import ContainerClient, Unreachable
+from executor.tasks.containers.held import PATIENCE_S, HeldContainer, Pool, Wanted
+from executor.tasks.containers.relayed import Relayed
+from executor.tasks.containers.request import container_request
+from executor.tasks.containers.run import ContainerRun, Prepared
 from executor.tasks.questions import UserInput
-from executor.tasks.relayed import Relayed
 from executor.tasks.run_handler import Run
 from shared.containers.errors import ContainerError
 from shared.containers.pool import Endpoint
@@ -90,8 +90,8 @@ class ContainerRunHandler:
             user_input: How users are asked, and how long a run may take.
             stall_timeout_s: How long a run that names no limit of its own may show no sign of
                 life.
-            backend_url: See :func:`executor.tasks.container_request.container_request`.
-            patience_s: See :data:`executor.tasks.held_container.PATIENCE_S`.
+            backend_url: See :func:`executor.tasks.containers.request.container_request`.
+            patience_s: See :data:`executor.tasks.containers.held.PATIENCE_S`.
         """
         self.user_input = user_input
         self._pool = pool

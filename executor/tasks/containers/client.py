@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import aiohttp
 
+from executor.tasks.containers.told_events import read_told_event
 from executor.tasks.questions import AnswerStanding
-from executor.tasks.told_events import read_told_event
 from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent

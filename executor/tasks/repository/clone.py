@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from executor.tasks.checkout import LOCAL_TIMEOUT_S, Checkout, Remote
-from executor.tasks.git import Git, GitFailed, GitMissing, GitTimedOut
-from executor.tasks.git_credentials import NO_HELPERS
+from executor.tasks.repository.checkout import LOCAL_TIMEOUT_S, Checkout, Remote
+from executor.tasks.repository.credentials import NO_HELPERS
+from executor.tasks.repository.git import Git, GitFailed, GitMissing, GitTimedOut
 from shared.errors import RunError
 from shared.protocol.execution import User
 from shared.protocol.repository import Repository

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from executor.tasks.container_client import ContainerClient, Unreachable
+from executor.tasks.containers.client import ContainerClient, Unreachable
 from shared.containers.death import Death
 from shared.containers.errors import ContainerDied, EngineUnavailable
 from shared.containers.images import OnPull

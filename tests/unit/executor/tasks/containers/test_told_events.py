@@ -13,8 +13,8 @@ from executor.hooks.base import TaskConfig
 from executor.hooks.calls import RunCalls
 from executor.modes.local import dialect
 from executor.modes.local.progress_reporter import ProgressReporter
-from executor.tasks.relayed import Relayed
-from executor.tasks.told_events import read_told_event
+from executor.tasks.containers.relayed import Relayed
+from executor.tasks.containers.told_events import read_told_event
 from shared.protocol.events import EventType, Source
 from shared.protocol.execution import ExecutionRequest
 from shared.redaction import Redactor

@@ -24,8 +24,8 @@ from typing import Final
 
 from executor.plain_files import copy_plain
 from executor.shielding import in_thread
-from executor.tasks.git import Git, GitFailed
-from executor.tasks.git_credentials import NO_HELPERS
+from executor.tasks.repository.credentials import NO_HELPERS
+from executor.tasks.repository.git import Git, GitFailed
 
 LOCAL_TIMEOUT_S: Final = 60.0
 """For commands that touch only the disk."""

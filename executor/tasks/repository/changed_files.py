@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from executor.plain_files import copy_plain, read_plain
 from executor.session_places import OWN
-from executor.tasks.checkout import MAX_COPIED_BYTES, Checkout, View
-from executor.tasks.git import GitFailed
+from executor.tasks.repository.checkout import MAX_COPIED_BYTES, Checkout, View
+from executor.tasks.repository.git import GitFailed
 
 MAX_CHANGED_FILES: Final = 1000
 """How many changed files are reported; ``total`` counts all of them."""

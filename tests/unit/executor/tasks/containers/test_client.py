@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from executor.tasks.container_client import ContainerClient, Unreachable
+from executor.tasks.containers.client import ContainerClient, Unreachable
 from shared.errors import ProtocolError, Refusal, RunError
 from shared.protocol.events import AgentEvent
 from shared.protocol.local import Input

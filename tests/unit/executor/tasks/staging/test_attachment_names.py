@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from executor.tasks.attachment_names import MAX_NAME_BYTES, numbered, safe_name
+from executor.tasks.staging.attachment_names import MAX_NAME_BYTES, numbered, safe_name
 from shared.protocol.repository import DEVICE_NAMES
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from executor.tasks.relayed import Relayed
+from executor.tasks.containers.relayed import Relayed
 from shared.protocol.events import AgentEvent, EventType
 
 HERE = Path("/w/7")

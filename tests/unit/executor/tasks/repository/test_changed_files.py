@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from executor.tasks.changed_files import changed_since_snapshot, take_snapshot
+from executor.tasks.repository.changed_files import changed_since_snapshot, take_snapshot
 
 
 def test_what_is_the_executors_own_is_no_change_of_a_run(tmp_path: Path) -> None:

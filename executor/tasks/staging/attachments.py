@@ -12,8 +12,8 @@ from typing import Final
 import aiohttp
 
 from executor.session_places import ATTACHMENTS
-from executor.tasks.attachment_folder import open_folder
-from executor.tasks.attachment_names import safe_name
+from executor.tasks.staging.attachment_folder import open_folder
+from executor.tasks.staging.attachment_names import safe_name
 from executor.tasks.staging.fetching import Fetcher, Unusable
 from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import ExecutionRequest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.tasks.git import MAX_OUTPUT_BYTES, Git, GitFailed, GitMissing, GitTimedOut
+from executor.tasks.repository.git import MAX_OUTPUT_BYTES, Git, GitFailed, GitMissing, GitTimedOut
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.container_request import container_request
+from executor.tasks.containers.request import container_request
 from executor.tasks.questions import UserInput
 from shared.errors import RunError
 from shared.protocol.execution import read_execution_request

@@ -1,0 +1,1 @@
+"""The git repository of a run: cloned, brought up to date, and looked at afterwards."""

@@ -31,13 +31,21 @@ _SLOW: Final = {"docker_engine", "base_image", "executor_image"}
 
 @pytest.hookimpl(trylast=True)  # when it is known which tests come, and in which order
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give these times to those who have not said how much they need."""
+    """Put tests with an engine last, and give these times to those who have not said theirs.
+
+    An engine is a process of this one: others, who look at all that is left, would find it.
+    """
+    items.sort(key=lambda item: bool(_asks(item)))
     made: set[str] = set()
     for item in items:
-        asks = _SLOW & set(getattr(item, "fixturenames", ()))
+        asks = _asks(item)
         if asks and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(OTHER_TEST_S if asks <= made else FIRST_TEST_S))
         made |= asks
+
+
+def _asks(item: pytest.Item) -> set[str]:
+    return _SLOW & set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,9 @@ async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
 
 
 class Gated(dict[str, str]):
-    """Takes as long to be written down as a test says."""
+    """Takes as long to be written down as a test says, once it holds."""
+
+    holds = False
 
     def __init__(self) -> None:
         super().__init__(Authorization="a secret")
@@ -180,6 +182,8 @@ class Gated(dict[str, str]):
         self.release = threading.Event()
 
     def items(self) -> Any:
+        if not self.holds:
+            return super().items()
         self.loop.call_soon_threadsafe(self.begun.set)
         self.release.wait()
         return super().items()
@@ -191,6 +195,7 @@ async def test_a_start_that_is_cancelled_while_it_writes_its_files_leaves_none(
     headers = Gated()
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
     job = maker.job(bot={"mcp_servers": {"s": {"type": "http", "headers": headers}}})
+    headers.holds = True
     opening = asyncio.create_task(claude_agent(Path("/bin/true")).open(job))
     await headers.begun.wait()
     opening.cancel()

@@ -17,6 +17,7 @@ from executor.delivery.bounds import MAX_DATA_BYTES
 from executor.delivery.outbox import Outbox
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.state import StateStore
+from executor.session_places import OUTPUT
 from executor.tasks import disk_room
 from executor.tasks.run_handler import Run
 from executor.tasks.supervisor import Supervisor
@@ -258,7 +259,7 @@ async def test_a_run_whose_preparation_meets_the_full_disk_waits_for_room_and_go
     place = home / "workspace" / "1"
     found = place / ("project/data" if what == "clone" else "attachments/a")
     assert found.stat().st_size >= 100_000
-    assert [p.name for p in place.iterdir()] == [found.parent.name]
+    assert {p.name for p in place.iterdir()} == {found.parent.name, OUTPUT}
 
 
 async def test_a_run_that_waits_for_room_can_be_cancelled(home: Path) -> None:

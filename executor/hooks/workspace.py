@@ -19,6 +19,7 @@ from executor.hooks.session_files import (
     write_record,
 )
 from executor.session_places import OUTPUT
+from executor.shielding import in_thread
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, utc_timestamp
 
@@ -127,8 +128,9 @@ async def _upload(storage: ObjectStorage, directory: Path, session_id: str) -> N
     uploaded = 0
     files = session_files(output)
     try:
-        while (found := await asyncio.to_thread(next, files, None)) is not None:
-            sha256 = await asyncio.to_thread(found.sha256)
+        # Not left to themselves when this is cut off: a generator at work cannot be closed.
+        while (found := await in_thread(next, files, None)) is not None:
+            sha256 = await in_thread(found.sha256)
             if sha256 is None:
                 logger.warning("too large to be uploaded: %s", found.path)
                 continue

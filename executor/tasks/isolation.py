@@ -76,7 +76,7 @@ class IsolationRules:
     """Why there is no sandbox on this machine; ``None``: there is one."""
     walled_servers: bool = can_wall_servers()
     """Whether MCP servers that are commands can be started inside walls of their own."""
-    containers: Availability = field(default_factory=lambda: Availability("only local mode has them"))
+    containers: Availability = field(default_factory=lambda: Availability("only local mode can"))
     """Whether runs can have containers."""
 
     @property

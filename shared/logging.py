@@ -31,7 +31,7 @@ LogFormat = Literal["text", "json"]
 
 CHATTY: Final = (
     "socketio", "socketio.client", "socketio.server",
-    "aiohttp.access", "alembic.runtime.migration", "mcp", "uvicorn.access",
+    "aiohttp.access", "alembic", "mcp", "uvicorn.access",
 )  # fmt: skip
 """Loggers of libraries whose INFO is noise."""
 

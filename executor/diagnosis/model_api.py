@@ -21,6 +21,7 @@ from executor.network.proxies import Proxies
 from executor.network.trust import trusting_context
 from executor.tasks.agent_environment import users_claude_state
 from executor.tasks.allowed_hosts import API_URL
+from shared.containers.spec import HOST_NAME
 from shared.errors import ConfigError
 
 _AUTHORITY: Final = "NODE_EXTRA_CA_CERTS"
@@ -39,6 +40,8 @@ async def look_at_api(settings: ExecutorSettings, environ: Mapping[str, str]) ->
     """Key or login, and the way to the API."""
     credentials = await asyncio.to_thread(_credentials, settings, environ)
     url = BackendUrl.parse(settings.anthropic_base_url or API_URL)
+    if settings.isolation == "container" and url.host.partition(":")[0] == HOST_NAME:
+        return [credentials, ok("Claude API", f"{url} is known in containers only: not looked at")]
     blocked = await _blocked(url, environ)
     if blocked is None:
         return [credentials, ok("Claude API", f"{url} can be reached")]

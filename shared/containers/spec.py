@@ -19,6 +19,9 @@ WORKSPACE: Final = PurePosixPath("/workspace")
 TOKEN_FILE: Final = PurePosixPath("/run/wegent/token")
 TMP: Final = PurePosixPath("/tmp")  # noqa: S108 - a file system of the container's own
 
+HOST_NAME: Final = "host.docker.internal"
+"""What the engine's host is called inside."""
+
 CREATED_BY: Final = "wegent-executor"
 
 WARM: Final[Literal["warm"]] = "warm"
@@ -152,7 +155,7 @@ class ContainerSpec:
                     "VolumeOptions": {"NoCopy": True, "Labels": owner_labels(self.owner)},
                 },
             ],
-            "ExtraHosts": ["host.docker.internal:host-gateway"],
+            "ExtraHosts": [f"{HOST_NAME}:host-gateway"],
             "LogConfig": {
                 "Type": "json-file",  # whatever the engine's own default: this one can be read
                 "Config": {"max-size": LOG_SIZE, "max-file": "2"},

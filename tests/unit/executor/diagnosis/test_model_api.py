@@ -83,6 +83,16 @@ async def test_containers_know_no_login(
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the login of whoever runs this may be there")
+async def test_what_only_containers_know_by_name_is_not_looked_at_from_here() -> None:
+    address = "http://host.docker.internal:9"
+    given: dict[str, Any] = {"ANTHROPIC_BASE_URL": address, "ANTHROPIC_API_KEY": KEY}
+    _, inside = await look(9, **given, LOCAL_ISOLATION="container")
+    assert inside.state is State.OK
+    assert "containers only" in inside.what
+    _, here = await look(9, **given)
+    assert here.state is State.FAILED
+
+
 async def test_without_key_and_login_there_is_a_warning(api: Wire) -> None:
     credentials, _ = await look(api.port)
 

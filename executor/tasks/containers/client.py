@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from executor.tasks.containers.told_events import read_told_event
+from executor.tasks.containers.told_events import MAX_SEQUENCE, read_told_event
 from executor.tasks.questions import AnswerStanding
 from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.logging import get_logger
@@ -32,6 +33,9 @@ SILENCE_S: Final = 40.0
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 """Longer than any event, which has at most 256 KiB before its ``data`` is written."""
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Of an answer that is read as a whole: more than a run's standing with its verdict ever has."""
 
 MAX_REASON_CHARACTERS: Final = 10_000
 """Of a cancel; docker mode takes no longer one."""
@@ -63,7 +67,11 @@ class Standing:
 
 
 class ContainerClient:
-    """Talks to one executor; whoever made *http* closes it."""
+    """Talks to one executor; whoever made *http* closes it.
+
+    An agent may have put something else in that executor's place. It leads nobody elsewhere, and
+    what it answers is bounded.
+    """
 
     def __init__(
         self,
@@ -101,9 +109,9 @@ class ContainerClient:
         if answer is None:
             return None
         return Standing(
-            attempt=int(answer.get("attempt") or 1),
+            attempt=_count(answer.get("attempt"), 1),
             state=str(answer.get("state")),
-            sequence=int(answer.get("sequence") or 0),
+            sequence=_count(answer.get("sequence"), 0),
         )
 
     async def cancel(self, run_id: str, reason: str | None) -> None:
@@ -154,10 +162,14 @@ class ContainerClient:
             headers["Last-Event-ID"] = str(after)
         try:
             async with self._http.get(
-                f"{self._url}{_run(run_id)}/events", headers=headers, timeout=self._stream_timeout
+                f"{self._url}{_run(run_id)}/events",
+                headers=headers,
+                timeout=self._stream_timeout,
+                allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    raise await _refused(response)
+                    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                        raise await _refused(response)
                 async with aclosing(_data_lines(response.content)) as lines:
                     async for data in lines:
                         event = _read_event(data)
@@ -187,13 +199,14 @@ class ContainerClient:
                 json=body,
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
+                allow_redirects=False,
             ) as response:
                 if response.status == 404 and missing_is_none:
                     return None
                 if response.status != 200:
                     raise await _refused(response)
-                answer = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+                answer = await _read_json(response)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as exc:
             raise _unreachable(exc) from None
         return answer if isinstance(answer, dict) else {}
 
@@ -211,8 +224,8 @@ class _Refused(RunError):
 async def _refused(response: aiohttp.ClientResponse) -> WegentError:
     """What the answer of another status says, in the words of the executor inside."""
     error: Any = None
-    with suppress(ValueError, AttributeError, aiohttp.ClientError):
-        error = json.loads(await response.text()).get("error")
+    with suppress(ValueError, RecursionError, AttributeError, aiohttp.ClientError):
+        error = (await _read_json(response)).get("error")
     error = error if isinstance(error, dict) else {}
     said, message = str(error.get("code") or ""), error.get("message")
     hint = error.get("hint") if isinstance(error.get("hint"), str) else None
@@ -223,6 +236,20 @@ async def _refused(response: aiohttp.ClientResponse) -> WegentError:
     if response.status >= 500 and not said:
         return Unreachable(message)
     return _Refused(response.status, said, message, hint)
+
+
+async def _read_json(response: aiohttp.ClientResponse) -> Any:
+    """Raises: ValueError: It is too long, or no JSON."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError("the answer is too long")
+    return json.loads(body)
+
+
+def _count(raw: object, otherwise: int) -> int:
+    return raw if isinstance(raw, int) and 0 < raw <= MAX_SEQUENCE else otherwise
 
 
 def _unreachable(exc: BaseException) -> Unreachable:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from executor.tasks.containers.client import ContainerClient, Unreachable
+from executor.tasks.containers.client import ContainerClient, Standing, Unreachable
 from shared.errors import ProtocolError, Refusal, RunError
 from shared.protocol.events import AgentEvent
 from shared.protocol.local import Input
@@ -297,3 +297,63 @@ async def test_a_stream_for_an_unknown_run_fails_it(
     server[0].answer = error("not_found", 404, "unknown run")
     with pytest.raises(RunError, match="unknown run"):
         await all_of(client)
+
+
+@pytest.mark.parametrize("said", ["many", [], {}, -1, 2**80, 1.5, None])
+async def test_a_standing_without_usable_numbers_is_one_of_a_run_that_has_told_nothing(
+    client: ContainerClient, server: tuple[Server, str], said: Any
+) -> None:
+    server[0].answer = json_answer({"attempt": said, "state": "running", "sequence": said})
+    assert await client.standing("7") == Standing(attempt=1, state="running", sequence=0)
+
+
+@pytest.mark.parametrize("call", ["execute", "standing", "follow"])
+async def test_nobody_is_led_elsewhere(
+    client: ContainerClient, server: tuple[Server, str], call: str
+) -> None:
+    async def lead(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect("/elsewhere")
+
+    server[0].answer = lead
+    with pytest.raises(RunError, match="status 307"):
+        match call:
+            case "execute":
+                await client.execute({"prompt": "go"})
+            case "standing":
+                await client.standing("7")
+            case _:
+                await all_of(client)
+    assert [request.path for request in server[0].requests if "elsewhere" in request.path] == []
+
+
+@pytest.mark.parametrize("status", [200, 422])
+async def test_an_answer_without_an_end_is_given_up_early(
+    client: ContainerClient, server: tuple[Server, str], status: int
+) -> None:
+    sent = 0
+
+    async def pour(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        for _ in range(64):
+            await response.write(b" " * 2**20)
+            sent += 1
+        return response
+
+    server[0].answer = pour
+    with pytest.raises((Unreachable, RunError)):
+        await client.standing("7")
+    assert sent < 64
+
+
+@pytest.mark.parametrize("status", [200, 422])
+async def test_an_answer_that_is_nested_without_an_end_breaks_nothing(
+    client: ContainerClient, server: tuple[Server, str], status: int
+) -> None:
+    async def nest(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"[" * 200_000, status=status)
+
+    server[0].answer = nest
+    with pytest.raises((Unreachable, RunError)):
+        await client.standing("7")

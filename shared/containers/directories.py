@@ -31,8 +31,9 @@ def container_user() -> tuple[int, int]:
 def make_directory(directory: Path, user: tuple[int, int]) -> None:
     """Have *directory* there, with all that is in it belonging to *user*; links are not followed.
 
-    Only root can give files away, and only root has to: everybody else's containers run as
-    themselves.
+    A file that has further names is left to whom it belongs: they may be outside, such as in the
+    cache of an installer that links what it installs. Only root can give files away, and only root
+    has to: everybody else's containers run as themselves.
 
     Raises:
         ContainerError: It is something else than a directory, or cannot be made.
@@ -74,5 +75,6 @@ def _hand_over(directory: Path, user: tuple[int, int]) -> None:
     for _, folders, files, descriptor in os.fwalk(directory, follow_symlinks=False):
         for name in (".", *folders, *files):
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            if (found.st_uid, found.st_gid) != user:
+            linked = found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
+            if (found.st_uid, found.st_gid) != user and not linked:
                 os.chown(name, *user, dir_fd=descriptor, follow_symlinks=False)

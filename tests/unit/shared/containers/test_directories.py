@@ -63,6 +63,17 @@ def test_what_a_link_leads_to_is_not_handed_over(tmp_path: Path) -> None:
 
 
 @as_root
+def test_a_file_that_has_a_name_outside_is_not_handed_over(tmp_path: Path) -> None:
+    (tmp_path / "outside").touch()
+    session = tmp_path / "session"
+    (session / "folder").mkdir(parents=True)
+    (session / "folder" / "linked").hardlink_to(tmp_path / "outside")
+    make_directory(session, (4711, 4712))
+    assert owner(tmp_path / "outside") == ME
+    assert owner(session / "folder") == (4711, 4712)
+
+
+@as_root
 def test_a_directory_that_is_too_deep_is_an_error(tmp_path: Path) -> None:
     session = tmp_path / "session"
     session.mkdir()

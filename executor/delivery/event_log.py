@@ -83,6 +83,8 @@ class LogStanding:
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
     sequence: int
     """Of its last event; 0: it has told nothing."""
+    begins_after: int
+    """The sequence of the last event of the attempts before the newest; 0: none told any."""
     progress: int
     finished_at: int | None
     """The sequence of its verdict."""
@@ -285,13 +287,15 @@ class EventLog:
         run = self._runs.get(run_id)
         if row is None or run is None:
             return None
-        sequence = run.base_of(row.attempt) + row.last_seq
+        begins_after = run.base_of(row.attempt)
+        sequence = begins_after + row.last_seq
         verdict = None if row.verdict is None else self._logged(run, row.verdict, 0.0)
         task_id, subtask_id = json.loads(row.ids)
         return LogStanding(
             RunRef(task_id, subtask_id, row.attempt),
             _STATES[row.state if row.verdict is None else row.verdict.event.type],
             sequence,
+            begins_after,
             row.progress,
             finished_at=None if verdict is None else sequence,
             verdict=verdict,

@@ -247,6 +247,29 @@ async def test_a_second_attempt_tells_nothing_of_the_first(site: Site) -> None:
     assert [event.terminal for event in again].count(True) == 1
 
 
+@pytest.mark.parametrize("taken_up", [True, False])
+async def test_a_second_attempt_of_which_nothing_was_told_begins_behind_the_first(
+    site: Site, taken_up: bool
+) -> None:
+    await carry_out(site.handler.start(make_request(container_mode="persistent")))
+    gate = site.stand()
+    run = site.handler.start(make_request(attempt=2, container_mode="persistent"))
+    events = run.events()
+    await until(events)
+    run.let_go()
+    await events.aclose()
+    gate.set()
+    again = RunRecord(RunRef(1, 1, 2), "running", 0, 0, None, {})  # it was killed before any
+    if taken_up:
+        living = await site.handler.take_up([again], {"1": site.pool.inside["1"].endpoint})
+        told = await carry_out(living[again.run.key])
+    else:
+        told = await carry_out(site.handler.start(make_request(attempt=2)))
+    assert told[0].type == EventType.STARTED
+    assert [event.terminal for event in told].count(True) == 1
+    assert calls(told) == ["1", "2"]
+
+
 async def test_a_run_that_the_api_has_refused_waits_for_it(site: Site) -> None:
     site.agent.script = [
         TurnEnd(error="slow down", error_code=ErrorCode.RATE_LIMITED, retry_at=time.time() + 600)

@@ -110,6 +110,7 @@ class Runs:
             state=standing.state if live is None else _state(live),
             waits_for=live.waits_for if live is not None else None,
             sequence=standing.sequence,
+            begins_after=standing.begins_after,
             progress=standing.progress,
             result=verdict.get("result"),
             error=verdict.get("error"),

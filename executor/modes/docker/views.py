@@ -53,6 +53,8 @@ class RunView(BaseModel):
     """`user`, `api`, `slot`, `session`, `disk`, or `backend`: whoever has to send it again."""
     sequence: int
     """Of its last event."""
+    begins_after: int
+    """The sequence of the last event of earlier attempts."""
     progress: int
     """In percent; never falls."""
     result: str | None = None

@@ -59,11 +59,13 @@ class Standing:
     Attributes:
         attempt: The newest one.
         sequence: Of its last event; 0: none yet.
+        begins_after: Where the events of the attempts before it end; 0: they have told none.
     """
 
     attempt: int
     state: str
     sequence: int
+    begins_after: int = 0
 
 
 class ContainerClient:
@@ -112,6 +114,7 @@ class ContainerClient:
             attempt=_count(answer.get("attempt"), 1),
             state=str(answer.get("state")),
             sequence=_count(answer.get("sequence"), 0),
+            begins_after=_count(answer.get("begins_after"), 0),
         )
 
     async def cancel(self, run_id: str, reason: str | None) -> None:

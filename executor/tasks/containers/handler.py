@@ -15,7 +15,7 @@ import aiohttp
 from executor.agents.factory import CLAUDE_CODE, AgentFactory
 from executor.delivery.state import RunRecord, SessionRecord, StateStore
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.containers.client import ContainerClient, Unreachable
+from executor.tasks.containers.client import ContainerClient, Standing, Unreachable
 from executor.tasks.containers.held import PATIENCE_S, HeldContainer, Pool, Wanted
 from executor.tasks.containers.relayed import Relayed
 from executor.tasks.containers.request import container_request
@@ -155,12 +155,13 @@ class ContainerRunHandler:
         """
         runs: dict[RunKey, Run] = {}
         endpoints = [living.get(str(record.run.subtask_id)) for record in records]
-        there = await asyncio.gather(*map(self._carries_out, endpoints, records))
-        for record, endpoint in zip(records, there, strict=True):
-            if endpoint is not None:
+        standings = await asyncio.gather(*map(self._carries_out, endpoints, records))
+        for record, endpoint, standing in zip(records, endpoints, standings, strict=True):
+            if standing is not None:
                 wanted = Wanted(record.run, self._session_dir(record.run.task_id))
                 held = self._holding(wanted, endpoint)
                 relayed = self._relayed(record, wanted)
+                relayed.origin = max(relayed.origin, standing.begins_after)
                 runs[record.run.key] = self._add(ContainerRun(record.run, held, relayed, None))
                 logger.info("the run goes on in its container", subtask_id=record.run.subtask_id)
             elif record.origin is not None:
@@ -219,8 +220,8 @@ class ContainerRunHandler:
             return Relayed(wanted.session_dir)
         return Relayed(wanted.session_dir, record.origin or 0, record.open_questions)
 
-    async def _carries_out(self, endpoint: Endpoint | None, record: RunRecord) -> Endpoint | None:
-        """*endpoint*, if the executor there has this run, and has not been restarted since."""
+    async def _carries_out(self, endpoint: Endpoint | None, record: RunRecord) -> Standing | None:
+        """How the run stands there; ``None``: it is not there, or was cut off by a restart."""
         if endpoint is None:
             return None
         try:
@@ -232,7 +233,7 @@ class ContainerRunHandler:
             return None
         if standing is None or standing.attempt != record.run.attempt:
             return None
-        return None if standing.state == "interrupted" else endpoint
+        return None if standing.state == "interrupted" else standing
 
     async def _prepare(self, request: ExecutionRequest) -> Prepared:
         payload: dict[str, Any] = container_request(

@@ -195,7 +195,8 @@ class ContainerRun:
             self._relayed.origin = before.sequence
         else:
             # It may have less than was passed on, when the power went away.
-            self._relayed.origin = min(self._relayed.origin, before.sequence)
+            told = min(self._relayed.origin, before.sequence)
+            self._relayed.origin = max(told, before.begins_after)
         self._sent = True
         await self._container.ask(functools.partial(client.execute, prepared.payload))
         self._handed_over = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,7 @@ async def with_containers(
     stop: StopSignals,
     *,
     unfinished: Callable[[], Iterable[RunRef]],
+    follow: Callable[[Mapping[RunKey, Run]], None],
 ) -> AsyncIterator[Handlers]:
     """*in_process*, and beside it a handler for containers, where there is an engine.
 
@@ -76,6 +77,7 @@ async def with_containers(
     Args:
         records: The runs that an earlier process has left.
         unfinished: The runs without a verdict, once there is a supervisor.
+        follow: Has that follow runs which an engine that was away turns out to have.
     """
     availability = means.isolation.containers
     async with AsyncExitStack() as stack:
@@ -98,15 +100,16 @@ async def with_containers(
             stall_timeout_s=settings.stall_timeout_s,
             backend_url=settings.backend_url,
         )
-        adoption = _Adoption(pool, handler, availability)
+        adoption = Adoption(pool, handler, availability)
         living = await adoption.now([record for record in records if record.state != "finished"])
         if availability.problem is not None:
-            later = asyncio.create_task(adoption.later(unfinished), name="wait for containers")
+            waiting = adoption.later(records, unfinished, follow)
+            later = asyncio.create_task(waiting, name="wait for containers")
             stack.push_async_callback(end, later)
         yield Handlers(PlacingRunHandler(means.isolation, in_process, handler), living)
 
 
-class _Adoption:
+class Adoption:
     """Takes the containers of an earlier process up again, as soon as the engine is there."""
 
     def __init__(
@@ -133,15 +136,28 @@ class _Adoption:
             logger.info("removed %d containers that nobody needs any more", found.removed)
         return await self._handler.take_up(unfinished, found.adopted)
 
-    async def later(self, unfinished: Callable[[], Iterable[RunRef]]) -> None:
-        """Look again and again; runs that have gone on are then found when they are sent again."""
+    async def later(
+        self,
+        records: Sequence[RunRecord],
+        unfinished: Callable[[], Iterable[RunRef]],
+        follow: Callable[[Mapping[RunKey, Run]], None],
+        *,
+        again_after_s: float = AGAIN_AFTER_S,
+    ) -> None:
+        """Look again and again until there is an engine; see :func:`with_containers`."""
         while True:
-            await asyncio.sleep(AGAIN_AFTER_S)
+            await asyncio.sleep(again_after_s)
+            wanted = {run.key for run in unfinished()}
+            left = [record for record in records if record.run.key in wanted]
             try:
-                await self._pool.reconcile({run.key[0] for run in unfinished()})
+                found = await self._pool.reconcile({record.run.key[0] for record in left})
             except ContainerError as exc:
                 self._availability.problem = str(exc)
                 continue
+            living = await self._handler.take_up(left, found.adopted)
+            follow(living)
+            for key in living.keys() - {run.key for run in unfinished()}:  # ended just now
+                await self._handler.leave(key, found.adopted[key[0]])
             self._availability.problem = None
             logger.info("there are containers by now; tasks are taken")
             return

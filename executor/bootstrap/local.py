@@ -76,6 +76,7 @@ async def _run(
         backend_url=settings.backend_url,
     )
     records, least = await state.runs(), means.isolation.least
+    known = [record.run for record in records]
     async with with_containers(
         runs.handler,
         settings,
@@ -84,6 +85,7 @@ async def _run(
         records,
         stop,
         unfinished=lambda: supervisor.unfinished(),
+        follow=lambda living: supervisor.follow(handler.follow(known, living)),
     ) as carried:
         handler = await with_hooks(carried.handler, settings, means.environ, redactor)
 
@@ -101,9 +103,8 @@ async def _run(
             timeout_s=settings.task_timeout_s,
             redispatches=Feature.REDISPATCH in remembered,
         )
-        supervisor.restore(
-            records, handler.follow([record.run for record in records], carried.living)
-        )
+        supervisor.restore(records)
+        supervisor.follow(handler.follow(known, carried.living))
         state.on_disk_trouble(supervisor.disk_trouble)
         later: list[asyncio.Task[None]] = []
 

@@ -196,13 +196,10 @@ class Supervisor:
 
     # --- Restart --------------------------------------------------------------------------------
 
-    def restore(
-        self, records: Iterable[RunRecord], living: Mapping[RunKey, Run] | None = None
-    ) -> None:
+    def restore(self, records: Iterable[RunRecord]) -> None:
         """Know the runs of an earlier process, before anything else happens.
 
-        The unfinished ones wait to be dispatched again, but for the *living*, which have gone on
-        without a process of ours and are followed again.
+        The unfinished ones wait to be dispatched again, or until :meth:`follow`.
         """
         for record in records:
             entry = AcceptedRun.of(record)
@@ -210,13 +207,18 @@ class Supervisor:
             if record.state == "finished":
                 entry.finished, entry.last_seq = True, record.last_seq
                 self._known.retire(entry, now=_now())
-            elif (run := (living or {}).get(entry.key)) is not None:
-                self._reporter.reopen(record)
-                self._slots.occupy(entry)
-                self._carry_out(entry, run, limit_s=None)
             else:
                 entry.left = "interrupted" if record.state == "running" else "queued"
                 self._reporter.reopen(record)
+
+    def follow(self, living: Mapping[RunKey, Run]) -> None:
+        """Follow restored runs that have gone on without a process of ours, unless it stops."""
+        for key, run in living.items():
+            entry = self._known.get(key)
+            if entry is not None and entry.left is not None and not self.draining:
+                entry.left = None
+                self._slots.occupy(entry)
+                self._carry_out(entry, run, limit_s=None)
 
     def connected(self, *, redispatches: bool) -> None:
         """A backend has registered this executor; *redispatches*: it continues its runs."""

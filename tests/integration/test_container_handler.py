@@ -224,18 +224,21 @@ async def test_what_an_earlier_process_has_told_is_not_told_again_when_it_is_sen
     assert len(site.agent.jobs) == 1
 
 
-async def test_a_container_that_does_not_have_the_run_is_not_taken_up(site: Site) -> None:
-    gate = site.stand()
+@pytest.mark.parametrize("held", [RunRef(1, 2), RunRef(1, 1, 2)])
+async def test_a_container_that_does_not_have_the_run_is_not_taken_up_and_goes(
+    site: Site, held: RunRef
+) -> None:
+    site.stand()
     run = site.handler.start(make_request())
     events = run.events()
     await until(events)
-    endpoint = site.pool.inside["1"].endpoint
-    other = RunRecord(RunRef(1, 2), "running", 9, 40, None, {}, origin=3)
-    later = RunRecord(RunRef(1, 1, 2), "running", 9, 40, None, {}, origin=3)
-    living = {"1": endpoint, "2": endpoint}
-    assert await site.handler.take_up([other, later], living) == {}
-    gate.set()
-    await rest_of(events)
+    run.let_go()
+    await events.aclose()
+    inner = site.pool.inside["1"]
+    inner.runs = {held.key[0]}
+    record = RunRecord(held, "running", 9, 40, None, {}, origin=3)
+    assert await site.handler.take_up([record], {held.key[0]: inner.endpoint}) == {}
+    assert not site.pool.inside
 
 
 async def test_a_second_attempt_tells_nothing_of_the_first(site: Site) -> None:

@@ -146,8 +146,9 @@ class ContainerRunHandler:
     ) -> dict[RunKey, Run]:
         """The runs of an earlier process that have gone on in their containers.
 
-        To be called before anything is started; what could not be taken up can be started again,
-        and then continues where it was left.
+        To be called before one of these is started; what could not be taken up can be started
+        again, and then continues where it was left. Its container is removed: nobody would end
+        what goes on in there.
 
         Args:
             records: The unfinished runs.
@@ -163,10 +164,18 @@ class ContainerRunHandler:
                 relayed = self._relayed(record, wanted)
                 relayed.origin = max(relayed.origin, standing.begins_after)
                 runs[record.run.key] = self._add(ContainerRun(record.run, held, relayed, None))
+                self._left.pop(record.run.key, None)
                 logger.info("the run goes on in its container", subtask_id=record.run.subtask_id)
-            elif record.origin is not None:
+                continue
+            if record.origin is not None:
                 self._left[record.run.key] = record
+            if endpoint is not None:
+                await self.leave(record.run.key, endpoint)
         return runs
+
+    async def leave(self, key: RunKey, endpoint: Endpoint) -> None:
+        """Give a container back that a run of an earlier process holds, and nobody follows."""
+        await self._pool.release(endpoint.container_id, run_id=key[0], keep=False)
 
     async def close_session(self, task_id: int | str) -> None:
         """Remove the session's container; one with a run in progress goes with that."""

@@ -83,7 +83,8 @@ async def test_a_living_run_of_an_earlier_process_is_running_and_tells_its_verdi
     handler, reports = Handler(), Reports()
     supervisor = supervisor_of(handler, reports)
     run = Run(request(1, 10), completes)
-    supervisor.restore([LEFT], {LEFT.run.key: run})
+    supervisor.restore([LEFT])
+    supervisor.follow({LEFT.run.key: run})
     assert [(report.state, report.last_seq) for report in supervisor.reports()] == [("running", 7)]
     async with asyncio.timeout(5):
         await run.begun.wait()
@@ -95,11 +96,40 @@ async def test_a_living_run_of_an_earlier_process_is_running_and_tells_its_verdi
     await supervisor.close()
 
 
+async def test_a_run_that_is_found_later_is_followed_from_then_on() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    run = Run(request(1, 10), completes)
+    supervisor.restore([LEFT])
+    assert [report.state for report in supervisor.reports()] == ["interrupted"]
+    supervisor.follow({LEFT.run.key: run})
+    assert [report.state for report in supervisor.reports()] == ["running"]
+    run.gate.set()
+    async with asyncio.timeout(5):
+        assert (await reports.verdict()).action == "completed"
+    await supervisor.close()
+
+
+async def test_a_run_that_has_ended_or_is_kept_for_the_next_start_is_not_followed() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    other = replace(LEFT, run=RunRef(2, 20))
+    supervisor.restore([LEFT, other])
+    supervisor.cancel(Cancel(task_id=1, subtask_id=10))
+    supervisor.follow({LEFT.run.key: Run(request(1, 10), completes)})
+    supervisor.stop_accepting()
+    supervisor.follow({other.run.key: Run(request(2, 20), completes)})
+    assert supervisor.running_task_ids() == []
+    assert [report.state for report in supervisor.reports()][-1] == "interrupted"
+    await supervisor.close()
+
+
 async def test_its_session_waits_for_it_and_its_place_is_taken() -> None:
     handler, reports = Handler(), Reports()
     supervisor = supervisor_of(handler, reports)
     run = Run(request(1, 10), completes)
-    supervisor.restore([LEFT], {LEFT.run.key: run})
+    supervisor.restore([LEFT])
+    supervisor.follow({LEFT.run.key: run})
     assert supervisor.free_slots == 1
     supervisor.submit(request(1, 11))
     assert handler.started.empty()
@@ -115,7 +145,8 @@ async def test_its_dispatch_starts_nothing_and_makes_its_request_known() -> None
     handler, reports = Handler(), Reports()
     supervisor = supervisor_of(handler, reports)
     run = Run(request(1, 10), obeys)
-    supervisor.restore([LEFT], {LEFT.run.key: run})
+    supervisor.restore([LEFT])
+    supervisor.follow({LEFT.run.key: run})
     for _ in range(2):
         assert supervisor.submit(request(1, 10)).duplicate
     assert handler.started.empty()

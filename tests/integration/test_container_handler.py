@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import TurnEnd
 from executor.delivery.state import RunRecord, SessionRecord
-from executor.tasks.containers.client import ContainerClient
+from executor.tasks.containers.client import ContainerClient, Unreachable
 from executor.tasks.containers.handler import MOVED, ContainerRunHandler
 from executor.tasks.containers.held import HeldContainer, Wanted
 from executor.tasks.containers.relayed import Relayed
@@ -284,6 +284,43 @@ async def test_a_run_that_the_api_has_refused_waits_for_it(site: Site) -> None:
     await run.cancel(None)
     assert (await rest_of(events))[-1].type == EventType.CANCELLED
     assert run.waits_for is None
+
+
+async def test_streams_that_end_at_once_are_not_opened_without_a_pause(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndsTwice(ContainerClient):
+        streams = 0
+
+        async def follow(self, run_id: str, after: int) -> AsyncGenerator[AgentEvent]:
+            self.streams += 1
+            if self.streams < 3:
+                raise Unreachable("the stream of events ended before the run did")
+            async for event in super().follow(run_id, after):
+                yield event
+
+    pauses: list[float] = []
+    pause, sleep = 0.012345, asyncio.sleep  # nobody else's pause
+
+    async def counted(delay: float) -> None:
+        pauses.append(delay)
+        await sleep(delay)
+
+    site.agent.script = [TurnEnd("done")]
+    async with aiohttp.ClientSession() as http:
+        endpoint = await site.pool.get_or_create_container(
+            "1", "", session_dir=site.folder / "workspace" / "1", run_id="1"
+        )
+        token = endpoint.token.get_secret_value()
+        client = EndsTwice(http, endpoint.executor_url, token)
+        await client.execute({"task_id": 1, "subtask_id": 1, "prompt": "go"})
+        wanted = Wanted(RunRef(1, 1), site.folder / "workspace" / "1")
+        held = HeldContainer(wanted, site.pool, lambda _: client, endpoint=endpoint)
+        monkeypatch.setattr("executor.tasks.containers.run.FOLLOW_AGAIN_S", pause)
+        monkeypatch.setattr("executor.tasks.containers.run.asyncio.sleep", counted)
+        told = await carry_out(ContainerRun(wanted.run, held, Relayed(site.folder), None))
+    assert told[-1].type == EventType.COMPLETED
+    assert pauses.count(pause) == 2
 
 
 async def test_an_answer_that_does_not_get_through_leaves_the_question_open(site: Site) -> None:

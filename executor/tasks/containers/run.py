@@ -32,6 +32,9 @@ LAST_WORD_S: Final = 2.0
 """How long an executor inside may take to end a run that nobody wants any more, before its
 container is removed under it."""
 
+FOLLOW_AGAIN_S: Final = 0.1
+"""Before a stream that has ended is opened again: whatever answers inside may end it at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -222,6 +225,7 @@ class ContainerRun:
                 raise RunError(
                     ErrorCode.CONTAINER_FAILED, "the executor in the container has lost the run"
                 )
+            await asyncio.sleep(FOLLOW_AGAIN_S)
 
     # --- Its end --------------------------------------------------------------------------------
 

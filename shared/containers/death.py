@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from shared.logging import get_logger
 from shared.private_files import PRIVATE_FILE, make_private_directory
 from shared.status import ErrorCode
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine
+
+logger = get_logger("containers")
 
 SAVED_LINES: Final = 5000
 SAVED_BYTES: Final = 2**20
@@ -90,11 +93,15 @@ async def examine(engine: Engine, container_id: str, saved: Path) -> Death | Non
 async def save_log(engine: Engine, container_id: str, saved: Path) -> str:
     """Write the end of a container's log to *saved*, which only its owner may read, and return it.
 
-    Of the logs in that folder the oldest are deleted. An empty log is not written.
+    Of the logs in that folder the oldest are deleted. An empty log is not written, and what the
+    disk does not take is only returned.
     """
     log = (await engine.logs(container_id, SAVED_LINES))[-SAVED_BYTES:]
     if log:
-        await asyncio.to_thread(_write, saved, log)
+        try:
+            await asyncio.to_thread(_write, saved, log)
+        except OSError as exc:
+            logger.warning("the log of a container could not be saved: %s", exc.strerror)
     return log
 
 

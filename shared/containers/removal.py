@@ -132,10 +132,7 @@ class Remover:
         return len(doomed)
 
     async def _take_away(self, container_id: str, saved: Path) -> None:
-        try:
-            await save_log(self._engine, container_id, saved)
-        except OSError as exc:
-            logger.warning("the log of a container could not be saved: %s", exc.strerror)
+        await save_log(self._engine, container_id, saved)
         await self._engine.remove(container_id)
 
     async def _forget_the_gone(self) -> None:

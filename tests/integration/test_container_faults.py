@@ -167,6 +167,19 @@ async def test_a_log_that_cannot_be_saved_keeps_no_container(house: House) -> No
         await until(lambda: _none_left(house))
 
 
+async def test_a_log_that_cannot_be_saved_hides_no_reason(house: House) -> None:
+    house.settings.logs_dir.parent.mkdir(parents=True)
+    house.settings.logs_dir.write_text("no folder")
+    async with house.pool() as pool:
+        endpoint = await house.get(pool, "7")
+        await house.docker("kill", endpoint.container_id)
+        death = await pool.death(endpoint.container_id)
+        assert death is not None
+        assert (death.exit_code, death.log) == (137, ("the stand-in serves",))
+    async with house.client() as engine, ContainerPool(engine, house.settings) as pool:
+        assert (await pool.reconcile(["run"])).dead["run"].exit_code == 137
+
+
 async def test_a_container_that_was_killed_from_outside_has_a_reason(house: House) -> None:
     async with house.pool() as pool:
         endpoint = await house.get(pool, "7")

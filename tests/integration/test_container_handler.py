@@ -22,10 +22,11 @@ from executor.tasks.containers.held import HeldContainer, Wanted
 from executor.tasks.containers.relayed import Relayed
 from executor.tasks.containers.run import ContainerRun
 from executor.tasks.in_process import MOVED as MOVED_OUT
+from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run
 from shared.containers.death import Death
 from shared.containers.pool import Endpoint
-from shared.errors import ProtocolError, Refusal
+from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.local import Input
 from shared.status import ErrorCode
@@ -323,14 +324,28 @@ async def test_streams_that_end_at_once_are_not_opened_without_a_pause(
     assert pauses.count(pause) == 2
 
 
-async def test_an_answer_that_does_not_get_through_leaves_the_question_open(site: Site) -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Unreachable("gone"),
+        Refusal(ErrorCode.DRAINING, "it stops"),
+        RunError(ErrorCode.CONTAINER_FAILED, "no such executor"),
+    ],
+)
+async def test_an_answer_that_does_not_get_through_leaves_the_question_open(
+    site: Site, problem: WegentError
+) -> None:
+    class Refusing(ContainerClient):
+        async def answer(self, run_id: str, answer: Input) -> AnswerStanding:
+            raise problem
+
     wanted = Wanted(RunRef(1, 1), site.folder)
     nobody = Endpoint("http://127.0.0.1:1", "container", SecretStr("token"))
     async with aiohttp.ClientSession() as http:
         held = HeldContainer(
             wanted,
             site.pool,
-            lambda endpoint: ContainerClient(http, endpoint.executor_url, None),
+            lambda endpoint: Refusing(http, endpoint.executor_url, None),
             endpoint=nobody,
         )
         run = ContainerRun(wanted.run, held, Relayed(site.folder, 3, ["q"]), None)

@@ -136,7 +136,7 @@ class ContainerRun:
             return known or "unknown_request"
         try:
             standing = await client.answer(self._run_id, answer)
-        except Unreachable as exc:
+        except (Unreachable, Refusal, RunError) as exc:
             raise ProtocolError(exc.message, hint="the question is open: answer again") from None
         if standing == "accepted":
             self._relayed.answered(answer.request_id)

@@ -72,14 +72,15 @@ async def _try(engine: Engine, image: str) -> Finding:
         )
         program = {"Entrypoint": ["wegent-executor"], "Cmd": ["--version"]}
         config = {**spec.config(await engine.cpus()), **program}
-        container = await engine.create(spec.name, config)
         try:
+            # An engine that is slow to make it makes it all the same.
+            container = await finish(engine.create(spec.name, config))
             await engine.start(container)
             await engine.wait(container)
             said = (await engine.logs(container, 20)).strip().splitlines()
             state = await engine.inspect(container)
         finally:
-            await finish(engine.remove(container))
+            await finish(engine.remove(spec.name))
     finally:
         await in_thread(shutil.rmtree, folder, ignore_errors=True)
     if state is None or state.exit_code != 0:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from executor.diagnosis.containers import look_at_containers, look_at_docker
 from executor.diagnosis.finding import State
+from shared.containers.engine import Engine
 from tests.fakes.docker_engine import DockerEngine
 
 
@@ -22,6 +25,29 @@ async def test_the_executors_image_is_tried_behind_the_walls_of_a_run_and_nothin
     finding = await look_at_containers(executor_image, environ)
     assert finding.state is State.OK, finding
     assert "works: wegent-executor " in finding.what
+    assert "wegent-doctor" not in await asyncio.to_thread(docker_engine.docker, "ps", "--all")
+
+
+async def test_a_container_is_not_left_when_the_time_is_over_while_it_is_made(
+    docker_engine: DockerEngine,
+    base_image: str,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create, made = Engine.create, asyncio.Event()
+
+    async def create_slowly(engine: Engine, name: str, config: Mapping[str, Any]) -> str:
+        container = await create(engine, name, config)
+        looker.cancel()
+        made.set()
+        await asyncio.sleep(0)
+        return container
+
+    monkeypatch.setattr(Engine, "create", create_slowly)
+    looker = asyncio.create_task(look_at_containers(base_image, environ))
+    with pytest.raises(asyncio.CancelledError):
+        await looker
+    assert made.is_set()
     assert "wegent-doctor" not in await asyncio.to_thread(docker_engine.docker, "ps", "--all")
 
 

@@ -84,7 +84,7 @@ async def test_killed_it_is_a_crash_and_its_child_is_left_to_the_executor(
                 if isinstance(item, TurnEnd):
                     ends.append(item)
                 elif item.type == EventType.LLM_STREAM and not children:
-                    [cli] = psutil.Process().children()
+                    cli = psutil.Process(session.pid)
                     children = cli.children(recursive=True)
                     cli.send_signal(signal.SIGKILL)
         assert [child.cmdline() for child in children if child.is_running()] == [["sleep", "7321"]]

@@ -54,6 +54,7 @@ async def opened_home(settings: ExecutorSettings, stop: StopSignals) -> AsyncIte
         ConfigError: The home cannot be used, or another executor is using it.
     """
     lock = await in_thread(HomeLock.acquire, settings.home)
+    adopting = False
     try:
         adopting = await asyncio.to_thread(subreaper.adopt)
         await end_left_behind(private_dir(settings), temporary_folder(settings.home))
@@ -69,6 +70,8 @@ async def opened_home(settings: ExecutorSettings, stop: StopSignals) -> AsyncIte
                 reaping.cancel()
             await home.state.close()
     finally:
+        if adopting:  # this process may be a server that goes on
+            subreaper.adopt(on=False)
         lock.release()
 
 

@@ -25,8 +25,9 @@ STOP_WITHIN_S: Final = 30.0
 """How long a stop may take beyond the time that runs have to finish: agents that ignore signals
 take 9 s, the last events 5 s."""
 
-LAST_STEPS_S: Final = 5.0
-"""After a second signal: how long ending the agents' processes may take."""
+LAST_STEPS_S: Final = 7.0
+"""After a second signal: how long ending the agents' processes may take. Those that ignore signals
+take 6 s; what lived then would live on."""
 
 
 def run(_arguments: argparse.Namespace) -> int:

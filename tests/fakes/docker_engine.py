@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final
 
 import psutil
 
+from executor.agents.process_tree import MARK_VARIABLE, OWN_MARK
 from tests.fakes.docker_place import EngineError, engine_bridge, engine_data, unmount
 
 GIVEN: Final = "WEGENT_TEST_DOCKER_HOST"
@@ -139,6 +140,8 @@ class OwnEngine(DockerEngine):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command,
+                # As children of an executor have it: this process may run one, and end its strays.
+                env={**os.environ, MARK_VARIABLE: OWN_MARK},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
+from executor.agents import subreaper
 from executor.bootstrap.home import opened_home
 from executor.config.docker import DockerSettings
 from executor.signals import StopSignals
@@ -30,3 +32,14 @@ async def test_the_cache_of_skills_is_emptied_unless_it_is_to_stay(
         pass
 
     assert archive.exists() is there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+async def test_orphans_are_adopted_while_the_home_is_open_and_not_after_it(tmp_path: Path) -> None:
+    home, workspace = str(tmp_path / "home"), str(tmp_path / "workspace")
+    settings = await asyncio.to_thread(
+        lambda: DockerSettings(WEGENT_EXECUTOR_HOME=home, WORKSPACE_ROOT=workspace)
+    )
+    async with opened_home(settings, StopSignals()):
+        assert subreaper._adopts()
+    assert not subreaper._adopts()

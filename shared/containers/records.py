@@ -66,11 +66,14 @@ class Records:
             ) from exc
 
     async def forget(self, container_id: str) -> None:
-        """Delete what is known of a container; harmless when that is nothing."""
-        await asyncio.to_thread(self._path(container_id).unlink, missing_ok=True)
+        """Delete what is known of a container; harmless when that is nothing.
+
+        A disk that does not let go of it keeps it, for the next sweep.
+        """
+        await asyncio.to_thread(_delete, self._path(container_id))
 
     async def read(self) -> dict[str, Record]:
-        """All of them, by container; those that cannot be read are deleted."""
+        """All of them, by container; those that are damaged are deleted."""
         return await asyncio.to_thread(self._read)
 
     def _path(self, container_id: str) -> Path:
@@ -85,9 +88,18 @@ class Records:
         for path in self._folder.glob(f"*{_SUFFIX}"):
             try:
                 record = Record.model_validate(json.loads(path.read_bytes()))
-            except (OSError, ValueError, ValidationError):
-                logger.warning("what is known of the container %s cannot be read", path.stem)
-                path.unlink(missing_ok=True)
+            except OSError as exc:  # it may be read later: a run may depend on it
+                logger.warning("%s cannot be read: %s", path, exc.strerror)
+            except (ValueError, ValidationError):
+                logger.warning("what is known of the container %s is damaged", path.stem)
+                _delete(path)
             else:
                 records[record.container_id] = record
         return records
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        logger.warning("%s cannot be deleted: %s", path, exc.strerror)

@@ -30,7 +30,7 @@ async def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "abc.json").stat().st_mode & 0o777 == 0o600
 
 
-async def test_what_cannot_be_read_is_deleted_and_the_rest_is_read(tmp_path: Path) -> None:
+async def test_what_is_damaged_is_deleted_and_the_rest_is_read(tmp_path: Path) -> None:
     records = Records(tmp_path)
     await records.write(RECORD)
     (tmp_path / "broken.json").write_text("{")
@@ -45,3 +45,15 @@ async def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
     await records.forget("abc")
     await records.forget("abc")
     assert await records.read() == {}
+
+
+async def test_what_the_disk_does_not_give_or_let_go_of_stays_and_harms_nothing(
+    tmp_path: Path,
+) -> None:
+    records = Records(tmp_path)
+    await records.write(RECORD)
+    stuck = tmp_path / "stuck.json"
+    stuck.mkdir()  # nobody can read or delete it as a file
+    assert list(await records.read()) == ["abc"]
+    await records.forget("stuck")
+    assert stuck.exists()

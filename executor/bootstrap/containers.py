@@ -15,8 +15,6 @@ from executor.bootstrap.runs import Means
 from executor.config.local import LocalSettings
 from executor.config.types import image_names
 from executor.delivery.state import RunRecord
-from executor.shielding import in_thread
-from executor.shielding import stop as end
 from executor.signals import StopSignals
 from executor.tasks.containers.handler import ContainerRunHandler, Images
 from executor.tasks.in_process import InProcessRunHandler
@@ -29,6 +27,8 @@ from shared.containers.spec import Limits
 from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.protocol.events import RunKey, RunRef
+from shared.shielding import in_thread
+from shared.shielding import stop as end
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine

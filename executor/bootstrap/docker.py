@@ -18,13 +18,13 @@ from executor.control.server import ControlServer
 from executor.modes.docker.app import create_app
 from executor.modes.docker.first_task import FirstTask
 from executor.modes.docker.standing import ServerStanding
-from executor.shielding import finish, in_thread
-from executor.shielding import stop as end
 from executor.signals import StopSignals
 from executor.tasks.bound_session import bound_session
 from executor.tasks.hooked import HookedRunHandler
 from shared.logging import get_logger
 from shared.redaction import Redactor
+from shared.shielding import finish, in_thread
+from shared.shielding import stop as end
 from shared.version import __version__
 from shared.web.listening import bind, url_of
 from shared.web.server import Server

@@ -17,13 +17,13 @@ from executor.delivery.reserve import has_room
 from executor.delivery.state import StateStore
 from executor.executor_id import load_executor_id
 from executor.home_lock import HomeLock
-from executor.shielding import in_thread
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import claude_state
 from executor.tasks.isolation import temporary_folder
 from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.private_files import empty_directory, make_private_directory
+from shared.shielding import in_thread
 
 logger = get_logger("home")
 

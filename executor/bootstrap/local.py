@@ -27,13 +27,13 @@ from executor.modes.local.standing import LinkStanding
 from executor.modes.local.websocket_client import WebSocketClient
 from executor.service.notify import ServiceManager
 from executor.service.timing import stop_limit_s
-from executor.shielding import finish
 from executor.signals import StopSignals
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import RunKey
 from shared.protocol.execution import Isolation
 from shared.protocol.local import Feature, Register
 from shared.redaction import Redactor
+from shared.shielding import finish
 from shared.version import __version__
 
 

@@ -19,13 +19,13 @@ from executor.modes.docker.user_input import UserInputRequests
 from executor.modes.docker.views import Health
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.network.access import NetworkAccess
-from executor.shielding import finish
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.run_handler import RunHandler
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.http import CallbackTarget
 from shared.redaction import Redactor
+from shared.shielding import finish
 from shared.version import __version__
 from shared.web.streams import Streams
 

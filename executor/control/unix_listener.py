@@ -14,8 +14,8 @@ from pathlib import Path
 from executor.control.errors import ControlError
 from executor.control.places import socket_places
 from executor.control.protocol import MAX_REQUEST_BYTES
-from executor.shielding import in_thread
 from shared.private_files import PRIVATE_FILE
+from shared.shielding import in_thread
 
 assert sys.platform != "win32"  # noqa: S101 - for whoever checks the types
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from executor.diagnosis.finding import Finding, failed, ok, warning
 from executor.diagnosis.remedies import command
-from executor.shielding import finish, in_thread
 from shared.containers.directories import container_user
 from shared.containers.errors import ContainerError
 from shared.containers.spec import ContainerSpec, Limits
 from shared.errors import ConfigError
+from shared.shielding import finish, in_thread
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine

@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from executor.agents import process_ending, process_tree
 from executor.hooks.base import AgentState, Hook, TaskConfig
-from executor.shielding import finish
 from shared.errors import WegentError
 from shared.logging import get_logger
 from shared.protocol.events import utc_timestamp
+from shared.shielding import finish
 
 logger = get_logger("hooks")
 

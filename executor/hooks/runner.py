@@ -12,9 +12,9 @@ from typing import Final
 from executor.hooks.base import EventHook, Hook
 from executor.hooks.calls import AFTER_EXECUTION, HookCall
 from executor.hooks.thread import CallStuck, CallTimedOut, HookThread
-from executor.shielding import finish, stop
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent
+from shared.shielding import finish, stop
 
 logger = get_logger("hooks")
 

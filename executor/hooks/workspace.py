@@ -19,9 +19,9 @@ from executor.hooks.session_files import (
     write_record,
 )
 from executor.session_places import OUTPUT
-from executor.shielding import in_thread
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, utc_timestamp
+from shared.shielding import in_thread
 
 logger = get_logger("hooks")
 

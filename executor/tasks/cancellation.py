@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from executor.shielding import stop
+from shared.shielding import stop
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Final
 
 from executor.agents.protocol import AgentSession, Ask, TurnEnd
-from executor.shielding import stop
 from executor.tasks.stall import StallClock
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
+from shared.shielding import stop
 from shared.status import ErrorCode
 
 logger = get_logger("liveness")

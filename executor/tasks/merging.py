@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
-from executor.shielding import stop
+from shared.shielding import stop
 
 T = TypeVar("T")
 

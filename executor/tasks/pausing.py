@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 import psutil
 
-from executor.shielding import in_thread
+from shared.shielding import in_thread
 
 _ROUNDS = 5
 """How often to look for processes that were started while others were being stopped."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from executor.agents.protocol import Agent, AgentJob, AgentSession, Ask, TurnEnd
-from executor.shielding import finish
 from executor.tasks.cancellation import Cancellation
 from executor.tasks.disk_room import with_room
 from executor.tasks.liveness import watched
@@ -15,6 +14,7 @@ from executor.tasks.spending import Spent
 from executor.tasks.stall import StallClock
 from executor.tasks.warm_sessions import WarmSessions
 from shared.protocol.events import AgentEvent
+from shared.shielding import finish
 
 
 class Turns:

@@ -13,8 +13,8 @@ from typing import Final
 
 from executor.agents.protocol import AgentSession
 from executor.memory import MemoryPressure
-from executor.shielding import stop
 from shared.logging import get_logger
+from shared.shielding import stop
 
 logger = get_logger("warm_sessions")
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from executor.session_places import TAKEN
-from executor.shielding import in_thread
 from executor.tasks.bound_session import remember_session
 from executor.tasks.repository.changed_files import (
     NOTHING_CHANGED,
@@ -48,6 +47,7 @@ from shared.private_files import make_private_directory
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.repository import Repository
 from shared.redaction import Redactor
+from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 logger = get_logger("workspace")

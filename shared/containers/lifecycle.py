@@ -112,7 +112,11 @@ class Lifecycle:
             user_id=user_id,
             run_id=run_id,
         )
-        member.endpoint = await self._starter.start(spec, on_pull)
+        try:
+            member.endpoint = await self._starter.start(spec, on_pull)
+        except BaseException:
+            self._background.spawn(self._remove_unstarted(member))
+            raise
 
     async def claim(
         self, session_id: str, run_id: str, mode: ContainerMode, directory: Path
@@ -225,6 +229,14 @@ class Lifecycle:
             container_id = member.endpoint.container_id
             saved = self._remover.log_file(member.name, container_id)
             await self._remover.remove(container_id, saved, grace_s=grace_s)
+        await self._remove_directory(member)
+
+    async def _remove_unstarted(self, member: Member) -> None:
+        await self._starter.wait_discarded(member.name)
+        await self._remove_directory(member)
+
+    async def _remove_directory(self, member: Member) -> None:
+        """Delete the directory of *member*, unless it is a session's."""
         if member.directory.parent == self._settings.warm_dir:
             await asyncio.to_thread(remove_directory, member.directory)
 

@@ -22,6 +22,7 @@ from shared.containers.removal import Remover
 from shared.containers.settings import PoolSettings
 from shared.containers.spec import TOKEN_FILE, ContainerSpec, owner_labels
 from shared.logging import get_logger
+from shared.shielding import in_thread
 
 if TYPE_CHECKING:
     from shared.containers.engine import Engine
@@ -74,9 +75,8 @@ class Starter:
             return await self._start(spec)
 
     async def _start(self, spec: ContainerSpec) -> Endpoint:
-        while (discarding := self._discarding.get(spec.name)) is not None:
-            await asyncio.wait({discarding})
-        await asyncio.to_thread(make_directory, spec.directory, spec.user)
+        await self.wait_discarded(spec.name)
+        await in_thread(make_directory, spec.directory, spec.user)
         container_id = await self._create(spec)
         try:
             token = secrets.token_urlsafe(32)
@@ -97,6 +97,11 @@ class Starter:
             raise
         logger.info("the container %s is ready", spec.name)
         return Endpoint(url, container_id, SecretStr(token))
+
+    async def wait_discarded(self, name: str) -> None:
+        """Wait until what a failed start has made under this name is gone."""
+        while (discarding := self._discarding.get(name)) is not None:
+            await asyncio.wait({discarding})
 
     async def remove_leftover(self, name: str, owner: str) -> None:
         """Remove the container that is called *name*, if it is one of this owner's.

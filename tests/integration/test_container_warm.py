@@ -126,6 +126,7 @@ async def test_a_pool_that_is_closed_while_one_starts_leaves_nothing(house: Hous
     async with house.pool(warm_containers=1):
         await until(house.containers)
     assert not await house.containers()
+    assert not list(house.settings.warm_dir.iterdir())
     await _no_volume_left(house)
 
 

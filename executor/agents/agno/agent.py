@@ -15,9 +15,9 @@ from executor.agents.agno.conversation import Conversation, forget_old
 from executor.agents.agno.members import Member, read_members
 from executor.agents.agno.model_api import ModelApi, OwnApis, model_apis
 from executor.agents.protocol import AgentJob, AgentSession
-from executor.shielding import in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
+from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 logger = get_logger("agno_agent")

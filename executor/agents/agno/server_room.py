@@ -26,8 +26,8 @@ from executor.agents.claude_code.server_walls import ServerWalls, without_networ
 from executor.agents.claude_code.socket_filter import socket_filter
 from executor.agents.orphans import AgentRecord
 from executor.agents.protocol import AgentJob, Sandbox
-from executor.shielding import in_thread
 from shared.private_files import make_private_directory
+from shared.shielding import in_thread
 
 GRACE_S: Final = 2.0
 """For what servers have started and left behind: from SIGTERM to SIGKILL."""

@@ -24,8 +24,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import CONNECTION_CLOSED, CallToolResult, PaginatedRequestParams, Tool
 
-from executor.shielding import stop
 from shared.logging import get_logger
+from shared.shielding import stop
 
 logger = get_logger("agno_agent")
 

@@ -20,11 +20,11 @@ from executor.agents.agno.tools import ToolGate
 from executor.agents.agno.verdict import INTERRUPTED
 from executor.agents.agno.work import Parts, Work, is_inline
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
-from executor.shielding import finish, in_thread
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.prompt import ImageBlock
+from shared.shielding import finish, in_thread
 from shared.status import ErrorCode
 
 logger = get_logger("agno_agent")

@@ -30,11 +30,11 @@ from executor.agents.claude_code.transport import ProcessTransport
 from executor.agents.claude_code.verdict import INTERRUPTED
 from executor.agents.protocol import AgentJob, Ask, TurnEnd
 from executor.memory import SystemMemory
-from executor.shielding import finish, in_thread
 from shared.errors import RunError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, Source
 from shared.protocol.execution import ExecutionRequest
+from shared.shielding import finish, in_thread
 from shared.status import ErrorCode
 
 logger = get_logger("claude_code")

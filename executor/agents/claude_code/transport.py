@@ -29,7 +29,7 @@ from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITra
 from executor.agents import process_ending, process_tree, subreaper
 from executor.agents.claude_code import cli_process
 from executor.agents.orphans import AgentRecord
-from executor.shielding import finish, in_thread
+from shared.shielding import finish, in_thread
 
 EOF_GRACE_S: Final = 3.0
 """How long an idle CLI may take to end by itself: it flushes its conversation file."""

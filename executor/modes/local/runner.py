@@ -18,10 +18,10 @@ from executor.modes.local.observer import LinkObserver
 from executor.modes.local.outage import Delays, OutageLog
 from executor.modes.local.registration import Registrar, Registration
 from executor.modes.local.websocket_client import Link, WebSocketClient
-from executor.shielding import finish
 from executor.tasks.supervisor import Supervisor
 from shared.errors import LinkError, LinkLost, LinkRejected
 from shared.logging import get_logger
+from shared.shielding import finish
 
 logger = get_logger("local_runner")
 

@@ -24,12 +24,12 @@ from pydantic import SecretStr
 from executor.modes.local import dialect
 from executor.modes.local.backend_url import BackendUrl, problem_of
 from executor.network.access import NetworkAccess
-from executor.shielding import finish
 from shared.errors import LinkLost, LinkRejected
 from shared.logging import get_logger
 from shared.protocol import wire_json
 from shared.protocol.events import NumberedEvent
 from shared.protocol.local import MAX_MESSAGE_BYTES, NAMESPACE, Failure, RunAck, read_ack, to_wire
+from shared.shielding import finish
 
 logger = get_logger("websocket_client")
 

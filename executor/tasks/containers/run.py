@@ -9,7 +9,6 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from executor.shielding import finish
 from executor.tasks.cancellation import Cancellation, Cancelled
 from executor.tasks.containers.client import Unreachable
 from executor.tasks.containers.held import HeldContainer
@@ -24,6 +23,7 @@ from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.logging import get_logger
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.local import Input
+from shared.shielding import finish
 from shared.status import ErrorCode
 
 logger = get_logger("container_run")

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final
 
 from executor.plain_files import copy_plain
-from executor.shielding import in_thread
 from executor.tasks.repository.credentials import NO_HELPERS
 from executor.tasks.repository.git import Git, GitFailed
+from shared.shielding import in_thread
 
 LOCAL_TIMEOUT_S: Final = 60.0
 """For commands that touch only the disk."""

@@ -19,9 +19,9 @@ from typing import Final
 
 from executor.agents import process_tree
 from executor.network.children import children_environment
-from executor.shielding import finish
 from executor.tasks.search_path import with_absolute_path
 from shared.errors import WegentError
+from shared.shielding import finish
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
 """A command that prints more to its standard output is ended, and the rest is lost."""

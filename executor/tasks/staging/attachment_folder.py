@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from executor.shielding import in_thread
 from executor.tasks.staging.attachment_names import numbered
 from shared.errors import RunError
+from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 _PART: Final = ".part-"

@@ -18,12 +18,12 @@ import aiohttp
 
 from executor.plain_files import read_plain
 from executor.session_places import INPUT
-from executor.shielding import in_thread
 from executor.tasks.staging.fetching import Fetcher, Unusable
 from executor.tasks.staging.folders import StagedFolder
 from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.provisions import InputFile
+from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 MAX_FILE_BYTES: Final = 100 * 2**20

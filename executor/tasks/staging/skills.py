@@ -21,7 +21,6 @@ import aiohttp
 
 from executor.agents.skills import SkillSet, folder_digest
 from executor.session_places import SKILLS
-from executor.shielding import in_thread
 from executor.tasks.staging.archives import MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, opened_archive
 from executor.tasks.staging.fetching import Fetcher, Unusable
 from executor.tasks.staging.folders import StagedFolder, remove_entry
@@ -30,6 +29,7 @@ from executor.tasks.staging.skill_text import plain_skill
 from shared.errors import ConfigError, Refusal, RunError
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.provisions import Skill, SkillFile
+from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 _PLUGIN: Final = "session"

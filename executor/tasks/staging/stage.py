@@ -10,7 +10,6 @@ from pathlib import Path
 
 from executor.agents.skills import SkillSet
 from executor.session_places import OUTPUT
-from executor.shielding import in_thread
 from executor.tasks.staging.attachments import Attachments
 from executor.tasks.staging.fetching import Fetcher
 from executor.tasks.staging.input_files import Inputs
@@ -19,6 +18,7 @@ from executor.tasks.staging.skill_cache import SkillCache
 from executor.tasks.staging.skills import Skills
 from shared.private_files import PRIVATE_DIRECTORY
 from shared.protocol.execution import ExecutionRequest
+from shared.shielding import in_thread
 
 
 @dataclass(frozen=True, slots=True)

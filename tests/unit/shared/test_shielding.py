@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from executor.shielding import finish, in_thread, stop
+from shared.shielding import finish, in_thread, stop
 
 
 async def test_cleanup_ends_before_a_repeated_cancellation_is_raised() -> None:

@@ -119,6 +119,12 @@ _LOG_OPEN: Final = """
 CREATE TABLE log_open (boot_id TEXT NOT NULL) STRICT;
 """
 
+_TIME: Final = """
+-- Of the time that an unfinished run may take: what it has used, and all of it; NULL: not known.
+ALTER TABLE runs ADD COLUMN used_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN limit_s REAL;
+"""
+
 _STEPS: Final = (
     _SESSIONS,
     _RUNS_AND_EVENTS,
@@ -128,6 +134,7 @@ _STEPS: Final = (
     _CALLBACKS,
     _PLACE,
     _LOG_OPEN,
+    _TIME,
 )
 """What each version adds to the one before it."""
 

@@ -66,6 +66,15 @@ class RunRecord:
     """Ids of what the user was asked, and nobody has answered."""
     origin: int | None = None
     """The origin of its last event that has one; what follows it was not told here."""
+    used_s: float = 0.0
+    """For how long it has been carried out, or followed, in seconds; see :meth:`time_left_s`."""
+    limit_s: float | None = None
+    """How long it may take in all; ``None``: nobody has said so far."""
+
+    @property
+    def time_left_s(self) -> float | None:
+        """What is left of its time, in seconds, 0.0 at least; ``None``: its limit is not known."""
+        return None if self.limit_s is None else max(0.0, self.limit_s - self.used_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,31 @@ class StateStore:
         self._database.tell(
             lambda db: db.execute(
                 "UPDATE runs SET turns = ?, cost_before_usd = ?"
+                " WHERE subtask_id = ? AND attempt = ?",
+                values,
+            )
+        )
+
+    async def used_s(self, key: RunKey) -> float:
+        """For how long a run has been carried out by earlier processes, in seconds."""
+
+        def read(db: sqlite3.Connection) -> float:
+            row = db.execute(
+                "SELECT used_s FROM runs WHERE subtask_id = ? AND attempt = ?", key
+            ).fetchone()
+            return 0.0 if row is None else float(row[0])
+
+        return await self._database.submit(read)
+
+    def save_time(self, key: RunKey, used_s: float, limit_s: float | None) -> None:
+        """Write down how much of its time a run has used; returns before it is on disk.
+
+        An error is logged. *limit_s* is how long it may take in all; ``None``: as it was.
+        """
+        values = (used_s, limit_s, *key)
+        self._database.tell(
+            lambda db: db.execute(
+                "UPDATE runs SET used_s = ?, limit_s = coalesce(?, limit_s)"
                 " WHERE subtask_id = ? AND attempt = ?",
                 values,
             )
@@ -326,8 +360,8 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
     for subtask_id, attempt, request_id in db.execute("SELECT * FROM open_questions"):
         questions.setdefault((subtask_id, attempt), []).append(request_id)
     rows = db.execute(
-        "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin"
-        " FROM runs ORDER BY rowid"
+        "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin,"
+        " used_s, limit_s FROM runs ORDER BY rowid"
     )
     return [
         RunRecord(
@@ -338,9 +372,9 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
             sdk_session_id,
             messages.get((subtask_id, attempt), {}),
             questions.get((subtask_id, attempt), ()),
-            origin,
+            *others,
         )
-        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin in rows
+        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, *others in rows
     ]
 
 

@@ -47,6 +47,25 @@ async def test_what_an_unfinished_run_has_spent_is_found_again_after_a_restart(
     assert found == Spending(2, 0.5)
 
 
+async def test_the_time_that_a_run_has_used_is_found_again_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    run, other = RunRef(7, 9), RunRef(7, 10)
+    store = await StateStore.open(tmp_path / "state.db")
+    await store.accept(run)
+    await store.accept(other)
+    store.save_time(run.key, 10.0, 60.0)
+    store.save_time(run.key, 25.0, None)
+    await store.close()
+    store = await StateStore.open(tmp_path / "state.db")
+    assert (await store.used_s(run.key), await store.used_s(("unknown", 1))) == (25.0, 0.0)
+    found, unused = await store.runs()
+    assert (found.used_s, found.limit_s, found.time_left_s) == (25.0, 60.0, 35.0)
+    assert (unused.used_s, unused.limit_s, unused.time_left_s) == (0.0, None, None)
+    assert replace(found, used_s=61.0).time_left_s == 0.0
+    await store.close()
+
+
 async def test_an_unknown_session_is_none(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db")
     assert await store.session("other") is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from executor.tasks.in_process import MOVED as MOVED_OUT
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import Run
 from shared.containers.death import Death
+from shared.containers.errors import EngineUnavailable
 from shared.containers.pool import Endpoint
 from shared.errors import ProtocolError, Refusal, RunError, WegentError
 from shared.protocol.events import AgentEvent, EventType, RunRef
@@ -34,6 +36,7 @@ from tests.fakes.agent import ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
 from tests.fakes.inner_executor import LoopbackPool, in_containers
 from tests.fakes.run_handler import tool_call
+from tests.fakes.wire import Wire, open_wire
 
 LIMIT_S = 10.0
 
@@ -55,7 +58,7 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     agent = ScriptedAgent()
-    async with in_containers(agent, tmp_path, patience_s=5.0) as (handler, pool):
+    async with in_containers(agent, tmp_path, patience_s=5.0, look_s=0.3) as (handler, pool):
         yield Site(handler, pool, agent, tmp_path)
 
 
@@ -239,6 +242,114 @@ async def test_a_container_that_does_not_have_the_run_is_not_taken_up_and_goes(
     inner.runs = {held.key[0]}
     record = RunRecord(held, "running", 9, 40, None, {}, origin=3)
     assert await site.handler.take_up([record], {held.key[0]: inner.endpoint}) == {}
+    assert not site.pool.inside
+
+
+async def left_alone(site: Site, task_id: int, gate: asyncio.Event) -> RunRecord:
+    """A run that stands at *gate*, as the next process finds it."""
+    site.agent.script = [tool_call(1), gate, tool_call(2), TurnEnd("done")]
+    run = site.handler.start(make_request(task_id=task_id, subtask_id=task_id))
+    events = run.events()
+    before = await until(events)
+    run.let_go()
+    await events.aclose()
+    return RunRecord(RunRef(task_id, task_id), "running", 9, 40, None, {}, origin=before[-1].origin)
+
+
+@asynccontextmanager
+async def behind_a_wire(site: Site, session: str) -> AsyncIterator[tuple[Endpoint, Wire]]:
+    """The way to the session's container, which can be shut."""
+    endpoint = site.pool.inside[session].endpoint
+    async with open_wire(int(endpoint.executor_url.rpartition(":")[2])) as wire:
+        yield replace(endpoint, executor_url=f"http://127.0.0.1:{wire.port}"), wire
+
+
+async def test_a_container_that_is_silent_at_a_restart_is_waited_for_by_its_own_run_only(
+    site: Site,
+) -> None:
+    gate, other_gate = asyncio.Event(), asyncio.Event()
+    silent, other = await left_alone(site, 1, gate), await left_alone(site, 2, other_gate)
+    async with behind_a_wire(site, "1") as (endpoint, wire):
+        wire.freeze()
+        living = await site.handler.take_up(
+            [silent, other], {"1": endpoint, "2": site.pool.inside["2"].endpoint}
+        )
+        assert list(living) == [silent.run.key, other.run.key]
+        events = living[silent.run.key].events()
+        waiting = asyncio.create_task(rest_of(events))
+        other_gate.set()
+        assert (await carry_out(living[other.run.key]))[-1].type == EventType.COMPLETED
+        assert list(site.pool.inside) == ["1"]
+        assert not waiting.done()
+        gate.set()
+        wire.thaw()
+        told = await waiting
+    assert told[-1].data["result"] == "done"
+    assert calls(told) == ["2"]
+    assert told[0].origin == (silent.origin or 0) + 1
+    assert not site.pool.inside
+
+
+async def test_a_container_that_stays_silent_after_a_restart_fails_its_run_and_goes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await left_alone(site, 1, asyncio.Event())
+    async with behind_a_wire(site, "1") as (endpoint, wire):
+        await wire.refuse()
+        monkeypatch.setattr(site.handler, "_patience_s", 0.1)
+        living = await site.handler.take_up([record], {"1": endpoint})
+        assert list(site.pool.inside) == ["1"]
+        verdict = (await carry_out(living[record.run.key]))[-1]
+    assert (verdict.type, verdict.data["error_code"]) == (EventType.FAILED, "container_failed")
+    assert "did not answer" in verdict.data["error"]
+    assert not site.pool.inside
+
+
+async def test_a_silent_container_that_turns_out_not_to_have_the_run_fails_it(site: Site) -> None:
+    await left_alone(site, 1, asyncio.Event())
+    record = RunRecord(RunRef(1, 99), "running", 9, 40, None, {}, origin=3)
+    site.pool.inside["1"].runs = {"99"}
+    async with behind_a_wire(site, "1") as (endpoint, wire):
+        wire.freeze()
+        living = await site.handler.take_up([record], {"99": endpoint})
+        wire.thaw()
+        verdict = (await carry_out(living[record.run.key]))[-1]
+    assert "has lost the run" in verdict.data["error"]
+    assert not site.pool.inside
+
+
+async def test_a_run_is_waited_for_whose_container_an_engine_that_is_away_has_paused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    record = await left_alone(site, 1, gate)
+    gate.set()
+    unpause, refused = site.pool.unpause, 2
+
+    async def unpause_later(container_id: str) -> None:
+        nonlocal refused
+        refused -= 1
+        if refused >= 0:
+            raise EngineUnavailable("no engine answers")
+        await unpause(container_id)
+
+    monkeypatch.setattr(site.pool, "unpause", unpause_later)
+    living = await site.handler.take_up([record], {"1": site.pool.inside["1"].endpoint})
+    told = await carry_out(living[record.run.key])
+    assert told[-1].data["result"] == "done"
+    assert site.pool.calls == ["unpause"]
+
+
+async def test_a_run_whose_container_is_silent_can_be_cancelled(site: Site) -> None:
+    record = await left_alone(site, 1, asyncio.Event())
+    async with behind_a_wire(site, "1") as (endpoint, wire):
+        await wire.refuse()
+        living = await site.handler.take_up([record], {"1": endpoint})
+        run = living[record.run.key]
+        waiting = asyncio.create_task(carry_out(run))
+        await run.cancel("enough")
+        verdict = (await waiting)[-1]
+    assert (verdict.type, verdict.data["reason"]) == (EventType.CANCELLED, "enough")
     assert not site.pool.inside
 
 

@@ -67,6 +67,10 @@ class Standing:
     sequence: int
     begins_after: int = 0
 
+    def carries_out(self, attempt: int) -> bool:
+        """Whether it is *attempt*, and was not cut off by a restart."""
+        return self.attempt == attempt and self.state != "interrupted"
+
 
 class ContainerClient:
     """Talks to one executor; whoever made *http* closes it.

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 import aiohttp
@@ -15,14 +15,14 @@ import aiohttp
 from executor.agents.factory import CLAUDE_CODE, AgentFactory
 from executor.delivery.state import RunRecord, SessionRecord, StateStore
 from executor.tasks.agent_rules import AgentRules
-from executor.tasks.containers.client import ContainerClient, Standing, Unreachable
+from executor.tasks.containers.client import ContainerClient, Unreachable
 from executor.tasks.containers.held import PATIENCE_S, HeldContainer, Pool, Wanted
 from executor.tasks.containers.relayed import Relayed
 from executor.tasks.containers.request import container_request
 from executor.tasks.containers.run import ContainerRun, Prepared
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
-from shared.containers.errors import ContainerError
+from shared.containers.errors import ContainerError, EngineUnavailable
 from shared.containers.pool import Endpoint
 from shared.errors import Refusal, RunError
 from shared.logging import get_logger
@@ -37,6 +37,10 @@ MOVED = (
     "this session has run outside of a container until now, where its conversation stays: it "
     "begins anew in the same folder"
 )
+
+LOOK_S: Final = 3.0
+"""How long a start waits for an executor in a container to say how its run stands. It answers
+within milliseconds; one that does not is waited for by its own run alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class ContainerRunHandler:
         stall_timeout_s: float,
         backend_url: str | None,
         patience_s: float = PATIENCE_S,
+        look_s: float = LOOK_S,
     ) -> None:
         """Take the parts; whoever built them closes them.
 
@@ -92,6 +97,7 @@ class ContainerRunHandler:
                 life.
             backend_url: See :func:`executor.tasks.containers.request.container_request`.
             patience_s: See :data:`executor.tasks.containers.held.PATIENCE_S`.
+            look_s: See :data:`LOOK_S`.
         """
         self.user_input = user_input
         self._pool = pool
@@ -103,6 +109,7 @@ class ContainerRunHandler:
         self._stall_timeout_s = stall_timeout_s
         self._backend_url = backend_url
         self._patience_s = patience_s
+        self._look_s = look_s
         self._http: aiohttp.ClientSession | None = None
         self._runs: WeakSet[ContainerRun] = WeakSet()
         """Those in progress; also ended ones, as long as somebody holds them."""
@@ -148,7 +155,8 @@ class ContainerRunHandler:
 
         To be called before one of these is started; what could not be taken up can be started
         again, and then continues where it was left. Its container is removed: nobody would end
-        what goes on in there.
+        what goes on in there. One that only does not answer at this moment is taken up: its run
+        waits for it, and none of the others does.
 
         Args:
             records: The unfinished runs.
@@ -156,16 +164,13 @@ class ContainerRunHandler:
         """
         runs: dict[RunKey, Run] = {}
         endpoints = [living.get(str(record.run.subtask_id)) for record in records]
-        standings = await asyncio.gather(*map(self._carries_out, endpoints, records))
-        for record, endpoint, standing in zip(records, endpoints, standings, strict=True):
-            if standing is not None:
+        goes_on = await asyncio.gather(*map(self._goes_on, endpoints, records))
+        for record, endpoint, may_go_on in zip(records, endpoints, goes_on, strict=True):
+            if may_go_on:
                 wanted = Wanted(record.run, self._session_dir(record.run.task_id))
-                held = self._holding(wanted, endpoint)
-                relayed = self._relayed(record, wanted)
-                relayed.origin = max(relayed.origin, standing.begins_after)
+                held, relayed = self._holding(wanted, endpoint), self._relayed(record, wanted)
                 runs[record.run.key] = self._add(ContainerRun(record.run, held, relayed, None))
                 self._left.pop(record.run.key, None)
-                logger.info("the run goes on in its container", subtask_id=record.run.subtask_id)
                 continue
             if record.origin is not None:
                 self._left[record.run.key] = record
@@ -229,20 +234,26 @@ class ContainerRunHandler:
             return Relayed(wanted.session_dir)
         return Relayed(wanted.session_dir, record.origin or 0, record.open_questions)
 
-    async def _carries_out(self, endpoint: Endpoint | None, record: RunRecord) -> Standing | None:
-        """How the run stands there; ``None``: it is not there, or was cut off by a restart."""
+    async def _goes_on(self, endpoint: Endpoint | None, record: RunRecord) -> bool:
+        """Whether the run goes on there, as far as that can be told at once."""
         if endpoint is None:
-            return None
+            return False
+        names = {"subtask_id": record.run.subtask_id}
         try:
-            # The disk may have been full when the executor died.
-            await self._pool.unpause(endpoint.container_id)
-            standing = await self._connect(endpoint).standing(str(record.run.subtask_id))
-        except (ContainerError, Unreachable, RunError) as exc:
-            logger.warning("a container is not taken up again: %s", exc)
-            return None
-        if standing is None or standing.attempt != record.run.attempt:
-            return None
-        return None if standing.state == "interrupted" else standing
+            async with asyncio.timeout(self._look_s):
+                # The disk may have been full when the executor died.
+                await self._pool.unpause(endpoint.container_id)
+                standing = await self._connect(endpoint).standing(str(record.run.subtask_id))
+        except (EngineUnavailable, Unreachable, TimeoutError):
+            logger.warning("the container of a run does not answer: waiting for it", **names)
+            return True
+        except (ContainerError, RunError) as exc:
+            logger.warning("a container is not taken up again: %s", exc, **names)
+            return False
+        goes_on = standing is not None and standing.carries_out(record.run.attempt)
+        if goes_on:
+            logger.info("the run goes on in its container", **names)
+        return goes_on
 
     async def _prepare(self, request: ExecutionRequest) -> Prepared:
         payload: dict[str, Any] = container_request(

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from executor.tasks.containers.client import ContainerClient, Unreachable
 from shared.containers.death import Death
-from shared.containers.errors import ContainerDied, EngineUnavailable
+from shared.containers.errors import ContainerDied, ContainerError, EngineUnavailable
 from shared.containers.images import OnPull
 from shared.containers.pool import Endpoint
 from shared.errors import Refusal, RunError, WegentError
@@ -224,6 +224,19 @@ class HeldContainer:
             if self._endpoint is not None:
                 await self._pool.unpause(self._endpoint.container_id)
             self._unpaused.set()
+
+    async def wake(self) -> None:
+        """Let it go on after an earlier process may have left it paused.
+
+        Raises:
+            Unreachable: The engine cannot do that now.
+        """
+        if self._endpoint is None:
+            return
+        try:
+            await self._pool.unpause(self._endpoint.container_id)
+        except ContainerError as exc:
+            raise Unreachable(exc.message) from None
 
     async def _engine_until(self, give_up_at: float) -> None:
         """Wait for the engine; the pool may not have noticed yet that it is away."""

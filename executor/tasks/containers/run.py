@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from executor.tasks.cancellation import Cancellation, Cancelled
-from executor.tasks.containers.client import Unreachable
+from executor.tasks.containers.client import Standing, Unreachable
 from executor.tasks.containers.held import HeldContainer
 from executor.tasks.containers.relayed import Relayed
 from executor.tasks.merging import merged
@@ -170,6 +170,8 @@ class ContainerRun:
     async def _steps(self) -> AsyncGenerator[AgentEvent]:
         self._cancellation.check()
         prepared = None if self._prepare is None else await self._prepare()
+        if prepared is None:
+            await self._cancellation.unless(self._find())
         for warning in prepared.warnings if prepared is not None else ():
             yield _warning(warning)
         begun_again = False
@@ -205,6 +207,26 @@ class ContainerRun:
         self._handed_over = True
         prepared.accepted()
 
+    async def _find(self) -> None:
+        """Begin where the run of an earlier process stands; waits for a container that is silent.
+
+        Raises:
+            ContainerDied: It has ended.
+            EngineUnavailable: There is no engine any more.
+            RunError: It does not answer, or does not carry the run out.
+        """
+        if (client := self._container.client) is None:
+            return
+
+        async def look() -> Standing | None:
+            await self._container.wake()
+            return await client.standing(self._run_id)
+
+        standing = await self._container.ask(look)
+        if standing is None or not standing.carries_out(self._run.attempt):
+            raise _lost()
+        self._relayed.origin = max(self._relayed.origin, standing.begins_after)
+
     async def _follow(self) -> AsyncGenerator[AgentEvent]:
         """Pass on what the executor inside tells, up to the verdict.
 
@@ -222,9 +244,7 @@ class ContainerRun:
                         if passed_on.terminal:
                             return
             if await self._container.ask(functools.partial(client.standing, self._run_id)) is None:
-                raise RunError(
-                    ErrorCode.CONTAINER_FAILED, "the executor in the container has lost the run"
-                )
+                raise _lost()
             await asyncio.sleep(FOLLOW_AGAIN_S)
 
     # --- Its end --------------------------------------------------------------------------------
@@ -280,6 +300,10 @@ class ContainerRun:
                 self._beside.put_nowait(_warning(f"the image {progress.image} is being fetched"))
 
         return tell
+
+
+def _lost() -> RunError:
+    return RunError(ErrorCode.CONTAINER_FAILED, "the executor in the container has lost the run")
 
 
 def _warning(message: str) -> AgentEvent:

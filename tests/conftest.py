@@ -114,13 +114,10 @@ def _no_process_is_left_behind() -> Iterator[None]:
 
     Processes that wider fixtures started before the test are theirs to end.
     """
-    this = psutil.Process()
-    before = {child.pid for child in this.children(recursive=True)}
+    before = {child.pid for child in _children()}
     yield
     started = [
-        child
-        for child in this.children(recursive=True)
-        if child.pid not in before and not OwnEngine.has(child)
+        child for child in _children() if child.pid not in before and not OwnEngine.has(child)
     ]
     if not started:
         return
@@ -131,6 +128,20 @@ def _no_process_is_left_behind() -> Iterator[None]:
     psutil.wait_procs(left, timeout=LEFTOVER_GRACE_S)
     if names:
         pytest.fail(f"the test left processes behind: {names}")
+
+
+def _children() -> list[psutil.Process]:
+    """All processes that this one has started, at any depth.
+
+    Looking for them takes milliseconds, since it is done among all of the machine; whether there
+    are any is known at once.
+    """
+    if hasattr(os, "waitid"):
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return []
+    return psutil.Process().children(recursive=True)
 
 
 def _describe(process: psutil.Process) -> str:

@@ -242,6 +242,10 @@ class EventLog:
         self._runs.setdefault(run.key[0], _Run()).accepted = run.attempt
         return self._store.accept(run)
 
+    def save_time(self, key: RunKey, used_s: float, limit_s: float | None) -> None:
+        """Write down how much of its time a run has used."""
+        self._store.save_time(key, used_s, limit_s)
+
     def forget_run(self, key: RunKey) -> None:
         """Forget an attempt; what it has told goes, too, unless another is accepted at once."""
         run_id, attempt = key

@@ -205,7 +205,7 @@ class StateStore:
         )
 
     async def used_s(self, key: RunKey) -> float:
-        """For how long a run has been carried out by earlier processes, in seconds."""
+        """For how long a run has been carried out, in seconds, as it was written down last."""
 
         def read(db: sqlite3.Connection) -> float:
             row = db.execute(

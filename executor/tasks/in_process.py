@@ -261,6 +261,9 @@ class _InProcessRun:
             before = await handler.state.spending(request.run.key)
             if before is not None:
                 self._spent.go_on_from(before, await agent.past_cost_usd(job))
+                used_s = await handler.state.used_s(request.run.key)
+                self._deadline -= used_s
+                self._questions.time_used(used_s)
             async with aclosing(self._persevering(agent, job)) as turns:
                 async for item in turns:
                     if isinstance(item, TurnEnd):

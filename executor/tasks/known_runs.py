@@ -41,6 +41,11 @@ class AcceptedRun:
     written: asyncio.Future[None] | None = field(default=None, repr=False)
     """Done when its acceptance is safe on the disk; ``None``: it was before this process began."""
     sdk_session_id: str | None = None
+    used_s: float = 0.0
+    """How long earlier processes have carried it out."""
+    limit_s: float | None = None
+    """How long it may take in all; ``None``: it has not been carried out yet, or by nobody who
+    has said it."""
 
     @classmethod
     def of(cls, record: RunRecord) -> Self:
@@ -49,6 +54,8 @@ class AcceptedRun:
             record.run,
             sdk_session_id=record.sdk_session_id,
             passed_on=record.origin is not None,
+            used_s=record.used_s,
+            limit_s=record.limit_s,
         )
 
     @property

@@ -93,7 +93,7 @@ class Questions:
             rules: How users are asked.
             tell: Takes events into the run's stream.
             timeout_s: How long a question waits, 0: nobody is asked; ``None``: as the rules say.
-            run_timeout_s: How long the run may take from now; ``None``: as the rules say.
+            run_timeout_s: How long the run may take in all; ``None``: as the rules say.
             held: Entered while a question waits, by each of them.
             now: A monotonic clock in seconds; ``None``: the event loop's.
             sleep: Waits that many seconds of *now*.
@@ -114,6 +114,10 @@ class Questions:
     def waiting(self) -> bool:
         """Whether the user is being asked something."""
         return bool(self._open)
+
+    def time_used(self, seconds: float) -> None:
+        """Earlier processes have used so much of the run's time."""
+        self._run_ends_at -= seconds
 
     async def ask(
         self,

@@ -64,6 +64,13 @@ class Records(Protocol):
         """Write down that a run was accepted; done when that survives the loss of power."""
         ...
 
+    def save_time(self, key: RunKey, used_s: float, limit_s: float | None) -> None:
+        """Write down for how long a run has been carried out, and how long it may take in all.
+
+        ``None``: as it was told before.
+        """
+        ...
+
     def forget_run(self, key: RunKey) -> None:
         """Delete what is written of a run."""
         ...

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from executor.tasks.run_handler import Run
+from executor.tasks.run_time import RunTime
 from executor.tasks.verdicts import as_cancelled, as_ended, failed, internal, summary
 from shared.errors import RunError
 from shared.logging import get_logger
@@ -44,6 +45,8 @@ class RunExecution:
         tell: Callable[[AgentEvent], None],
         ended: Callable[[], None],
         limit_s: float | None,
+        used_s: float = 0.0,
+        save_used: Callable[[float], None] = lambda _: None,
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
     ) -> None:
         """Begin.
@@ -53,7 +56,9 @@ class RunExecution:
             names: What log lines are bound to.
             tell: Gets what happens, with exactly one verdict as the last, unless it is parked.
             ended: Called once, when nothing of the run goes on any more.
-            limit_s: How long it may take; ``None``: whoever carries it out bounds it.
+            limit_s: How long it may take in all; ``None``: whoever carries it out bounds it.
+            used_s: What earlier processes have used of that.
+            save_used: See :class:`executor.tasks.run_time.RunTime`.
             interrupt_grace_s: See :data:`INTERRUPT_GRACE_S`.
         """
         self.run = run
@@ -61,6 +66,7 @@ class RunExecution:
         self._to_tell = tell
         self._to_end = ended
         self._limit_s = limit_s
+        self._time = RunTime(limit_s, used_s=used_s, save=save_used, over=self._time_out)
         self._interrupt_grace_s = interrupt_grace_s
         self._began = _now()
         self._has_verdict = False
@@ -119,7 +125,7 @@ class RunExecution:
     async def _carry_out(self) -> None:
         with structlog.contextvars.bound_contextvars(**self._names):
             logger.info("run started")
-            limit = self._bounded()
+            self._time.start()
             try:
                 async with aclosing(self.run.events()) as events:
                     async for event in events:
@@ -134,8 +140,7 @@ class RunExecution:
                 logger.exception("the run crashed")
                 await self._fail(internal(exc))
             finally:
-                if limit is not None:
-                    limit.cancel()
+                self._time.stop()
 
     async def _fail(self, error: RunError) -> None:
         """Tell the verdict of a run that has not told one, with what it has done all the same."""
@@ -174,11 +179,6 @@ class RunExecution:
         if not self._has_verdict:
             self.run.conclude(None)
         self._to_end()
-
-    def _bounded(self) -> asyncio.TimerHandle | None:
-        if self._limit_s is None:
-            return None
-        return asyncio.get_running_loop().call_later(self._limit_s, self._time_out)
 
     def _time_out(self) -> None:
         """Interrupt the run, so that it still tells what it has done."""

@@ -65,7 +65,8 @@ class Supervisor:
             records: Outlives this process.
             max_concurrent: How many runs go on at once.
             queue_limit: How many more may wait.
-            timeout_s: Bounds a run that names no limit of its own, from its start.
+            timeout_s: Bounds a run that names no limit of its own; see
+                :mod:`executor.tasks.run_time`.
             interrupt_grace_s: See :data:`executor.tasks.run_execution.INTERRUPT_GRACE_S`.
             redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
             redispatches: Whether the backend has been one that continues runs; it says so again
@@ -218,7 +219,7 @@ class Supervisor:
             if entry is not None and entry.left is not None and not self.draining:
                 entry.left = None
                 self._slots.occupy(entry)
-                self._carry_out(entry, run, limit_s=None)
+                self._carry_out(entry, run)
 
     def connected(self, *, redispatches: bool) -> None:
         """A backend has registered this executor; *redispatches*: it continues its runs."""
@@ -340,18 +341,26 @@ class Supervisor:
             self._tell(entry, failed(internal(exc)))
             self._retire(entry)
             return
-        self._carry_out(entry, run, limit_s=request.timeout_seconds or self._timeout_s)
+        entry.limit_s = request.timeout_seconds or self._timeout_s
+        self._carry_out(entry, run)
 
-    def _carry_out(self, entry: AcceptedRun, run: Run, *, limit_s: float | None) -> None:
+    def _carry_out(self, entry: AcceptedRun, run: Run) -> None:
         entry.since = utc_timestamp()
         entry.execution = RunExecution(
             run,
             names=entry.names,
             tell=functools.partial(self._tell, entry),
             ended=functools.partial(self._ended, entry),
-            limit_s=limit_s,
+            limit_s=entry.limit_s,
+            used_s=entry.used_s,
+            save_used=functools.partial(self._save_time, entry),
             interrupt_grace_s=self._interrupt_grace_s,
         )
+
+    def _save_time(self, entry: AcceptedRun, used_s: float) -> None:
+        # What a full disk refuses is kept in memory, and this would be more and more of it.
+        if entry in self._known and not entry.finished and self._disk.trouble is None:
+            self._records.save_time(entry.key, used_s, entry.limit_s)
 
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
         if event.type == EventType.SESSION:

@@ -211,10 +211,15 @@ class Records:
     def __init__(self) -> None:
         self.accepted: dict[RunKey, asyncio.Future[None]] = {}
         self.forgotten: list[RunKey] = []
+        self.times: dict[RunKey, tuple[float, float | None]] = {}
+        """What was written last of each run's time: used, and in all."""
 
     def accept(self, run: RunRef) -> asyncio.Future[None]:
         self.accepted[run.key] = asyncio.get_running_loop().create_future()
         return self.accepted[run.key]
+
+    def save_time(self, key: RunKey, used_s: float, limit_s: float | None) -> None:
+        self.times[key] = (used_s, limit_s)
 
     def forget_run(self, key: RunKey) -> None:
         self.forgotten.append(key)

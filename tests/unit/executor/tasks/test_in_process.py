@@ -297,6 +297,20 @@ async def test_a_run_whose_limit_an_earlier_process_has_used_up_takes_no_turn(ru
     assert runs.agent.jobs == []
 
 
+async def test_a_rate_limit_is_not_waited_out_beyond_what_is_left_of_the_time(runs: Runs) -> None:
+    state = runs.handler.state
+    await state.accept(RunRef(1, 1))
+    state.save_spending(("1", 1), Spending(1, 0.0))
+    state.save_time(("1", 1), 3500.0, 3600.0)
+    retry_at = time.time() + 600
+    runs.agent.script = [
+        TurnEnd(error="slow down", error_code=ErrorCode.RATE_LIMITED, retry_at=retry_at)
+    ]
+    told = await runs.carry_out(timeout_seconds=3600)
+    assert told[-1].data["error_code"] == "rate_limited"
+    assert "the run's time is over before" in told[-1].data["error"]
+
+
 async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -> None:
     env = {"api_key": "half \ud800", "HALF": "\udfff"}
     bot = {"agent_config": {"env": env}, "mcp_servers": {"s": {"headers": {"a": "\ud800"}}}}

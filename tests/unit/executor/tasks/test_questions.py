@@ -217,6 +217,15 @@ async def test_no_question_outlives_its_run() -> None:
     assert user.outcomes == ["expired"]
 
 
+async def test_time_that_earlier_processes_have_used_shortens_its_questions() -> None:
+    user = User(timeout_s=600, run_timeout_s=100)
+    user.questions.time_used(90)
+    asking = await user.asked()
+    await user.time.advance(10)
+    assert asking.done()
+    assert user.outcomes == ["expired"]
+
+
 async def test_a_question_that_the_agent_takes_back_expires(user: User) -> None:
     asking = await user.asked()
     request_id = user.told[0].data["request_id"]

@@ -124,6 +124,15 @@ async def test_a_run_that_has_ended_or_is_kept_for_the_next_start_is_not_followe
     await supervisor.close()
 
 
+async def test_a_run_that_is_followed_has_what_is_left_of_its_time() -> None:
+    reports = Reports()
+    supervisor = supervisor_of(Handler(), reports)
+    supervisor.restore([replace(LEFT, used_s=7200.0, limit_s=7200.0)])
+    supervisor.follow({LEFT.run.key: Run(request(1, 10), obeys)})
+    assert (await reports.verdict()).data["error_code"] == "timed_out"
+    await supervisor.close()
+
+
 async def test_its_session_waits_for_it_and_its_place_is_taken() -> None:
     handler, reports = Handler(), Reports()
     supervisor = supervisor_of(handler, reports)

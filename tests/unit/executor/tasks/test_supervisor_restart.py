@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from executor.delivery.state import RunRecord
+from executor.delivery.state import RunRecord, StateStore
 from executor.tasks.continuing import AFTER_RESTART, noted
 from executor.tasks.redispatch import continued
 from executor.tasks.supervisor import Supervisor
@@ -19,7 +20,7 @@ from shared.protocol.local import Cancel
 from shared.protocol.prompt import TextBlock
 from shared.status import ErrorCode
 from tests.fakes.run_handler import ScriptedRunHandler, completed
-from tests.fakes.supervised import Records, Reports
+from tests.fakes.supervised import Records, Reports, idle
 
 INTERRUPTED = RunRecord(RunRef(1, "cut"), "running", 7, 40, "sid-1", {})
 QUEUED = RunRecord(RunRef(2, "waiting"), "queued", 0, 0, None, {})
@@ -108,6 +109,68 @@ async def test_a_dispatch_again_resumes_the_conversation_of_an_interrupted_run(
     assert (again.duplicate, again.resumed) == (True, False)
     assert restarted.reports.repeated == [(INTERRUPTED.run.key, 9)]
     assert restarted.records.accepted == {}
+
+
+async def test_a_run_that_is_taken_up_has_what_is_left_of_its_time(reports: Reports) -> None:
+    agent = ScriptedRunHandler([AgentEvent(EventType.STARTED, {}), asyncio.Event()])
+    supervisor = Supervisor(
+        agent, reports, Records(), max_concurrent=2, queue_limit=4, timeout_s=3600
+    )
+    supervisor.restore([replace(INTERRUPTED, used_s=3600.0), replace(QUEUED, used_s=3599.0)])
+    supervisor.submit(request(QUEUED.run, timeout_seconds=7200))
+    supervisor.submit(request(INTERRUPTED.run))
+    key, verdict = await reports.next_verdict()
+    assert (key, verdict.data["error_code"]) == (INTERRUPTED.run.key, "timed_out")
+    assert "3600 s" in verdict.data["error"]
+    await idle(supervisor, but=1)
+    assert supervisor.running_task_ids() == [QUEUED.run.task_id]
+    await asyncio.wait_for(supervisor.close(), 5)
+
+
+async def test_a_run_that_is_killed_again_and_again_times_out_all_the_same(
+    reports: Reports,
+) -> None:
+    lives: list[Supervisor] = []
+    left = INTERRUPTED
+    while left.used_s < 60:
+        agent = ScriptedRunHandler([AgentEvent(EventType.STARTED, {}), asyncio.Event()])
+        records = Records()
+        life = Supervisor(agent, reports, records, max_concurrent=2, queue_limit=4, timeout_s=60)
+        lives.append(life)
+        life.restore([left])
+        life.submit(request(left.run))
+        await agent.started.get()
+        used_s, _ = records.times[left.run.key]
+        assert used_s > left.used_s  # and here it is killed
+        left = replace(left, used_s=used_s)
+    last = Supervisor(agent, reports, Records(), max_concurrent=2, queue_limit=4, timeout_s=60)
+    last.restore([left])
+    last.submit(request(left.run))
+    assert (await reports.next_verdict())[1].data["error_code"] == "timed_out"
+    for life in (*lives, last):
+        await asyncio.wait_for(life.close(), 5)
+
+
+async def test_the_used_time_is_written_down_for_a_later_process(
+    store: StateStore, reports: Reports
+) -> None:
+    agent = ScriptedRunHandler([AgentEvent(EventType.STARTED, {}), asyncio.Event()])
+    supervisor = Supervisor(
+        agent,
+        reports,
+        store,
+        max_concurrent=2,
+        queue_limit=4,
+        timeout_s=3600,
+        redispatches=True,
+    )
+    supervisor.submit(request(RunRef(1, "a")))
+    await agent.started.get()
+    (ahead,) = await store.runs()
+    await supervisor.close()
+    (exact,) = await store.runs()
+    assert 0 < exact.used_s < ahead.used_s
+    assert (ahead.limit_s, exact.limit_s) == (3600, 3600)
 
 
 async def test_a_dispatch_again_starts_a_queued_run_with_its_own_prompt(

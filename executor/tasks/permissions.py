@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from executor.agents import mcp_names
 from executor.agents.protocol import ToolDecision, ToolPolicy
 from executor.session_places import CLAUDE_STATE, SKILLS
 from executor.tasks.allowed_hosts import host_allowed, url_allowed
@@ -92,6 +93,8 @@ class Limits:
     """The only hosts that a sandboxed run may reach; ``None``: it is not in a sandbox."""
     rules: tuple[ToolRule, ...] | None = None
     """The only tools that may be used; ``None``: every tool."""
+    servers: frozenset[str] = frozenset()
+    """The full names of the request's MCP servers."""
 
 
 def limits_for(
@@ -120,7 +123,15 @@ def limits_for(
         mode=mode,
         hosts=hosts,
         rules=None if allowed is None else tuple(map(ToolRule.parse, allowed)),
+        servers=frozenset(map(mcp_names.full_name, _server_names(request))),
     )
+
+
+def _server_names(request: ExecutionRequest) -> Iterator[str]:
+    yield from request.mcp_servers
+    for leader in request.bot:
+        for bot in leader.everyone():
+            yield from bot.mcp_servers or ()
 
 
 def policy_for(limits: Limits) -> ToolPolicy:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
+
+from executor.agents import mcp_names
 
 _ALIASES: Final = {"Task": "Agent", "KillShell": "TaskStop", "KillBash": "TaskStop"}
 """Older names of tools; the CLI takes them too."""
@@ -23,11 +25,16 @@ _SHELL_PUNCTUATION: Final = frozenset("();<>|&")
 
 
 class Place(Protocol):
-    """What relative paths in rules are relative to."""
+    """What rules are about."""
 
     @property
     def cwd(self) -> Path:
-        """The working directory."""
+        """The working directory: what relative paths in rules are relative to."""
+        ...
+
+    @property
+    def servers(self) -> Collection[str]:
+        """The full names of the MCP servers, as far as they are known."""
         ...
 
 
@@ -58,15 +65,11 @@ class ToolRule:
 
     def matches(self, tool: str, arguments: Mapping[str, Any], place: Place) -> bool:
         """Whether this rule allows *tool* with *arguments*."""
+        if tool.startswith("mcp__"):
+            server = mcp_names.server_of(tool, place.servers)
+            return self.specifier is None and mcp_names.allows(self.tool, tool, server)
         if tool != self.tool:
-            # mcp__server and mcp__server__* stand for every tool of the server.
-            server = self.tool.removesuffix("__*")
-            return (
-                self.specifier is None
-                and server.startswith("mcp__")
-                and server.count("__") == 1
-                and tool.startswith(f"{server}__")
-            )
+            return False
         if self.specifier is None:
             return True
         if tool == "Bash":

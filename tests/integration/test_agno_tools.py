@@ -62,6 +62,21 @@ async def test_a_tool_that_is_not_allowed_is_not_offered_and_not_used(playing: P
         assert not any(request.tools for request in agno.model.requests)
 
 
+@pytest.mark.parametrize("rule", ["mcp__my__files", "mcp__my__files__*", "mcp__my__files__r*"])
+async def test_the_tools_of_a_server_that_is_allowed_as_a_whole_may_be_used(
+    playing: Playing, rule: str
+) -> None:
+    call = tool_step("mcp__my__files__run", {"command": "echo used"})
+    async with playing(scenario(call, text_step("Well."))) as agno:
+        bot = agno.bot("solo", mcp_servers={"my__files": fake_server()["fake"]})
+        async with agno.opened(bot, allowed_tools=[rule]) as session:
+            turn = await take_turn(session, "Hi")
+
+    [(result, is_error)] = turn.results
+    assert "used" in result
+    assert not is_error
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 async def test_in_an_attended_run_its_user_decides_about_tools(
     playing: Playing, allowed: bool

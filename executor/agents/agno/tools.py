@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from agno.tools.function import Function, ToolResult
 from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 
 from executor.agents.agno.servers import ToolServer
+from executor.agents.mcp_names import allows, denies, full_name, read_rules
 from executor.agents.protocol import Ask, ToolPolicy
 from shared.logging import get_logger
 from shared.protocol.events import Source
@@ -75,36 +75,26 @@ def functions_of(
     Args:
         source: Who uses them.
         home: The event loop that servers and user are reached from; agno has one of its own.
-        allowed: Lists of names of tools and servers; each must have it.
-        disallowed: Counts more than *allowed*.
+        allowed: Lists of rules that name tools and servers; each must have it.
+        disallowed: Rules that count more than *allowed*.
     """
     functions: dict[str, Function] = {}
+    lists, forbidden = [*map(read_rules, allowed)], read_rules(disallowed)
     for server in servers:
+        owner = full_name(server.name)
         for tool in server.tools:
             full = full_name(server.name, tool.name)
-            if listed(full, server.name, disallowed):
-                continue
-            if not all(listed(full, server.name, names) for names in allowed):
-                continue
             name = full[:MAX_NAME_CHARS]
-            functions.setdefault(name, _function(name, server, tool, gate, source, home))
+            if name in forbidden or any(denies(rule, full, owner) for rule in forbidden):
+                continue
+            if not all(any(allows(rule, full, owner) for rule in rules) for rules in lists):
+                continue
+            functions.setdefault(name, _function(full, server, tool, gate, source, home))
     return list(functions.values())
 
 
-def full_name(*parts: str) -> str:
-    """The name of a server, or of its tool, as Claude Code and its rules have it."""
-    return "__".join(("mcp", *(re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in parts)))
-
-
-def listed(name: str, server: str, rules: Iterable[str]) -> bool:
-    """Whether one of *rules* names the tool with this full name, or its whole *server*."""
-    all_of_it = full_name(server)
-    covering = (name, name[:MAX_NAME_CHARS], all_of_it, f"{all_of_it}__*", "mcp__*")
-    return any(rule.strip() in covering for rule in rules)
-
-
 def _function(
-    name: str,
+    full: str,
     server: ToolServer,
     tool: Tool,
     gate: ToolGate,
@@ -112,7 +102,7 @@ def _function(
     home: asyncio.AbstractEventLoop,
 ) -> Function:
     async def use_at_home(arguments: dict[str, Any]) -> ToolResult:
-        admitted = await gate.admit(name, arguments, source)
+        admitted = await gate.admit(full, arguments, source)
         return _result(await server.call(tool.name, admitted))
 
     async def use(**arguments: Any) -> ToolResult:
@@ -120,7 +110,7 @@ def _function(
         return await asyncio.wrap_future(using)
 
     return Function(
-        name=name,
+        name=full[:MAX_NAME_CHARS],
         description=tool.description or "",
         parameters=tool.input_schema,
         entrypoint=use,

@@ -327,3 +327,22 @@ def test_what_a_sandbox_leaves_open_is_closed(
     sandboxed = replace(limits, hosts=("example.com",))
     assert decide(tool, here, sandboxed, asked=asked).allowed is allowed
     assert decide(tool, here, limits, asked=asked).allowed
+
+
+def test_a_rule_for_a_whole_server_is_read_with_the_names_of_the_requests_servers(
+    limits: Limits,
+) -> None:
+    program = {"command": "x"}
+    member = {"mcp_servers": {"its own": program}}
+    request = make_request(
+        allowed_tools=["mcp__my", "mcp__my__files", "mcp__its_own"],
+        mcp_servers={"my__files": program, "my__other": program},
+        bot=[{"members": [member]}],
+    )
+    bounded = limits_for(
+        request, cwd=limits.cwd, session_dir=limits.root, mode=None, claude_dir=None
+    )
+
+    assert decide("mcp__my__files__read", {}, bounded).allowed
+    assert decide("mcp__its_own__read", {}, bounded).allowed
+    assert not decide("mcp__my__other__read", {}, bounded).allowed

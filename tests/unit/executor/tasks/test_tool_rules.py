@@ -14,6 +14,7 @@ from executor.tasks.tool_rules import ToolRule
 @dataclass(frozen=True)
 class Here:
     cwd: Path
+    servers: tuple[str, ...] = ("mcp__srv", "mcp__my__srv")
 
 
 def matches(rule: str, tool: str, arguments: dict[str, Any], cwd: Path = Path("/w")) -> bool:
@@ -95,8 +96,19 @@ def test_paths_of_rules_are_patterns_from_the_working_directory(
         ("mcp__srv__tool", "mcp__srv__other", False),
         ("mcp__srv", "mcp__srv__tool", True),
         ("mcp__srv__*", "mcp__srv__tool", True),
+        ("mcp__srv(*)", "mcp__srv__tool", True),
+        ("mcp__srv__to*", "mcp__srv__tool", True),
+        ("mcp__srv__ro*", "mcp__srv__tool", False),
+        ("mcp__srv(x)", "mcp__srv__tool", False),
         ("mcp__srv", "mcp__srv2__tool", False),
         ("mcp__srv", "Bash", False),
+        ("mcp__my__srv", "mcp__my__srv__tool", True),
+        ("mcp__my__srv__*", "mcp__my__srv__tool", True),
+        ("mcp__my", "mcp__my__srv__tool", False),
+        ("mcp__my__*", "mcp__my__srv__tool", False),
+        ("mcp__new", "mcp__new__tool", True),
+        ("mcp__*", "mcp__srv__tool", False),
+        ("mcp__s*__tool", "mcp__srv__tool", False),
         ("Task", "Agent", True),
         ("WebSearch(site)", "WebSearch", False),
     ],

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from executor.bootstrap.docker import opened, read_first_task
 from executor.bootstrap.home import opened_home
@@ -16,7 +17,7 @@ from executor.config.docker import DockerSettings
 from executor.config.loading import load_settings
 from executor.modes.docker.app import create_app
 from executor.signals import StopSignals
-from shared.errors import ConfigError
+from shared.errors import ConfigError, WegentError
 from shared.logging import get_logger
 
 logger = get_logger("task_executor")
@@ -26,7 +27,7 @@ def build_app() -> FastAPI:
     """The application, which opens everything when it is started, and drains at its end.
 
     Where it listens is the server's to say. Ends the process with one message when the settings
-    are wrong.
+    are wrong; what else cannot be used is told when the server starts it, which then ends.
     """
     try:
         return _app(_docker_settings())
@@ -56,10 +57,46 @@ def _app(settings: DockerSettings) -> FastAPI:
                         await first_task.start(mode.service.routes.runs)
                     yield
                     await mode.drain()
+        except WegentError as exc:
+            logger.error("%s", exc)  # noqa: TRY400 - it says what to do
+            raise
         finally:
             logs.close()
 
-    return create_app(settings.token, lifespan)
+    app = create_app(settings.token, lifespan)
+    app.add_middleware(ToldErrors)
+    return app
+
+
+class ToldErrors:
+    """Tells the server that the application has failed, without the text of an error of our own.
+
+    That is in the log. The server would show it once more, with a traceback.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: Message | None = None
+
+        async def hold_back(message: Message) -> None:
+            nonlocal failed
+            if message["type"].endswith(".failed"):
+                failed = message  # the error follows
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_back)
+        except BaseException as exc:
+            if failed is not None:
+                told = {"message": ""} if isinstance(exc, WegentError) else {}
+                await send({**failed, **told})
+            raise
 
 
 def _docker_settings() -> DockerSettings:

@@ -214,6 +214,24 @@ async def test_uvicorn_is_told_what_is_wrong_with_the_settings(tmp_path: Path) -
         assert "Traceback" not in program.output
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"WEGENT_HOOKS": "nobody_has_this:Hook"}, "WEGENT_HOOKS: nobody_has_this:Hook cannot be"),
+        ({"WORKSPACE_ROOT": "/proc/nobody"}, "WORKSPACE_ROOT: /proc/nobody cannot be made"),
+    ],
+)
+async def test_uvicorn_is_told_once_and_without_a_traceback_what_cannot_be_used(
+    tmp_path: Path, wrong: dict[str, str], message: str
+) -> None:
+    command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
+    async with running(*command, env=docker_environ(tmp_path, **wrong)) as program:
+        assert await program.ended() not in (0, None)
+    assert program.output.count(message) == 1
+    assert "Traceback" not in program.output
+    assert message in (tmp_path / "home" / "logs" / "executor.log").read_text()
+
+
 async def test_the_console_has_the_format_of_the_document(tmp_path: Path) -> None:
     async with docker_process(tmp_path) as executor:
         line = await executor.program.says(" listening on http")

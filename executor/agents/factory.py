@@ -50,5 +50,10 @@ class AgentFactory:
         return name, self._agents[name]
 
 
+def is_claude_code(requested: str) -> bool:
+    """Whether a request that names its agent *requested* means Claude Code."""
+    return _plain(requested) == _plain(CLAUDE_CODE)
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")

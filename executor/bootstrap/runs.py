@@ -135,7 +135,10 @@ def _agents(settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent) -
     api, openai = _api(settings), settings.openai_api_key
     own: OwnApis = {
         "anthropic": OwnApi(api.api_key, api.auth_token, api.base_url, api.model),
-        "openai": OwnApi(openai.get_secret_value() if openai is not None else None),
+        "openai": OwnApi(
+            openai.get_secret_value() if openai is not None else None,
+            base_url=settings.openai_base_url,
+        ),
     }
     return AgentFactory(
         {CLAUDE_CODE: claude, agno.NAME: agno.AgnoAgent(settings.home / "agno", own)}

@@ -220,6 +220,12 @@ class ExecutorSettings(BaseSettings):
         validation_alias="OPENAI_API_KEY",
         description="API key for agents of `agno` whose models are OpenAI's",
     )
+    openai_base_url: Annotated[str, url("http", "https")] | None = Field(
+        default=None,
+        validation_alias="OPENAI_BASE_URL",
+        description="Address of that API, or of another one that speaks its protocol, `/v1` "
+        "included; `OPENAI_API_KEY` goes there and nowhere else",
+    )
     claude_path: AbsolutePath | None = Field(
         default=None,
         validation_alias="WEGENT_CLAUDE_PATH",

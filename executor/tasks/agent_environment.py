@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from executor.agents.factory import is_claude_code
 from executor.network.children import children_environment
 from executor.tasks.allowed_hosts import API_URL
 from executor.tasks.search_path import with_absolute_path
@@ -158,7 +159,8 @@ def agent_environment(
     """Work out what *request*'s agent is started with.
 
     Without any key the user's own login is used, with the user's own configuration of Claude; so
-    the CLI itself says when there is none.
+    the CLI itself says when there is none. Another agent is given neither: it reads keys and
+    addresses in the request by itself, and bounds them by a rule of its own.
 
     Args:
         environ: The executor's own variables, of which an allow-list is passed on.
@@ -168,11 +170,17 @@ def agent_environment(
     Raises:
         RunError: ``credentials_missing``: another base URL than the executor's, without a key.
     """
-    given = api_variables(request, executor)
+    claude = is_claude_code(request.requested_agent)
+    if claude:
+        given = api_variables(request, executor)
+    else:
+        given = {**executor.variables, **_given(request.first_bot.agent_config.env)}
     env = {**_inherited(environ), **DEFAULTS, **given}
     model = request.model or env.get("ANTHROPIC_MODEL") or executor.model
     if model:
         env["ANTHROPIC_MODEL"] = model
+    if not claude:
+        return AgentEnvironment(env, model, None)
     if has_credentials(given):
         return AgentEnvironment(env, model, claude_state(home))
     env |= {name: environ[name] for name in _LOGIN if environ.get(name)}

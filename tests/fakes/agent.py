@@ -174,6 +174,7 @@ async def in_process(
     agent: Agent,
     home: Path,
     *,
+    name: str = "claude_code",
     environ: Mapping[str, str] | None = None,
     user_input: UserInput | None = None,
     stall_timeout_s: float = 60,
@@ -186,7 +187,7 @@ async def in_process(
     state = await StateStore.open(home / "state.db")
     private = home / "private"
     handler = InProcessRunHandler(
-        agents=AgentFactory({"claude_code": agent}),
+        agents=AgentFactory({name: agent}),
         workspaces=Workspaces(
             home / "workspace",
             private_dir=private,

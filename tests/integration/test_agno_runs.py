@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from executor.agents.agno.agent import AgnoAgent
+from executor.agents.agno.model_api import OwnApi
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.sandbox_probe import probe_sandbox
 from shared.protocol.events import AgentEvent, EventType
@@ -21,6 +22,7 @@ from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request, take_turn
 from tests.fakes.agno import Agno, Playing, fake_server, playing_in, says
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
+from tests.fakes.openai_api import openai_api
 
 
 @pytest.fixture
@@ -33,15 +35,17 @@ async def handling(agno: Agno) -> AsyncIterator[InProcessRunHandler]:
     """A handler whose only agent is agno's, as a new process would have it."""
     home = agno.root / "executor"
     home.mkdir(exist_ok=True)
-    agent = AgnoAgent(home / "agno", {})
-    async with in_process(agent, home, environ={"PATH": os.environ["PATH"]}) as handler:
+    agent = AgnoAgent(home / "agno", agno.own)
+    environ = {"PATH": os.environ["PATH"]}
+    async with in_process(agent, home, name="agno", environ=environ) as handler:
         yield handler
 
 
 async def run(
     handler: InProcessRunHandler, agno: Agno, prompt: str, subtask: int, **fields: Any
 ) -> list[AgentEvent]:
-    request = make_request(prompt, subtask_id=subtask, bot=[agno.bot("solo")], **fields)
+    fields = {"agent_type": "agno", "bot": [agno.bot("solo")], **fields}
+    request = make_request(prompt, subtask_id=subtask, **fields)
     return [event async for event in handler.start(request).events()]
 
 
@@ -79,7 +83,7 @@ async def test_a_run_waits_for_the_end_of_a_rate_limit(playing: Playing) -> None
 async def test_a_cancelled_run_ends_at_once_and_leaves_no_request(playing: Playing) -> None:
     endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
     async with playing(endless) as agno, handling(agno) as handler:
-        running = handler.start(make_request("Hi", bot=[agno.bot("solo")]))
+        running = handler.start(make_request("Hi", agent_type="agno", bot=[agno.bot("solo")]))
         events = []
         async for event in running.events():
             events.append(event)
@@ -101,11 +105,44 @@ async def test_a_silent_run_is_stalled_and_tried_once_more(playing: Playing) -> 
     assert events[-1].data["result"] == "Here I am"
 
 
+@pytest.mark.parametrize(
+    ("own", "key", "used"),
+    [
+        ("https://elsewhere.example/v1", {"OPENAI_API_KEY": "sk-theirs"}, "sk-theirs"),
+        ("https://elsewhere.example/v1", {"api_key": "sk-theirs"}, "sk-theirs"),
+        (None, {}, "sk-own"),
+    ],
+)
+async def test_a_first_bot_that_asks_openai_brings_its_key_or_names_the_executors_own_address(
+    playing: Playing, own: str | None, key: dict[str, str], used: str
+) -> None:
+    async with playing() as agno, openai_api("Hello") as api:
+        agno.own = {"openai": OwnApi("sk-own", base_url=own or api.url)}
+        env = {"model_id": "gpt-x", "base_url": api.url, **key}
+        async with handling(agno) as handler:
+            bot = agno.bot("solo", agent_config={"env": env})
+            events = await run(handler, agno, "Hi", 1, bot=[bot])
+
+    assert events[-1].data.get("result") == "Hello "
+    assert api.keys == [f"Bearer {used}"]
+
+
+async def test_an_address_without_a_key_gets_none_of_the_executors(playing: Playing) -> None:
+    async with playing() as agno, openai_api("Hello") as api:
+        agno.own = {"openai": OwnApi("sk-own"), "anthropic": OwnApi("sk-own")}
+        async with handling(agno) as handler:
+            for env in ({"model_id": "gpt-x"}, {"model_id": "claude-x"}, {"OPENAI_BASE_URL": "x"}):
+                bot = agno.bot("solo", agent_config={"env": {"base_url": api.url, **env}})
+                events = await run(handler, agno, "Hi", 1, bot=[bot])
+                assert events[-1].data["error_code"] == "credentials_missing"
+
+    assert not api.keys
+
+
 async def test_an_unknown_mode_fails_the_run_with_the_known_ones(playing: Playing) -> None:
     async with playing(says("solo", "?")) as agno, handling(agno) as handler:
         bots = [agno.bot("lead"), agno.bot("ann")]
-        request = make_request("Hi", bot=bots, mode="pipeline")
-        events = [event async for event in handler.start(request).events()]
+        events = await run(handler, agno, "Hi", 1, bot=bots, mode="pipeline")
 
     assert events[-1].type == EventType.FAILED
     assert events[-1].data["error_code"] == "invalid_request"

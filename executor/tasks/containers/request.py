@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from executor.agents.factory import is_claude_code
 from executor.tasks.agent_environment import api_variables, has_credentials
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.questions import UserInput
@@ -68,7 +69,7 @@ def _asked_for_s(request: ExecutionRequest, user_input: UserInput) -> float:
 
 def _variables(request: ExecutionRequest, rules: AgentRules) -> dict[str, str]:
     variables = api_variables(request, rules.api)
-    if has_credentials(variables) or not _needs_key(request):
+    if has_credentials(variables) or not is_claude_code(request.requested_agent):
         return variables
     if token := rules.environ.get(_LOGIN_TOKEN):
         return {**variables, _LOGIN_TOKEN: token}
@@ -79,10 +80,6 @@ def _variables(request: ExecutionRequest, rules: AgentRules) -> dict[str, str]:
         hint="set ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN on the "
         "executor, or send a key with the task",
     )
-
-
-def _needs_key(request: ExecutionRequest) -> bool:
-    return request.requested_agent.lower().replace("_", "").replace("-", "") == "claudecode"
 
 
 def _bound_token(payload: dict[str, Any], backend_url: str | None) -> None:

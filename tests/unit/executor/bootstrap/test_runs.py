@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from executor.agents.agno import model_api
 from executor.agents.claude_code.location import ClaudeSearch
 from executor.bootstrap.runs import Means, in_process
 from executor.config.docker import DockerSettings
@@ -21,10 +20,8 @@ from tests.fakes.openai_api import openai_api
 
 
 @pytest.mark.parametrize("settings_of", [LocalSettings, DockerSettings])
-async def test_the_executors_own_openai_key_reaches_agno_in_both_modes(
-    settings_of: type[LocalSettings | DockerSettings],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+async def test_the_executors_own_openai_key_and_address_reach_agno_in_both_modes(
+    settings_of: type[LocalSettings | DockerSettings], tmp_path: Path
 ) -> None:
     variables = {
         "WEGENT_EXECUTOR_HOME": tmp_path / "home",
@@ -32,13 +29,13 @@ async def test_the_executors_own_openai_key_reaches_agno_in_both_modes(
         "WEGENT_AUTH_TOKEN": "t",
         "OPENAI_API_KEY": "sk-of-the-operator",
     }
-    settings = await asyncio.to_thread(lambda: settings_of(**variables))  # type: ignore[arg-type]  # as an environment gives it
     no_claude = ClaudeSearch(None, (), "")
     means = Means(dict(os.environ), IsolationRules(Isolation.NONE, None), no_claude, has_agno=True)
     state = await StateStore.open(tmp_path / "state.db")
     try:
         async with openai_api("Hello") as api:
-            monkeypatch.setattr(model_api, "DEFAULT_URLS", {"openai": api.url})
+            variables["OPENAI_BASE_URL"] = f"{api.url}/"
+            settings = await asyncio.to_thread(lambda: settings_of(**variables))  # type: ignore[arg-type]  # as an environment gives it
             handler = in_process(
                 settings, means, state, answerable=lambda: False, backend_url=None
             ).handler

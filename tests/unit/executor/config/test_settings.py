@@ -251,6 +251,7 @@ def test_several_wrong_values_are_listed_together_without_the_values(
         "LOCAL_PERMISSION_MODE": "hunter2",
         "WEGENT_EXECUTOR_LOG_FILE": "../hunter2",
         "ANTHROPIC_BASE_URL": "hunter2",
+        "OPENAI_BASE_URL": "hunter2",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
@@ -262,7 +263,7 @@ def test_several_wrong_values_are_listed_together_without_the_values(
 
     for name in (*wrong, "LOCAL_WORKSPACE_ROOT"):
         assert name in message
-    assert "10 settings" in message
+    assert "11 settings" in message
     assert "for example LOCAL_HEARTBEAT_INTERVAL=30" in message
     assert "hunter2" not in message
 

@@ -215,3 +215,16 @@ def test_the_executors_own_key_counts_more_than_one_among_the_variables() -> Non
     executor = ExecutorApi(auth_token="own").with_variables({"api_key": "sk-other", "model": "m"})
 
     assert (executor.api_key, executor.auth_token, executor.model) == (None, "own", "m")
+
+
+def test_another_agent_bounds_its_keys_itself_and_gets_none_of_the_executors_nor_a_login() -> None:
+    login = {"CLAUDE_CONFIG_DIR": "/mine", "CLAUDE_CODE_OAUTH_TOKEN": "login"}
+    found = environment(
+        {"model_id": "gpt-x", "OPENAI_API_KEY": "theirs", "base_url": "http://theirs.example"},
+        environ=login,
+        agent_type="Agno",
+    )
+
+    assert found.model == "gpt-x"
+    assert found.config_dir is None
+    assert not {"sk-own", "/mine", "login"} & set(found.env.values())

@@ -29,6 +29,7 @@ from executor.service.notify import ServiceManager
 from executor.service.timing import stop_limit_s
 from executor.signals import StopSignals
 from executor.tasks.supervisor import Supervisor
+from executor.tasks.workspace_disk import WorkspaceDisk
 from shared.protocol.events import RunKey
 from shared.protocol.execution import Isolation
 from shared.protocol.local import Feature, Register
@@ -106,6 +107,11 @@ async def _run(
         supervisor.restore(records)
         supervisor.follow(handler.follow(known, carried.living))
         state.on_disk_trouble(supervisor.disk_trouble)
+        disk = WorkspaceDisk(
+            settings.workspace_root,
+            settings.home,
+            functools.partial(supervisor.disk_trouble, disk="workspace"),
+        )
         later: list[asyncio.Task[None]] = []
 
         def registered(offered: frozenset[str]) -> None:
@@ -162,9 +168,11 @@ async def _run(
         )
         control = ControlServer(settings.home, desk.answer)
         try:
+            disk.start()
             await control.start()
             await runner.run(stop.first)
         finally:
+            disk.close()
             await finish(control.close())
             await outbox.close()
 

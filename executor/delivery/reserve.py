@@ -15,15 +15,21 @@ written into the log first, and each is kept twice."""
 LEAST_BYTES: Final = 1024 * 1024
 """With less than this a database cannot be opened for sure: its log and its index come first."""
 
+ENOUGH_BYTES: Final = 2 * RESERVE_BYTES
+"""With so much a disk that was full has room again: the reserve, and as much to go on with."""
 
-def has_room(folder: Path) -> bool:
+
+def has_room(folder: Path, least_bytes: int = LEAST_BYTES) -> bool:
     """Whether the disk of *folder*, or of its nearest parent that exists, has room to begin with.
 
     Without room for files (inodes), too, there is none.
+
+    Raises:
+        OSError: The disk cannot be asked.
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    if shutil.disk_usage(folder).free < LEAST_BYTES:
+    if shutil.disk_usage(folder).free < least_bytes:
         return False
     if not hasattr(os, "statvfs"):
         return True
@@ -51,7 +57,7 @@ class Reserve:
         try:
             if self._path.exists() and self._path.stat().st_size >= RESERVE_BYTES:
                 return True
-            if shutil.disk_usage(self._path.parent).free < 2 * RESERVE_BYTES:
+            if shutil.disk_usage(self._path.parent).free < ENOUGH_BYTES:
                 return False
             # Random, so that a disk that compresses holds the space too.
             with open(self._path, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:

@@ -1,32 +1,48 @@
-"""Runs stand still while the disk takes no writes: what they told could not be kept."""
+"""Runs stand still while a disk takes no writes: what they told, or made, could not be kept."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Literal
 
 from executor.tasks.known_runs import AcceptedRun
 from shared.logging import get_logger
 
 logger = get_logger("supervisor")
 
+Disk = Literal["home", "workspace"]
+"""Whose disk: that of the executor's state, or another one, where sessions work."""
+
 
 class DiskPause:
-    """Pauses runs when there is trouble with the disk, and lets them go on after it."""
+    """Pauses runs while there is trouble with a disk, and lets them go on after it."""
 
     def __init__(self) -> None:
-        self.trouble: str | None = None
-        """Why the disk takes no writes; ``None`` when it does."""
+        self._troubles: dict[Disk, str] = {}
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def changed(self, trouble: str | None, running: Iterable[AcceptedRun]) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """Why a disk takes no writes; ``None`` when all do."""
+        return next(iter(self._troubles.values()), None)
+
+    def of(self, disk: Disk) -> str | None:
+        """Why this disk takes no writes; ``None`` when it does."""
+        return self._troubles.get(disk)
+
+    def changed(self, disk: Disk, trouble: str | None, running: Iterable[AcceptedRun]) -> None:
         """Say so in the log, and pause or resume *running*; returns before that is done."""
-        self.trouble = trouble
         if trouble is not None:
+            self._troubles[disk] = trouble
             logger.error("%s: agents are paused, and new tasks are refused", trouble)
-        else:
+        elif self._troubles.pop(disk, None) is not None and not self._troubles:
             logger.info("the disk takes writes again; agents go on")
+        self.apply(running)
+
+    def apply(self, running: Iterable[AcceptedRun]) -> None:
+        """Have *running* stand still or go on, as it is; returns before that is done."""
         task = asyncio.create_task(self._apply(list(running)), name="pause or resume")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
 from executor.tasks import redispatch
-from executor.tasks.disk_pause import DiskPause
+from executor.tasks.disk_pause import Disk, DiskPause
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.ending import end_ours, fail_left
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
@@ -178,7 +178,7 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Why the disk takes no writes and all runs stand still; ``None``: it does."""
+        """Why a disk takes no writes and all runs stand still; ``None``: all do."""
         return self._disk.trouble
 
     def whereabouts(self) -> list[Whereabouts]:
@@ -220,6 +220,8 @@ class Supervisor:
                 entry.left = None
                 self._slots.occupy(entry)
                 self._carry_out(entry, run)
+        if self._disk.trouble is not None:
+            self._disk.apply(self._slots.running)
 
     def connected(self, *, redispatches: bool) -> None:
         """A backend has registered this executor; *redispatches*: it continues its runs."""
@@ -256,9 +258,9 @@ class Supervisor:
         """Fail the runs that wait in vain to be dispatched again."""
         fail_left(self._known, why, self._end_unstarted)
 
-    def disk_trouble(self, reason: str | None) -> None:
-        """Stand still while what runs tell cannot be written down; ``None``: go on."""
-        self._disk.changed(reason, self._slots.running)
+    def disk_trouble(self, reason: str | None, disk: Disk = "home") -> None:
+        """Stand still while this disk takes no writes; ``None``: it does again."""
+        self._disk.changed(disk, reason, self._slots.running)
         self._start_next()
 
     # --- Stopping -------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ class Supervisor:
 
     def _save_time(self, entry: AcceptedRun, used_s: float) -> None:
         # What a full disk refuses is kept in memory, and this would be more and more of it.
-        if entry in self._known and not entry.finished and self._disk.trouble is None:
+        if entry in self._known and not entry.finished and self._disk.of("home") is None:
             self._records.save_time(entry.key, used_s, entry.limit_s)
 
     def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:

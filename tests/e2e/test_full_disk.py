@@ -26,19 +26,21 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a stand-in for
 
 @asynccontextmanager
 async def executor_on_small_disk(
-    place: Path, *, full: bool = False, used: bool = False
+    place: Path, *, full: bool = False, used: bool = False, only_sessions: bool = False
 ) -> AsyncIterator[tuple[FakeBackend, ExecutorProcess, SmallDisk]]:
     """A registered executor; or one that has just been started, with a disk that is full.
 
     Args:
         used: Whether an executor has already run in its home, and has used up its reserve.
+        only_sessions: Whether its home is elsewhere.
     """
-    home = place / "small" / "home"
+    home = (place if only_sessions else place / "small") / "home"
     settings = {
         "WEGENT_CLAUDE_PATH": str(install(place)),
         "WEGENT_EXECUTOR_LOG_DIR": str(place / "logs"),
         "LOCAL_SHUTDOWN_GRACE_SECONDS": "0",
         "LOCAL_ISOLATION": "none",
+        "LOCAL_WORKSPACE_ROOT": str(place / "small" / "sessions"),
     }
     try:
         async with (
@@ -99,6 +101,20 @@ async def test_a_full_disk_refuses_tasks_and_stops_agents_until_there_is_space(
         assert backend.seqs(0) == list(range(1, len(backend.seqs(0)) + 1))
         assert (await dispatch(backend, 2, "hello"))["accepted"]
         assert (await backend.expect(LocalEvent.RESULT))["result"]["value"] == ANSWER
+
+
+async def test_a_full_disk_under_the_workspaces_alone_does_the_same(tmp_path: Path) -> None:
+    async with executor_on_small_disk(tmp_path, only_sessions=True) as (backend, process, disk):
+        await dispatch(backend, 0, script("word " * 300, pieces=300, pause_s=0.02))
+        await backend.expect(LocalEvent.CHAT_CHUNK)
+        await disk.fill()
+        await process.program.says("agents are paused")
+        refused = await dispatch(backend, 1, "never")
+        assert (refused["accepted"], refused["code"], refused["reason"]) == (False, "busy", "disk")
+        await disk.free()
+        await process.program.says("agents go on")
+        result = await backend.expect(LocalEvent.RESULT)
+        assert (result["status"], result["result"]["value"]) == ("completed", "word " * 300)
 
 
 async def test_a_stop_on_a_full_disk_ends_in_order(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A disk that is really full: a small tmpfs under the executor's home."""
+"""A disk that is really full: a small tmpfs under the executor's home, or under its workspaces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from executor.session_places import OUTPUT
 from executor.tasks import disk_room
 from executor.tasks.run_handler import Run
 from executor.tasks.supervisor import Supervisor
+from executor.tasks.workspace_disk import WorkspaceDisk
 from shared.errors import LinkLost, Refusal
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from shared.protocol.local import RunAck
@@ -28,7 +30,7 @@ from shared.status import ErrorCode
 from tests.fakes.agent import ScriptedAgent, in_process
 from tests.fakes.agent_jobs import make_request
 from tests.fakes.git_server import make_repository, serving
-from tests.fakes.supervised import Reports
+from tests.fakes.supervised import Handler, Records, Reports, request
 
 SIZE_BYTES = 4 * RESERVE_BYTES
 
@@ -317,3 +319,83 @@ async def test_a_run_waits_for_room_no_longer_than_its_time(home: Path) -> None:
         verdict = await reports.verdict(1)
         await asyncio.to_thread(disk.free)
     assert verdict.data["error_code"] == "timed_out"
+
+
+@pytest.fixture
+def small(home: Path) -> Path:
+    """The small disk, for sessions to work on; the home is elsewhere."""
+    return home
+
+
+async def test_a_full_disk_of_sessions_refuses_tasks_and_pauses_agents_until_there_is_room(
+    small: Path, tmp_path: Path
+) -> None:
+    disk, handler, troubles = Disk(small), Handler(), Troubles()
+    supervisor = Supervisor(
+        handler, Reports(), Records(), max_concurrent=2, queue_limit=2, timeout_s=60
+    )
+
+    def tell(trouble: str | None) -> None:
+        supervisor.disk_trouble(trouble, disk="workspace")
+        troubles.told.put_nowait(trouble)
+
+    workspaces = WorkspaceDisk(small / "workspace", tmp_path, tell, look_every_s=0.05)
+    (small / "workspace").mkdir()
+    workspaces.start()
+    try:
+        supervisor.submit(request(1, 10))
+        run = await handler.started.get()
+        for _ in range(2):  # it recovers by itself, and does so again
+            run.paused.clear()
+            run.resumed.clear()
+            await asyncio.to_thread(disk.fill)
+            assert await troubles.next() == f"the disk of {small / 'workspace'} is full"
+            with pytest.raises(Refusal) as refused:
+                supervisor.submit(request(2, 20))
+            assert (refused.value.error_code, refused.value.reason) == (ErrorCode.BUSY, "disk")
+            assert supervisor.free_slots == 0
+            async with asyncio.timeout(5):
+                await run.paused.wait()
+            await asyncio.to_thread(disk.free)
+            assert await troubles.next() is None
+            async with asyncio.timeout(5):
+                await run.resumed.wait()
+        supervisor.submit(request(2, 20))
+    finally:
+        workspaces.close()
+        async with asyncio.timeout(20):
+            await supervisor.close()
+
+
+async def test_a_disk_without_room_for_another_file_is_full(small: Path, tmp_path: Path) -> None:
+    troubles, files = Troubles(), 0
+    options = ["-o", "remount,nr_inodes=64", str(small)]
+    await asyncio.to_thread(subprocess.run, ["mount", *options], check=True)
+    workspaces = WorkspaceDisk(small, tmp_path, troubles.told.put_nowait, look_every_s=0.05)
+    workspaces.start()
+    try:
+        with suppress(OSError):
+            while True:
+                (small / str(files)).touch()
+                files += 1
+        assert await troubles.next() is not None
+        (small / "0").unlink()
+        assert await troubles.next() is None
+    finally:
+        workspaces.close()
+
+
+async def test_a_disk_that_is_the_homes_too_is_not_told_of_twice(home: Path) -> None:
+    troubles = Troubles()
+    (home / "workspace").mkdir()
+    await asyncio.to_thread(Disk(home).fill)
+    workspaces = WorkspaceDisk(
+        home / "workspace", home, troubles.told.put_nowait, look_every_s=0.05
+    )
+    watching = set(threading.enumerate())
+    workspaces.start()
+    for thread in set(threading.enumerate()) - watching:
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()
+    await asyncio.sleep(0)
+    assert troubles.told.empty()

@@ -133,6 +133,20 @@ async def test_a_run_that_is_followed_has_what_is_left_of_its_time() -> None:
     await supervisor.close()
 
 
+async def test_a_run_that_is_found_while_a_disk_is_full_stands_still() -> None:
+    handler, reports = Handler(), Reports()
+    supervisor = supervisor_of(handler, reports)
+    supervisor.restore([LEFT])
+    supervisor.disk_trouble("no space left")
+    run = Run(request(1, 10), completes)
+    supervisor.follow({LEFT.run.key: run})
+    async with asyncio.timeout(5):
+        await run.paused.wait()
+        supervisor.disk_trouble(None)
+        await run.resumed.wait()
+    await supervisor.close()
+
+
 async def test_its_session_waits_for_it_and_its_place_is_taken() -> None:
     handler, reports = Handler(), Reports()
     supervisor = supervisor_of(handler, reports)

@@ -309,6 +309,25 @@ async def test_an_acceptance_is_answered_only_when_it_is_written(restarted: Rest
         await asyncio.gather(*waiting)
 
 
+async def test_agents_stand_still_until_every_disk_has_room(restarted: Restarted) -> None:
+    restarted.agent.script = [gate := asyncio.Event(), completed()]
+    restarted.supervisor.submit(request(RunRef(8, "busy")))
+    await restarted.agent.started.get()
+    restarted.supervisor.disk_trouble("the home is full", "home")
+    restarted.supervisor.disk_trouble("the workspace is full", "workspace")
+    restarted.supervisor.disk_trouble(None, "home")
+    assert restarted.supervisor.trouble == "the workspace is full"
+    async with asyncio.timeout(5):
+        for _ in range(3):  # for each that was told
+            assert await restarted.agent.paused.get() == "busy"
+    assert restarted.agent.resumed.empty()
+    restarted.supervisor.disk_trouble(None, "workspace")
+    async with asyncio.timeout(5):
+        assert await restarted.agent.resumed.get() == "busy"
+    gate.set()
+    await restarted.reports.next_verdict()
+
+
 async def test_a_full_disk_pauses_agents_and_refuses_tasks_until_there_is_space(
     restarted: Restarted,
 ) -> None:

@@ -100,6 +100,12 @@ async def with_service(
                 free_slots=supervisor.free_slots,
             )
 
+        sessions = Sessions(
+            supervisor,
+            state,
+            in_process.warm,
+            agent_of=lambda requested: in_process.agents.resolve(requested)[0],
+        )
         routes = Services(
             runs=Runs(
                 supervisor,
@@ -107,14 +113,10 @@ async def with_service(
                 callbacks,
                 questions,
                 streams,
+                sessions,
                 user_id=settings.user_id,
             ),
-            sessions=Sessions(
-                supervisor,
-                state,
-                in_process.warm,
-                agent_of=lambda requested: in_process.agents.resolve(requested)[0],
-            ),
+            sessions=sessions,
             streams=streams,
             callback=default_callback(settings),
             health=health,

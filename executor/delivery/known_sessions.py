@@ -1,9 +1,10 @@
-"""Which sessions have ever run here."""
+"""Which sessions have ever run here, and which of them were closed."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from executor.delivery.state import StateStore
@@ -19,6 +20,8 @@ class KnownSession:
     cwd: str | None = None
     updated_at: str | None = None
     """UTC."""
+    closed: bool = False
+    """A request has closed it, and it has had no run since."""
 
 
 async def known_sessions(store: StateStore) -> list[KnownSession]:
@@ -29,10 +32,29 @@ async def known_sessions(store: StateStore) -> list[KnownSession]:
             "SELECT task_id, agent_type, sdk_session_id, cwd, updated_at FROM sessions"
             " ORDER BY updated_at DESC, task_id"
         )
-        known = {row[0]: KnownSession(*row) for row in rows}
+        closed = {row[0] for row in db.execute("SELECT task_id FROM closed_sessions")}
+        known = {
+            session_id: KnownSession(
+                session_id, kind, conversation, cwd, time, session_id in closed
+            )
+            for session_id, kind, conversation, cwd, time in rows
+        }
         for (ids,) in db.execute("SELECT ids FROM runs ORDER BY rowid DESC"):
             session_id = str(json.loads(ids)[0])
-            known.setdefault(session_id, KnownSession(session_id))
+            known.setdefault(session_id, KnownSession(session_id, closed=session_id in closed))
         return list(known.values())
 
     return await store.submit(read)
+
+
+def close_sessions(store: StateStore, session_ids: Collection[str]) -> None:
+    """Note that they were closed; returns before that is on disk, an error is logged."""
+    rows = [(session_id,) for session_id in session_ids]
+    store.tell(lambda db: db.executemany("INSERT OR IGNORE INTO closed_sessions VALUES (?)", rows))
+
+
+def reopen_session(store: StateStore, session_id: str) -> None:
+    """Forget that it was closed; returns before that is on disk, an error is logged."""
+    store.tell(
+        lambda db: db.execute("DELETE FROM closed_sessions WHERE task_id = ?", (session_id,))
+    )

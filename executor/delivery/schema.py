@@ -125,6 +125,11 @@ ALTER TABLE runs ADD COLUMN used_s REAL NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN limit_s REAL;
 """
 
+_CLOSED: Final = """
+-- Sessions that were closed by a request, until their next run.
+CREATE TABLE closed_sessions (task_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+"""
+
 _STEPS: Final = (
     _SESSIONS,
     _RUNS_AND_EVENTS,
@@ -135,6 +140,7 @@ _STEPS: Final = (
     _PLACE,
     _LOG_OPEN,
     _TIME,
+    _CLOSED,
 )
 """What each version adds to the one before it."""
 

@@ -5,15 +5,17 @@ A body is read twice: as the request that every door reads, and for the callback
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 
-from shared.errors import ProtocolError
+from shared.errors import ProtocolError, Refusal
 from shared.protocol.execution import (
     ExecutionRequest,
     Id,
@@ -27,6 +29,22 @@ DEFAULT_MAX_TURNS: Final = 100
 
 _NAMES_IN_CONFIG: Final = {"system_prompt": "custom_instructions"}
 """Fields of a request that ``config`` calls by another name."""
+
+_IDS: Final = {"task_id": "session_id", "subtask_id": "run_id"}
+"""What a task of ``/v1/tasks/execute`` calls its ids."""
+
+_BESIDE_CONFIG: Final = frozenset(
+    {"prompt", "attempt", "sdk_session_id", "user_input_timeout_seconds"}
+)
+
+_NAMES: Final[Mapping[str, Sequence[str]]] = {
+    name: [str(choice) for choice in info.validation_alias.choices]
+    for name, info in ExecutionRequest.model_fields.items()
+    if isinstance(info.validation_alias, AliasChoices)
+}
+"""What bodies may call the fields that have several names; the first one given counts."""
+
+_FIELD_AND_REASON: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.*)", re.DOTALL)
 
 _NOT_IN_CONFIG: Final = frozenset({"task_id", "subtask_id", "attempt", "prompt", "content", "bot"})
 
@@ -42,6 +60,29 @@ class CallbackTarget:
     """Where questions of the agent are created and polled; ``None``: nowhere."""
     trace_id: str | None = None
     """The ``X-Trace-ID`` of the request that asked for the run; sent with each callback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A body as it was read."""
+
+    request: ExecutionRequest
+    target: CallbackTarget | None
+    """Where it is told; ``None``: nowhere."""
+    name_of: Callable[[str], str] = field(repr=False)
+    """What the body calls a field of the request."""
+
+    def in_its_words(self, refusal: Refusal) -> Refusal:
+        """The same refusal, by the name of the field that the body has used."""
+        found = _FIELD_AND_REASON.fullmatch(refusal.message)
+        if found is None or found[1].partition(".")[0] not in ExecutionRequest.model_fields:
+            return refusal
+        return Refusal(
+            refusal.error_code,
+            f"{self.name_of(found[1])}: {found[2]}",
+            reason=refusal.reason,
+            hint=refusal.hint,
+        )
 
 
 def _check_url(url: str) -> str:
@@ -90,6 +131,11 @@ class _Callback(Part):
                         hint="bring callback_url and callback_token, too",
                     )
                 token = default.token
+        if url is None and (base is not None or token is not None):
+            raise ProtocolError(
+                "callback_url: is missing, and this executor has no CALLBACK_URL of its own",
+                fields=("callback_url",),
+            )
         if url is None:
             return None
         return CallbackTarget(url, token, base.rstrip("/") if base else None, trace_id)
@@ -110,7 +156,7 @@ class _SeedTask(Part):
 
 def read_task(
     raw: object, *, default: CallbackTarget | None = None, trace_id: str | None = None
-) -> tuple[ExecutionRequest, CallbackTarget | None]:
+) -> Task:
     """Read the body of ``/api/tasks/execute``: a dispatch payload, with callbacks or without.
 
     Args:
@@ -121,12 +167,14 @@ def read_task(
         ProtocolError: It cannot be used; says which fields are at fault, never a value.
     """
     request = read_execution_request(raw)
-    return request, _read_callback(raw, default, trace_id)
+    given = _without_blank(raw)
+    target = _read_callback(given, default, trace_id)
+    return Task(request, target, partial(_name_in, _called(given)))
 
 
 def read_seed_task(
     raw: object, *, default: CallbackTarget | None = None, trace_id: str | None = None
-) -> tuple[ExecutionRequest, CallbackTarget | None]:
+) -> Task:
     """Read the body of ``/v1/tasks/execute``: ``session_id``, ``prompt`` and ``config``.
 
     A task that brings no ``run_id`` gets a new one. Arguments as of :func:`read_task`.
@@ -136,7 +184,9 @@ def read_seed_task(
     """
     if not isinstance(raw, dict):
         raise ProtocolError("the request must be an object")
-    config = raw.get("config") or {}
+    config = raw.get("config")
+    if config is None or config == "":
+        config = {}
     if not isinstance(config, dict):
         raise ProtocolError("config: must be an object", fields=("config",))
     try:
@@ -151,14 +201,15 @@ def read_seed_task(
         "attempt": task.attempt,
         "prompt": raw.get("prompt"),
     }
-    for name in ("sdk_session_id", "user_input_timeout_seconds"):
+    for name in _BESIDE_CONFIG - {"prompt", "attempt"}:
         if raw.get(name) is not None:
             payload[name] = raw[name]
+    name_of = partial(_name_in_seed, _called(_without_blank(payload)))
     try:
         request = read_execution_request(payload)
     except ProtocolError as exc:
-        raise _in_words_of_the_body(exc) from None
-    return request, _read_callback(raw, default, trace_id)
+        raise _in_words_of_the_body(exc, name_of) from None
+    return Task(request, _read_callback(_without_blank(raw), default, trace_id), name_of)
 
 
 def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,10 +225,10 @@ def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_callback(
-    raw: object, default: CallbackTarget | None, trace_id: str | None
+    given: Mapping[str, Any], default: CallbackTarget | None, trace_id: str | None
 ) -> CallbackTarget | None:
     try:
-        callback = _Callback.model_validate(_without_blank(raw))
+        callback = _Callback.model_validate(given)
     except ValidationError as exc:
         raise protocol_error(exc) from None
     return callback.target(default, trace_id)
@@ -187,26 +238,38 @@ def _without_none(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if value is not None}
 
 
-def _without_blank(raw: object) -> object:
-    """``null`` and an empty text say nothing, as with the other fields of a body."""
-    if not isinstance(raw, dict):
-        return raw
-    return {name: value for name, value in raw.items() if value is not None and value != ""}
+def _without_blank(raw: object) -> dict[str, Any]:
+    """What a body says: ``null`` and an empty text say nothing."""
+    body = raw if isinstance(raw, dict) else {}
+    return {name: value for name, value in body.items() if value is not None and value != ""}
 
 
-def _in_words_of_the_body(exc: ProtocolError) -> ProtocolError:
-    ids = {"task_id": "session_id", "subtask_id": "run_id"}
-    own = {"prompt", "attempt", "sdk_session_id", "user_input_timeout_seconds"}
+def _called(given: Mapping[str, Any]) -> dict[str, str]:
+    """By which of its names each field is given that has several."""
+    return {
+        name: next((choice for choice in choices if choice in given), name)
+        for name, choices in _NAMES.items()
+    }
 
-    def place(field: str) -> str:
-        first, dot, rest = field.partition(".")
-        if first in ids:
-            return ids[first] + dot + rest
-        if first in own:
-            return field
-        inside = field.removeprefix("bot.0.agent_config.")
-        return f"config.{_NAMES_IN_CONFIG.get(inside, inside)}"
 
+def _name_in(called: Mapping[str, str], place: str) -> str:
+    """What a body of ``/api/tasks/execute`` calls the field at *place*."""
+    first, dot, rest = place.partition(".")
+    return called.get(first, first) + dot + rest
+
+
+def _name_in_seed(called: Mapping[str, str], place: str) -> str:
+    """What a body of ``/v1/tasks/execute`` calls the field at *place*."""
+    first, dot, rest = place.partition(".")
+    if first in _IDS:
+        return _IDS[first] + dot + rest
+    if first in _BESIDE_CONFIG:
+        return place
+    inside = _name_in(called, place.removeprefix("bot.0.agent_config."))
+    return f"config.{_NAMES_IN_CONFIG.get(inside, inside)}"
+
+
+def _in_words_of_the_body(exc: ProtocolError, name_of: Callable[[str], str]) -> ProtocolError:
     parts = [part.partition(": ") for part in exc.message.split("; ")]
-    message = "; ".join(f"{place(field)}{colon}{reason}" for field, colon, reason in parts)
-    return ProtocolError(message, fields=tuple(map(place, exc.fields)), hint=exc.hint)
+    message = "; ".join(f"{name_of(place)}{colon}{reason}" for place, colon, reason in parts)
+    return ProtocolError(message, fields=tuple(map(name_of, exc.fields)), hint=exc.hint)

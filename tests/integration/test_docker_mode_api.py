@@ -182,25 +182,35 @@ async def test_what_cannot_be_used_is_named_without_its_value(
     assert "hunter2" not in json.dumps(error)
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        ({"agent_type": "nobody"}, "unsupported_agent"),
-        ({"git_url": "https://a.example/r.git", "git_password": "x"}, None),
-    ],
-)
-async def test_a_refusal_is_told_by_its_own_code(
-    executor: DockerProcess, body: dict[str, Any], code: str | None
-) -> None:
-    task = {"task_id": "refused", "subtask_id": f"refused-{code}", "prompt": "x", **body}
-    if code is None:
-        await executor.client.ask("POST", "/api/tasks/execute", json=task)
-        await executor.client.ask("POST", f"/v1/tasks/refused-{code}/cancel")
-        return
+async def test_a_refusal_is_told_by_its_own_code(executor: DockerProcess) -> None:
+    task = {"task_id": "refused", "subtask_id": "refused", "prompt": "x", "agent_type": "nobody"}
+
     error = await executor.client.error("POST", "/api/tasks/execute", status=422, json=task)
 
-    assert error["code"] == code
-    await executor.client.error("GET", f"/v1/tasks/refused-{code}", status=404)
+    assert error["code"] == "unsupported_agent"
+    await executor.client.error("GET", "/v1/tasks/refused", status=404)
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("repo_url", {"repo_url": "https://u:hunter2%0A!@a.example/r.git"}),
+        ("git_url", {"git_url": "https://u:hunter2%0A!@a.example/r.git"}),
+        ("git_password", {"repo_url": "https://a.example/r.git", "git_password": "hunter2\n!"}),
+    ],
+)
+async def test_a_refusal_names_the_field_as_the_body_does(
+    executor: DockerProcess, name: str, repository: dict[str, str]
+) -> None:
+    ways: list[tuple[str, dict[str, Any], str]] = [
+        ("/api/tasks/execute", {"task_id": "odd", "subtask_id": "odd", **repository}, name),
+        ("/v1/tasks/execute", {"session_id": "odd", "config": repository}, f"config.{name}"),
+    ]
+    for path, body, place in ways:
+        task = {**body, "prompt": "x"}
+        error = await executor.client.error("POST", path, status=422, json=task)
+        assert error["message"] == f"{place}: must not contain control characters"
+    assert "hunter2" not in executor.log
 
 
 @pytest.mark.parametrize("body", [b'{"task_id": 1,', b"\xff\xfe", b"[" * 100_000, b""])
@@ -283,6 +293,9 @@ async def test_a_stream_resumes_behind_the_event_it_is_told(executor: DockerProc
     headers = {"Last-Event-ID": "99"}
     error = await client.error("GET", "/v1/tasks/sse-1/events", status=400, headers=headers)
     assert error["code"] == "bad_request"
+    assert error["message"].startswith("Last-Event-ID ")
+    error = await client.error("GET", "/v1/tasks/sse-1/events?after=99", status=400)
+    assert error["message"].startswith("after ")
 
 
 async def test_two_followers_see_every_event(executor: DockerProcess) -> None:
@@ -365,6 +378,29 @@ async def test_sessions_are_listed_with_their_standing(executor: DockerProcess) 
     assert ended == {"status": "success", "sessions": ["81"], "cancelled": []}
 
 
+async def test_a_session_that_was_deleted_is_listed_again_with_its_next_run(
+    executor: DockerProcess,
+) -> None:
+    client = executor.client
+    await client.execute(task_id=86, subtask_id=860, prompt=script("Done."))
+    await client.finished("860")
+    await client.execute(task_id=86, subtask_id=861, prompt=ASKS)
+    await client.events("861", until="agent.input_required")
+
+    ended = await client.ask("DELETE", "/api/tasks/session?task_id=86")
+
+    assert ended == {"status": "success", "sessions": ["86"], "cancelled": ["861"]}
+    await client.finished("861")
+    assert "86" not in await sessions(executor)
+    await client.execute(task_id=86, subtask_id=861, prompt=ASKS)  # a repeat is no new run
+    assert "86" not in await sessions(executor)
+    assert (await client.ask("DELETE", "/api/tasks/session?task_id=86"))["cancelled"] == []
+    assert (await client.ask("POST", "/api/tasks/cancel?task_id=86"))["status"] == "finished"
+    await client.execute(task_id=86, subtask_id=862, prompt=script("Again."))
+    assert (await client.finished("862"))["state"] == "completed"
+    assert (await sessions(executor))["86"]["state"] == "parked"
+
+
 async def test_a_session_is_known_whose_only_run_failed_before_its_agent_began(
     executor: DockerProcess,
 ) -> None:
@@ -393,9 +429,10 @@ async def test_all_sessions_are_closed_and_go_on_with_the_next_task(
     ended = await client.ask("DELETE", path)
 
     assert f"{name}-2" in ended["cancelled"]
-    assert {f"{name}-r"} <= set(ended["sessions"])
-    assert (await client.finished(f"{name}-2"))["state"] == "cancelled"
-    assert {one["state"] for one in (await sessions(executor)).values()} == {"parked"}
+    assert {name, f"{name}-r"} <= set(ended["sessions"])
+    for run_id in ended["cancelled"]:
+        assert (await client.finished(run_id))["state"] == "cancelled"
+    assert await sessions(executor) == {}
     await client.execute(task_id=name, subtask_id=f"{name}-3", prompt=script("Three."))
     assert (await client.finished(f"{name}-3"))["state"] == "completed"
     assert first["state"] == "completed"

@@ -12,8 +12,7 @@ from executor.modes.docker.callbacks import Callbacks
 from executor.modes.docker.runs import Runs
 from shared.errors import ConfigError, ProtocolError, Refusal
 from shared.logging import get_logger
-from shared.protocol.execution import ExecutionRequest
-from shared.protocol.http import CallbackTarget, read_seed_task, read_task
+from shared.protocol.http import CallbackTarget, Task, read_seed_task, read_task
 
 logger = get_logger("task_executor")
 
@@ -29,8 +28,7 @@ class FirstTask:
         ends: Whether the executor ends with the task's verdict.
     """
 
-    request: ExecutionRequest
-    target: CallbackTarget | None
+    task: Task
     ends: bool
 
     @classmethod
@@ -47,7 +45,7 @@ class FirstTask:
             raise ConfigError("TASK_INFO: exit_on_completion: must be true or false")
         try:
             reader = read_seed_task if "session_id" in raw else read_task
-            return cls(*reader(dict(raw), default=default), ends)
+            return cls(reader(dict(raw), default=default), ends)
         except ProtocolError as exc:
             raise ConfigError(f"TASK_INFO: {exc.message}", hint=exc.hint) from None
 
@@ -60,7 +58,7 @@ class FirstTask:
             Refusal: It is not taken, and the executor was to end with it.
         """
         try:
-            await runs.execute(self.request, self.target)
+            await runs.execute(self.task)
         except Refusal as exc:
             if self.ends:
                 raise
@@ -68,7 +66,7 @@ class FirstTask:
 
     async def completed(self, log: EventLog, callbacks: Callbacks) -> bool:
         """Wait for the verdict, and until it has been told; whether it is ``completed``."""
-        key = self.request.run.key
+        key = self.task.request.run.key
         with log.hub.follow(key[0]) as changed:
             while True:
                 await changed.wait()

@@ -45,7 +45,7 @@ async def execute_run(request: Request, services: Injected) -> Accepted:
     Whoever gives a `run_id` may repeat the request: it starts nothing twice.
     """
     read = partial(read_seed_task, default=services.callback, trace_id=trace_id())
-    return await services.runs.execute(*await read_body(request, read))
+    return await services.runs.execute(await read_body(request, read))
 
 
 @router.get("/{run_id}")
@@ -69,7 +69,7 @@ async def follow_run(
 
     ``Last-Event-ID``, or else ``after``, resumes behind the event of this number.
     """
-    stream = await services.runs.follow(run_id, last_event_id or after)
+    stream = await services.runs.follow(run_id, last_event_id, after)
     return EventSourceResponse(stream, ping=0, sep="\n")  # comments are the stream's own
 
 

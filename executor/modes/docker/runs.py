@@ -12,6 +12,7 @@ from sse_starlette import ServerSentEvent
 from executor.delivery.event_log import EventLog, LogStanding
 from executor.modes.docker.callbacks import Callbacks
 from executor.modes.docker.errors import Conflict, QuestionExpired, UnknownQuestion
+from executor.modes.docker.sessions import Sessions
 from executor.modes.docker.user_input import UserInputRequests
 from executor.modes.docker.views import Accepted, Answer, CallbackView, RunStateName, RunView
 from executor.tasks.supervisor import Supervisor
@@ -19,7 +20,7 @@ from executor.tasks.whereabouts import Whereabouts
 from shared.errors import Refusal
 from shared.logging import get_logger
 from shared.protocol.execution import ExecutionRequest
-from shared.protocol.http import CallbackTarget
+from shared.protocol.http import Task
 from shared.protocol.local import Cancel, Input
 from shared.web.errors import BadRequest, NotFound
 from shared.web.streams import Streams
@@ -39,6 +40,7 @@ class Runs:
         callbacks: Callbacks,
         questions: UserInputRequests,
         streams: Streams,
+        sessions: Sessions,
         *,
         user_id: str | None,
     ) -> None:
@@ -50,6 +52,7 @@ class Runs:
             callbacks: Tells their receivers.
             questions: Puts what agents ask to their users.
             streams: Shows them to those who follow.
+            sessions: Lists a session again that has a new run.
             user_id: Whose runs these are, for the log.
         """
         self._supervisor = supervisor
@@ -57,15 +60,17 @@ class Runs:
         self._callbacks = callbacks
         self._questions = questions
         self._streams = streams
+        self._sessions = sessions
         self._user_id = user_id
 
-    async def execute(self, request: ExecutionRequest, target: CallbackTarget | None) -> Accepted:
+    async def execute(self, task: Task) -> Accepted:
         """Take a run, or recognise one that is known; returns when that is safe on the disk.
 
         Raises:
-            Refusal: It is not taken, and nothing was made.
+            Refusal: It is not taken, and nothing was made; in the words of the task's body.
             Conflict: The run is known, and belongs to another session.
         """
+        request, target = task.request, task.target
         run = request.run
         names = {"task_id": run.task_id, "subtask_id": run.subtask_id}
         if self._user_id is not None:
@@ -75,8 +80,11 @@ class Runs:
             try:
                 submission = self._supervisor.submit(request)
             except Refusal as exc:
-                logger.warning("refused: %s: %s", exc.error_code, exc.message)
-                raise
+                refusal = task.in_its_words(exc)
+                logger.warning("refused: %s: %s", refusal.error_code, refusal.message)
+                raise refusal from None
+            if not submission.duplicate:
+                self._sessions.reopen(run.session)
             how = " before: a duplicate" if submission.duplicate else ""
             logger.info("accepted%s", ", to go on" if submission.resumed else how)
             if target is not None:
@@ -123,19 +131,22 @@ class Runs:
         )
 
     async def follow(
-        self, run_id: str, last_event_id: str | None
+        self, run_id: str, last_event_id: str | None, after: str | None = None
     ) -> AsyncGenerator[ServerSentEvent]:
         """The run's events that follow the one of this number, then its new ones.
+
+        *after* counts when there is no *last_event_id*.
 
         Raises:
             NotFound: There is no such run.
             BadRequest: No event of the run has this number.
         """
         standing = await self._standing(run_id)
-        text = last_event_id or "0"
+        text = last_event_id or after or "0"
         if not _SEQUENCE.fullmatch(text) or int(text) > self._log.last_sequence(run_id):
             raise BadRequest(
-                "Last-Event-ID is not the number of an event of this run",
+                f"{'Last-Event-ID' if last_event_id else 'after'} is not the number of an event of "
+                "this run",
                 hint="leave it out to read from the beginning",
             )
         return self._streams.follow(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from executor.delivery.known_sessions import known_sessions
+from executor.delivery.known_sessions import close_sessions, known_sessions, reopen_session
 from executor.delivery.state import StateStore
 from executor.modes.docker.views import SessionsEnded, SessionView
 from executor.tasks.supervisor import Supervisor
@@ -44,20 +44,22 @@ class Sessions:
         self._agent_of = agent_of
 
     async def all(self) -> list[SessionView]:
-        """Every session that is known, those with runs first."""
+        """Every session but those that were closed and have had no run since; with runs first."""
         known = {session.session_id: session for session in await known_sessions(self._state)}
         live = self._live()
         views = []
         for session_id in dict.fromkeys([*live, *self._warm.sessions, *known]):
             runs, there = live.get(session_id, []), known.get(session_id)
-            waits = "warm" if session_id in self._warm.sessions else "parked"
+            warm = session_id in self._warm.sessions
+            if there is not None and there.closed and not runs and not warm:
+                continue
             views.append(
                 SessionView(
                     task_id=runs[0].ref.task_id if runs else session_id,
                     session_id=session_id,
-                    state="running" if runs else waits,
+                    state="running" if runs else "warm" if warm else "parked",
                     runs=[run.ref.key[0] for run in runs],
-                    agent_type=(there and there.agent_type) or (runs[0].agent if runs else None),
+                    agent_type=(there and there.agent_type) or self._agent_type(runs),
                     sdk_session_id=there.sdk_session_id if there else None,
                     cwd=there.cwd if there else None,
                     updated_at=there.updated_at if there else None,
@@ -75,42 +77,58 @@ class Sessions:
             NotFound: There is no such session.
         """
         state = self._supervisor.cancel(Cancel(task_id=session_id, reason=reason))
-        if state == "unknown" and all(view.session_id != session_id for view in await self.all()):
-            raise _unknown()
+        if state == "unknown":
+            await self._check_known(session_id)
         return state == "cancelling"
 
     async def end(self, session_id: str) -> SessionsEnded:
-        """Cancel a session's runs and end its process.
+        """Cancel a session's runs, end its process, and list it no more; again does no harm.
 
         Raises:
             NotFound: There is no such session.
         """
-        if all(view.session_id != session_id for view in await self.all()):
-            raise _unknown()
-        return await self._end({session_id}, self._live().get(session_id, []))
+        await self._check_known(session_id)
+        return await self._end([session_id])
 
     async def end_all(self, agent: str | None = None) -> SessionsEnded:
-        """Cancel all runs and end all processes; of one kind of *agent*, or of all (``None``)."""
-        known = await known_sessions(self._state)
-        kinds = {one.session_id: one.agent_type for one in known if one.agent_type is not None}
-        runs = [run for runs in self._live().values() for run in runs]
-        warm = set(self._warm.sessions)
-        if agent is not None:
-            # Of a run that waits to be sent again, nobody knows what it asks for.
-            asked = {run: self._agent_of(run.agent) if run.agent else agent for run in runs}
-            runs = [run for run in runs if kinds.get(run.ref.session, asked[run]) == agent]
-            warm = {session for session in warm if kinds.get(session, agent) == agent}
-        return await self._end(warm | {run.ref.session for run in runs}, runs)
+        """Do that for every session that is listed; of one kind of *agent*, or all (``None``)."""
+        # Of a session in which no agent has begun, nobody may know which it asks for.
+        kinds = {None, agent}
+        return await self._end(
+            [
+                view.session_id
+                for view in await self.all()
+                if agent is None or view.agent_type in kinds
+            ]
+        )
 
-    async def _end(self, sessions: Iterable[str], runs: list[Whereabouts]) -> SessionsEnded:
+    def reopen(self, session_id: str) -> None:
+        """It has a new run: it is listed again, if it was closed."""
+        reopen_session(self._state, session_id)
+
+    async def _end(self, session_ids: Sequence[str]) -> SessionsEnded:
+        # Noted and cancelled at once: a run that is taken from here on is a new one.
+        close_sessions(self._state, session_ids)
+        live = self._live()
+        runs = [run for session_id in session_ids for run in live.get(session_id, [])]
         for run in reversed(runs):  # none begins because the one before it has ended
             reason = "its session was closed"
             cancel = Cancel(task_id=run.ref.task_id, subtask_id=run.ref.subtask_id, reason=reason)
             self._supervisor.cancel(cancel)
-        ended = sorted(sessions)
-        for session_id in ended:
+        for session_id in session_ids:
             await self._supervisor.close_session(session_id)
-        return SessionsEnded(sessions=ended, cancelled=[run.ref.key[0] for run in runs])
+        return SessionsEnded(
+            sessions=sorted(session_ids), cancelled=[run.ref.key[0] for run in runs]
+        )
+
+    async def _check_known(self, session_id: str) -> None:
+        known = {session.session_id for session in await known_sessions(self._state)}
+        if session_id not in known | self._live().keys() | set(self._warm.sessions):
+            raise NotFound("there is no such session", hint="GET /api/tasks/sessions lists them")
+
+    def _agent_type(self, runs: Sequence[Whereabouts]) -> str | None:
+        """The agent that the first of them asks for; ``None``: not known."""
+        return self._agent_of(runs[0].agent) if runs and runs[0].agent else None
 
     def _live(self) -> dict[str, list[Whereabouts]]:
         """The runs without a verdict, by session."""
@@ -118,7 +136,3 @@ class Sessions:
         for run in self._supervisor.whereabouts():
             found[run.ref.session].append(run)
         return dict(found)
-
-
-def _unknown() -> NotFound:
-    return NotFound("there is no such session", hint="GET /api/tasks/sessions lists them")

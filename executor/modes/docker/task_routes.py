@@ -45,18 +45,21 @@ async def execute_task(request: Request, services: Injected) -> Accepted:
     `callback_token` and `callback_base_url` beside it, its events are posted there.
     """
     read = partial(read_task, default=services.callback, trace_id=trace_id())
-    return await services.runs.execute(*await read_body(request, read))
+    return await services.runs.execute(await read_body(request, read))
 
 
 @router.get("/sessions")
 async def list_sessions(services: Injected) -> SessionList:
-    """Every session that has ever run here, those with runs first."""
+    """Every session that has run here, those with runs first; not those that were deleted."""
     return SessionList(sessions=await services.sessions.all())
 
 
 @router.delete("/session")
 async def end_session(task_id: TaskId, services: Injected) -> SessionsEnded:
-    """Cancel a session's runs and end its process; its conversation and its folder stay."""
+    """Cancel a session's runs, end its process, and list it no more.
+
+    Its conversation and its folder stay: the next task of this session goes on with them.
+    """
     return await services.sessions.end(task_id)
 
 

@@ -71,7 +71,8 @@ class SessionView(BaseModel):
     task_id: Id
     session_id: str
     state: Literal["running", "warm", "parked"]
-    """`warm`: its agent's process waits for the next task; `parked`: it goes on from the disk."""
+    """`warm`: its agent's process waits for the next task; `parked`: it has none, and goes on from
+    the disk."""
     runs: list[str]
     """Those without a verdict."""
     agent_type: str | None
@@ -81,7 +82,7 @@ class SessionView(BaseModel):
 
 
 class SessionList(BaseModel):
-    """All sessions that are known here."""
+    """All sessions that are known here, and were not deleted since their last task."""
 
     sessions: list[SessionView]
 

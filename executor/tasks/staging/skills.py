@@ -60,9 +60,10 @@ class Skills:
         """
         for skill in request.all_skills:
             if skill.url is not None and not self._fetcher.can_fetch(request, skill.url):
+                place = "skill_files" if skill in request.skill_files else "skills"
                 raise Refusal(
                     ErrorCode.INVALID_REQUEST,
-                    f"skills: the url of {skill.name} must be an http or https address",
+                    f"{place}: the url of {skill.name} must be an http or https address",
                 )
 
     @asynccontextmanager

@@ -1,0 +1,33 @@
+"""Which sessions are known, and that a closed one stays closed until its next run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from executor.delivery.known_sessions import close_sessions, known_sessions, reopen_session
+from executor.delivery.state import SessionRecord, StateStore
+from shared.protocol.events import RunRef
+
+
+async def closed(store: StateStore) -> dict[str, bool]:
+    return {session.session_id: session.closed for session in await known_sessions(store)}
+
+
+async def test_a_closed_session_stays_closed_over_a_restart_until_it_is_opened_again(
+    tmp_path: Path,
+) -> None:
+    store = await StateStore.open(tmp_path / "docker.db")
+    store.save_session(SessionRecord("1", "claude_code", "abc", tmp_path, None))
+    await store.accept(RunRef(2, 20))  # no agent has begun in this one
+    close_sessions(store, ["1", "2"])
+    close_sessions(store, ["1"])
+    await store.close()
+
+    store = await StateStore.open(tmp_path / "docker.db")
+    assert await closed(store) == {"1": True, "2": True}
+    reopen_session(store, "2")
+    assert await closed(store) == {"1": True, "2": False}
+    record = await store.session("1")
+    assert record is not None
+    assert record.sdk_session_id == "abc"  # its conversation is still there
+    await store.close()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from executor.tasks.known_runs import AcceptedRun
 from shared.logging import get_logger
 
 logger = get_logger("supervisor")
+
+AGAIN_AFTER_S: Final = 5.0
+"""Before a run is asked once more that could not be paused, or could not go on."""
 
 Disk = Literal["home", "workspace"]
 """Whose disk: that of the executor's state, or another one, where sessions work."""
@@ -18,7 +21,9 @@ Disk = Literal["home", "workspace"]
 class DiskPause:
     """Pauses runs while there is trouble with a disk, and lets them go on after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again_after_s: float = AGAIN_AFTER_S) -> None:
+        """*again_after_s*: see :data:`AGAIN_AFTER_S`."""
+        self._again_after_s = again_after_s
         self._troubles: dict[Disk, str] = {}
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,6 +53,7 @@ class DiskPause:
         task.add_done_callback(self._tasks.discard)
 
     async def _apply(self, running: list[AcceptedRun]) -> None:
+        failed = []
         # What holds when its turn has come counts: trouble may come and go quickly.
         async with self._one_at_a_time:
             for entry in running:
@@ -58,3 +64,6 @@ class DiskPause:
                     await (run.pause() if self.trouble else run.resume())
                 except Exception:
                     logger.exception("the agent could not be paused or resumed", **entry.names)
+                    failed.append(entry)
+        if failed:  # one that never goes on would stand still until its time is over
+            asyncio.get_running_loop().call_later(self._again_after_s, self.apply, failed)

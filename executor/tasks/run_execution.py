@@ -73,7 +73,7 @@ class RunExecution:
         self._cancelled = False
         self._reason: str | None = None
         self._failure: RunError | None = None
-        """Why it was ended from outside, if not by a cancel."""
+        """Why it has failed, or was ended from outside, if not by a cancel."""
         self._parked = False
         self._stopping: asyncio.Task[None] | None = None
         """The escalation of an interrupt."""
@@ -144,8 +144,10 @@ class RunExecution:
 
     async def _fail(self, error: RunError) -> None:
         """Tell the verdict of a run that has not told one, with what it has done all the same."""
-        if self._has_verdict:
+        if self._has_verdict or self._parked:
             return
+        # Whoever ends it from now on changes nothing about why it fails.
+        self._failure = self._failure or error
         account: Mapping[str, Any] = {}
         try:
             async with asyncio.timeout(ACCOUNT_TIMEOUT_S):

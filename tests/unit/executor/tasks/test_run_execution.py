@@ -36,6 +36,8 @@ class Run:
         self.may_end.set()
         self.done: dict[str, Any] = {}
         """What it has done, when it cannot tell it itself."""
+        self.failure: RunError | None = None
+        """What it ends with instead of completing."""
         self.accounting = asyncio.Event()
         self.may_account = asyncio.Event()
         self.may_account.set()
@@ -49,6 +51,8 @@ class Run:
             self.clean_up()
             await self.may_end.wait()
             raise
+        if self.failure is not None:
+            raise self.failure
         done = {"result": "done", "workspace": WORKSPACE, "statistics": {"num_turns": 1}}
         yield AgentEvent(EventType.COMPLETED, done)
         yield AgentEvent(EventType.WARNING, {"message": "after the end"})
@@ -176,6 +180,21 @@ async def test_a_run_that_is_ended_once_more_has_its_verdict_without_what_it_has
     assert verdict == {"error": "the executor stopped", "error_code": "executor_restarted"}
 
 
+@pytest.mark.parametrize("stop", ["park", "fail"])
+async def test_why_a_run_has_failed_is_told_also_when_the_executor_stops_then(stop: str) -> None:
+    carried = Carried()
+    carried.run.failure = RunError(ErrorCode.CLONE_FAILED, "no such branch")
+    carried.run.may_account.clear()
+    carried.run.gate.set()
+    await carried.run.accounting.wait()
+    if stop == "park":
+        carried.execution.park()
+    else:
+        carried.execution.fail(STOPPED)
+    ((_, verdict),) = await carried.end()
+    assert verdict == {"error": "no such branch", "error_code": "clone_failed"}
+
+
 async def test_a_parked_run_has_ended_and_has_no_verdict() -> None:
     carried = Carried()
     await carried.begun()
@@ -195,6 +214,7 @@ async def test_what_goes_wrong_while_a_parked_run_ends_is_not_its_verdict() -> N
 
     carried.run.clean_up = clean_up
     carried.execution.park()
+    carried.execution.park()  # as a stop does that is in a hurry
     assert await carried.end() == []
 
 

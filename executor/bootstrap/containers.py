@@ -15,6 +15,7 @@ from executor.bootstrap.runs import Means
 from executor.config.local import LocalSettings
 from executor.config.types import image_names
 from executor.delivery.state import RunRecord
+from executor.network.handed_on import pack
 from executor.signals import StopSignals
 from executor.tasks.containers.handler import ContainerRunHandler, Images
 from executor.tasks.in_process import InProcessRunHandler
@@ -23,7 +24,7 @@ from executor.tasks.placing import PlacingRunHandler
 from executor.tasks.run_handler import Run, RunHandler
 from shared.containers.errors import ContainerError, EngineUnavailable
 from shared.containers.pool import ContainerPool, PoolSettings
-from shared.containers.spec import Limits
+from shared.containers.spec import HOST_NAME, NETWORK_FILE, Limits
 from shared.errors import ConfigError
 from shared.logging import get_logger
 from shared.protocol.events import RunKey, RunRef
@@ -81,13 +82,14 @@ async def with_containers(
     """
     availability = means.isolation.containers
     async with AsyncExitStack() as stack:
-        engine = await _engine(stack, settings, means, stop)
-        if engine is None:
+        network = await _network(settings, means)
+        engine = await _engine(stack, settings, means, stop) if network is not None else None
+        if engine is None or network is None:
             yield Handlers(in_process, {})
             return
         root = await in_thread(settings.workspace_root.resolve)
         pool = await stack.enter_async_context(
-            ContainerPool(engine, _pool_settings(settings, home.executor_id, root))
+            ContainerPool(engine, _pool_settings(settings, home.executor_id, root, network))
         )
         handler = ContainerRunHandler(
             pool=pool,
@@ -163,6 +165,25 @@ class Adoption:
             return
 
 
+async def _network(settings: LocalSettings, means: Means) -> Mapping[str, bytes] | None:
+    """What containers are given of this machine's network; ``None``: it cannot be used."""
+    needed = settings.isolation == "container"
+    try:
+        packed = await in_thread(pack, means.environ, file=NETWORK_FILE, this_machine=HOST_NAME)
+    except ConfigError as exc:
+        means.isolation.containers.problem = str(exc)
+        (logger.error if needed else logger.debug)("there are no containers: %s", exc)
+        return None
+    if packed.on_loopback:
+        (logger.warning if needed else logger.debug)(
+            "the proxy of %s is on this machine's loopback, which containers cannot reach: they "
+            "ask %s at the same port, where it has to listen, too",
+            " and ".join(packed.on_loopback),
+            HOST_NAME,
+        )
+    return packed.files
+
+
 async def _engine(
     stack: AsyncExitStack, settings: LocalSettings, means: Means, stop: StopSignals
 ) -> Engine | None:
@@ -219,7 +240,9 @@ async def _look(
     logger.info("containers: Docker %s, image %s", version, settings.executor_image)
 
 
-def _pool_settings(settings: LocalSettings, owner: str, workspace_root: Path) -> PoolSettings:
+def _pool_settings(
+    settings: LocalSettings, owner: str, workspace_root: Path, network: Mapping[str, bytes]
+) -> PoolSettings:
     return PoolSettings(
         owner=owner,
         image=settings.executor_image,
@@ -234,4 +257,5 @@ def _pool_settings(settings: LocalSettings, owner: str, workspace_root: Path) ->
             pids=settings.container_pids,
         ),
         network=settings.sandbox_network,
+        files=network,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from executor.config.broken_lines import broken_lines
 from executor.config.loading import CONFIG_FILE, Settings, exposed_config_file
 from executor.config.local import LocalSettings
+from executor.network.handed_on import adopt_handed_on
 from executor.network.variables import adopt
 from shared.logging import LogFile, Logs, configure_logging, get_logger
 from shared.protocol.credentials import named_credentials
@@ -18,15 +20,20 @@ from shared.redaction import Redactor
 CONSOLE_NAME: Final = "task_executor"
 """What docker mode's lines on the console name, whichever part of it they are of."""
 
+HANDED_ON_VARIABLE: Final = "WEGENT_NETWORK_FILE"
+"""Names what the executor that made this container has handed on of its network."""
+
 
 def prepare_process(settings: Settings) -> tuple[Redactor, Logs]:
-    """Take the network's variables from ``config.env``, and begin to log; the caller closes that.
+    """Take the network's variables from where they are, and begin to log; the caller closes that.
 
     Reads and writes files: for the time before the event loop.
 
     Raises:
-        ConfigError: ``config.env`` cannot be read.
+        ConfigError: ``config.env``, or what was handed on, cannot be read.
     """
+    if given := os.environ.get(HANDED_ON_VARIABLE):
+        adopt_handed_on(Path(given), os.environ)  # first: an agent inside writes its home
     adopt(settings.home / CONFIG_FILE, os.environ)
     redactor = Redactor([*settings.secrets, *_inherited_credentials(os.environ)])
     logs = configure_logging(

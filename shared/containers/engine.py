@@ -145,23 +145,28 @@ class Engine:
                     raise ImageUnavailable(f"the image {config['Image']} is not there") from exc
                 raise
 
-    async def put_file(
-        self, container_id: str, path: PurePosixPath, content: bytes, owner: tuple[int, int]
+    async def put_files(
+        self,
+        container_id: str,
+        folder: PurePosixPath,
+        files: Mapping[str, bytes],
+        owner: tuple[int, int],
     ) -> None:
-        """Write a file that only *owner* may read into a container, even one that never ran.
+        """Write files that only *owner* may read into a container, even one that never ran.
 
-        With a read-only root the path has to be in a volume.
+        With a read-only root the folder has to be in a volume.
         """
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            entry = tarfile.TarInfo(path.name)
-            entry.size, entry.mode = len(content), 0o400
-            entry.uid, entry.gid = owner
-            tar.addfile(entry, io.BytesIO(content))
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o400
+                entry.uid, entry.gid = owner
+                tar.addfile(entry, io.BytesIO(content))
         async with self._call(self._patience.slow_s) as docker:
             container = docker.containers.container(container_id)
             await container.put_archive(  # type: ignore[no-untyped-call]
-                str(path.parent), archive.getvalue()
+                str(folder), archive.getvalue()
             )
 
     async def start(self, container_id: str) -> None:

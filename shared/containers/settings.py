@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class PoolSettings:
             what else lies in there is deleted.
         max_containers: At most so many at once, warm ones and idle ones included.
         warm_containers: So many are kept ready.
+        files: What every container is given besides its token, by name; may be secret, and large.
         network: A private network of the engine; ``None``: ports on 127.0.0.1.
         state_limit_s, health_limit_s: What a container may take until it runs, and from then on
             until the executor inside answers.
@@ -37,5 +39,6 @@ class PoolSettings:
     warm_containers: int = 0
     limits: Limits = field(default_factory=Limits)
     network: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     state_limit_s: float = 30.0
     health_limit_s: float = 60.0

@@ -16,7 +16,14 @@ PORT: Final = 8000
 """Where the executor inside listens."""
 
 WORKSPACE: Final = PurePosixPath("/workspace")
-TOKEN_FILE: Final = PurePosixPath("/run/wegent/token")
+
+GIVEN: Final = PurePosixPath("/run/wegent")
+"""A volume of its own: what only the executor inside is to know, put there before it starts."""
+
+TOKEN_FILE: Final = GIVEN / "token"
+NETWORK_FILE: Final = GIVEN / "network.json"
+"""Proxies and authorities, where there is something to be said of them."""
+
 TMP: Final = PurePosixPath("/tmp")  # noqa: S108 - a file system of the container's own
 
 HOST_NAME: Final = "host.docker.internal"
@@ -38,6 +45,7 @@ FIXED_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
         "WORKSPACE_PATH": str(WORKSPACE),
         "WEGENT_EXECUTOR_HOME": str(WORKSPACE / ".wegent"),
         "EXECUTOR_API_TOKEN_FILE": str(TOKEN_FILE),
+        "WEGENT_NETWORK_FILE": str(NETWORK_FILE),
         "LOCAL_ISOLATION": "none",
         "WEGENT_BUILTIN_HOOKS": "false",  # whoever made the container has them
         "HOME": str(TMP),  # writable for any uid
@@ -151,7 +159,7 @@ class ContainerSpec:
                     # Without a name, so it goes with its container; with labels, so it is found
                     # when somebody has removed that without it.
                     "Type": "volume",
-                    "Target": str(TOKEN_FILE.parent),
+                    "Target": str(GIVEN),
                     "VolumeOptions": {"NoCopy": True, "Labels": owner_labels(self.owner)},
                 },
             ],

@@ -20,7 +20,7 @@ from shared.containers.members import Endpoint
 from shared.containers.readiness import Ended, wait_until_ready
 from shared.containers.removal import Remover
 from shared.containers.settings import PoolSettings
-from shared.containers.spec import TOKEN_FILE, ContainerSpec, owner_labels
+from shared.containers.spec import GIVEN, TOKEN_FILE, ContainerSpec, owner_labels
 from shared.logging import get_logger
 from shared.shielding import in_thread
 
@@ -80,7 +80,8 @@ class Starter:
         container_id = await self._create(spec)
         try:
             token = secrets.token_urlsafe(32)
-            await self._engine.put_file(container_id, TOKEN_FILE, token.encode(), spec.user)
+            files = {**self._settings.files, TOKEN_FILE.name: token.encode()}
+            await self._engine.put_files(container_id, GIVEN, files, spec.user)
             await self._engine.start(container_id)
             url = await wait_until_ready(
                 self._engine,

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from scripts.scripted_model import ScriptedModel
 from scripts.scripted_scenario import Scenario
+from tests.e2e.test_corporate_network import port_of
 from tests.e2e.test_restart import check_log, end
+from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.container_runs import Containers
 from tests.fakes.docker_engine import DockerEngine
+from tests.fakes.git_server import git, make_repository, serving
+from tests.fakes.http_proxy import ENCODED, LOGIN, HttpProxy, open_proxy
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
 from tests.fakes.processes import executor_process, manager_process, system
 
@@ -94,6 +99,50 @@ async def test_an_executor_with_containers_says_so_and_remembers_conversations(
     started = f"-{first.task['session_id']} is ready"
     assert executor.program.output.count(started) == (1 if warm else 2)
     assert (nodes[0]["isolation"], nodes[0]["capabilities"]) == (["container"], ["claude_code"])
+
+
+async def test_a_task_in_a_warm_container_is_done_with_all_that_it_needs_behind_a_proxy_here(
+    containers: Containers, tmp_path: Path
+) -> None:
+    make_repository(tmp_path / "source", {"greeting.txt": "hello\n"})
+    git(tmp_path, "clone", "--quiet", "--bare", "source", "served/greeter.git")
+    authority, gateway = Authority(tmp_path / "authority"), containers.engine.gateway
+    look = tool_step("Bash", {"command": "cat greeting.txt", "description": "look"})
+    job = scenario(look, step({"text": "It "}, {"gate": "here"}, {"text": "says hello."}))
+    async with (
+        open_proxy(HttpProxy(login=LOGIN, host=gateway)) as proxy,
+        serving(tmp_path / "served") as repositories,
+        behind_tls(repositories.port, authority, "git.corp.test") as repository,
+        ScriptedModel([job]) as model,
+        behind_tls(port_of(model.url), authority, "api.corp.test") as api,
+    ):
+        variables = {
+            **containers.variables,
+            "WARM_CONTAINERS": "1",
+            "HTTPS_PROXY": proxy.url(ENCODED).replace(gateway, "127.0.0.1"),
+            "SSL_CERT_FILE": str(authority.file),
+        }
+        task = {"repo_url": f"{repository}/greeter.git", **reaching(api)}
+        async with system(tmp_path, **variables) as (manager, executor):
+            async with asyncio.timeout(60):
+                await executor.program.says(".warm-")
+            async with manager.following("What does it say?", task) as live:
+                await live.reaches(model.gate("here"))
+                shown = await asyncio.to_thread(
+                    containers.engine.docker, "inspect", *await containers.of(executor.home)
+                )
+                model.gate("here").release()
+                run = await live.finished()
+        await containers.gone_of(executor.home)
+    assert (run.verdict, run.answer) == (("completed", None), "It says hello.")
+    assert "hello" in run.data("llm.tool_result")[0]["result"]
+    assert set(proxy.seen) == {
+        f"CONNECT {url.removeprefix('https://')}" for url in (repository, api)
+    }
+    secret = ENCODED.rpartition(":")[2]
+    assert secret not in shown
+    assert secret not in executor.program.output
+    assert executor.program.output.count("is on this machine's loopback") == 1
 
 
 async def test_a_run_on_a_private_network_publishes_no_port(

@@ -1,4 +1,4 @@
-"""A company's HTTP proxy on loopback, which alone knows the way to other machines."""
+"""A company's HTTP proxy, which alone knows the way to other machines."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class HttpProxy:
     Attributes:
         login: ``user:password`` that it wants; ``None``: it lets everybody pass.
         way: How it says it wants to be told that.
+        host: Where it listens.
         refuses: An HTTP status with which it answers everything; ``None``: it works.
     """
 
     login: str | None = None
     way: str = 'Basic realm="a company"'
     refuses: int | None = None
+    host: str = "127.0.0.1"
     port: int = 0
     seen: list[str] = field(default_factory=list)
     """``METHOD target`` of every request that it has carried out."""
@@ -35,7 +37,7 @@ class HttpProxy:
 
     def url(self, login: str | None = None) -> str:
         """Its address; *login* as it has to be written in there."""
-        return f"http://{f'{login}@' if login else ''}127.0.0.1:{self.port}"
+        return f"http://{f'{login}@' if login else ''}{self.host}:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -111,7 +113,7 @@ async def open_proxy(proxy: HttpProxy | None = None) -> AsyncIterator[HttpProxy]
         connections.add(task)
         task.add_done_callback(connections.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, proxy.host, 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

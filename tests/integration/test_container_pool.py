@@ -28,15 +28,17 @@ async def test_a_session_gets_a_container_that_answers_to_its_token(house: House
         await pool.remove_session("7")
 
 
-async def test_the_token_is_in_nothing_that_the_engine_shows(house: House) -> None:
-    async with house.pool() as pool:
+async def test_what_a_container_is_given_is_in_nothing_that_the_engine_shows(house: House) -> None:
+    async with house.pool(files={"network.json": b"a-login"}) as pool:
         endpoint = await house.get(pool, "7")
         shown = await house.docker("inspect", endpoint.container_id)
-        assert endpoint.token.get_secret_value() not in shown
-        assert (
-            await run_in(endpoint, "cat /proc/*/environ /proc/*/cmdline /run/wegent/token")
-        ).output.count(endpoint.token.get_secret_value()) == 1
+        seen = await run_in(endpoint, "cat /proc/*/environ /proc/*/cmdline /run/wegent/*")
+        modes = await run_in(endpoint, "stat -c %a /run/wegent/*")
         await pool.remove_session("7")
+    for secret in ("a-login", endpoint.token.get_secret_value()):
+        assert secret not in shown
+        assert seen.output.count(secret) == 1
+    assert modes.output.split() == ["400", "400"]
 
 
 async def test_the_port_is_published_on_loopback_only(house: House) -> None:

@@ -12,6 +12,7 @@ from executor.diagnosis.containers import look_at_containers, look_at_docker
 from executor.diagnosis.finding import State
 from shared.containers.engine import Engine
 from tests.fakes.docker_engine import DockerEngine
+from tests.fakes.http_proxy import HttpProxy, open_proxy
 
 
 @pytest.fixture
@@ -49,6 +50,29 @@ async def test_a_container_is_not_left_when_the_time_is_over_while_it_is_made(
         await looker
     assert made.is_set()
     assert "wegent-doctor" not in await asyncio.to_thread(docker_engine.docker, "ps", "--all")
+
+
+async def test_proxies_are_tried_from_inside_a_container(
+    docker_engine: DockerEngine, executor_image: str, environ: dict[str, str]
+) -> None:
+    async with (
+        open_proxy(HttpProxy(host=docker_engine.gateway)) as everywhere,
+        open_proxy() as on_loopback,
+    ):
+        environ |= {"HTTP_PROXY": everywhere.url(), "HTTPS_PROXY": on_loopback.url("ada:s3cr3t")}
+        finding = await look_at_containers(executor_image, environ)
+    assert finding.state is State.WARNING, finding
+    unreached = f"host.docker.internal:{on_loopback.port} (HTTPS_PROXY)"
+    assert finding.what == f"from a container this proxy cannot be reached: {unreached}"
+    assert "have it listen where containers find this machine" in str(finding.remedy)
+
+
+async def test_authorities_that_cannot_be_handed_on_are_a_failure(
+    base_image: str, environ: dict[str, str]
+) -> None:
+    finding = await look_at_containers(base_image, {**environ, "SSL_CERT_FILE": "/none.pem"})
+    assert finding.state is State.FAILED
+    assert "SSL_CERT_FILE: /none.pem cannot be used" in finding.what
 
 
 async def test_an_image_that_is_not_there_is_a_warning_with_the_command_that_gets_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from executor.network.access import NetworkAccess
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.run_handler import RunHandler
 from executor.tasks.supervisor import Supervisor
+from executor.tasks.workspace_disk import WorkspaceDisk
 from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.http import CallbackTarget
 from shared.redaction import Redactor
@@ -87,6 +89,13 @@ async def with_service(
         stack.push_async_callback(lambda: finish(questions.close()))
         supervisor.restore(await state.runs())
         state.on_disk_trouble(supervisor.disk_trouble)
+        disk = WorkspaceDisk(
+            settings.only_session_dir or settings.workspace_root,
+            settings.home,
+            functools.partial(supervisor.disk_trouble, disk="workspace"),
+        )
+        stack.callback(disk.close)
+        disk.start()
         supervisor.connected(redispatches=True)
         streams = Streams(log.hub)
 

@@ -16,6 +16,7 @@ import pytest
 from bench._full_disk import DiskNotPermitted, SmallDisk, small_disk
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, FakeBackend, open_backend
+from tests.fakes.docker_mode import docker_process
 from tests.fakes.model import reaching
 from tests.fakes.processes import ExecutorProcess, executor_process, family, gone
 from tests.fakes.runs import RUN_SECONDS
@@ -115,6 +116,27 @@ async def test_a_full_disk_under_the_workspaces_alone_does_the_same(tmp_path: Pa
         await process.program.says("agents go on")
         result = await backend.expect(LocalEvent.RESULT)
         assert (result["status"], result["result"]["value"]) == ("completed", "word " * 300)
+
+
+async def test_docker_mode_takes_nothing_while_the_disk_of_its_sessions_is_full(
+    tmp_path: Path,
+) -> None:
+    try:
+        async with small_disk(tmp_path / "small", 48) as disk:
+            settings = {"WORKSPACE_ROOT": str(tmp_path / "small")}
+            async with docker_process(tmp_path, **settings) as executor:
+                await disk.fill()
+                await executor.program.says("new tasks are refused")
+                refusal = await executor.client.error(
+                    "POST", "/v1/tasks/execute", status=503, json={"session_id": "a", "prompt": "x"}
+                )
+                assert refusal["code"] == "busy"
+                await disk.free()
+                await executor.program.says("agents go on")
+                await executor.client.execute(prompt=script("Hi."))
+                assert (await executor.client.finished("1"))["result"] == "Hi."
+    except DiskNotPermitted as exc:
+        pytest.skip(f"NOT TESTED, a full disk: {exc}")
 
 
 async def test_a_stop_on_a_full_disk_ends_in_order(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared.errors import RunError
 from shared.protocol.events import EventType, Source
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import nobody, take_turn
-from tests.fakes.agno import Playing, fake_server, playing_in, says, told
-from tests.fakes.model import error_step, scenario, step, text_step, tool_step
+from tests.fakes.agno import Agno, Playing, fake_server, playing_in, says, told
+from tests.fakes.model import Step, error_step, scenario, step, text_step, tool_step
 
 
 @pytest.fixture
@@ -234,12 +236,92 @@ async def test_too_many_turns_end_the_run(playing: Playing) -> None:
     assert len(agno.model.requests) == 2
 
 
-async def test_a_budget_that_cannot_be_held_is_told(playing: Playing) -> None:
-    async with playing(says("solo", "Hello")) as agno, agno.opened() as session:
-        turn = await take_turn(session, "Hi", max_budget_usd=1)
+PRICED = {"input_usd_per_million": 1_000_000, "output_usd_per_million": "2000000"}
+"""A dollar for each token of the prompt, two for each of the answer."""
 
-    [warning] = turn.data(EventType.WARNING)
-    assert "max_budget_usd" in warning["message"]
+
+def using(tokens: int) -> Step:
+    call = {"tool": "mcp__fake__run", "input": {"command": "true"}}
+    return step(call, usage={"input_tokens": tokens, "output_tokens": tokens})
+
+
+def priced(agno: Agno, name: str, **fields: Any) -> dict[str, Any]:
+    bot = agno.bot(name, mcp_servers=fake_server(), **fields)
+    bot["agent_config"]["env"] |= PRICED
+    return bot
+
+
+async def test_a_run_ends_when_its_budget_is_spent(playing: Playing) -> None:
+    async with playing(scenario(using(1), using(1), using(1), text_step("done"))) as agno:
+        bot = priced(agno, "solo")
+        async with agno.opened(bot, max_budget_usd=6) as session:
+            turn = await take_turn(session, "Hi", max_budget_usd=6)
+            cost_usd = session.cost_usd
+
+    assert turn.end.error_code == ErrorCode.BUDGET_EXCEEDED
+    assert turn.end.error == "Reached maximum budget ($6)"
+    assert turn.end.statistics["total_cost_usd"] == cost_usd == 6
+    assert len(agno.model.requests) == 2
+
+
+async def test_an_answer_that_has_been_paid_for_is_given(playing: Playing) -> None:
+    last = step({"text": "done"}, usage={"input_tokens": 5, "output_tokens": 5})
+    async with (
+        playing(scenario(using(1), last)) as agno,
+        agno.opened(priced(agno, "solo"), max_budget_usd=4) as session,
+    ):
+        turn = await take_turn(session, "Hi", max_budget_usd=4)
+
+    assert turn.end.result == "done"
+    assert turn.end.statistics["total_cost_usd"] == 18
+
+
+async def test_members_spend_the_budget_of_the_run(playing: Playing) -> None:
+    call = {"member_id": "ann", "task": "Say A"}
+    once = {"input_tokens": 1, "output_tokens": 1}
+    leader = scenario(
+        step({"tool": "delegate_task_to_member", "input": call}, usage=once), system="LEAD"
+    )
+    ann = scenario(step({"text": "A!"}, usage=once), system="ANN")
+    async with playing(leader, ann) as agno:
+        bots = [priced(agno, "lead"), agno.bot("ann")]
+        async with agno.opened(*bots, max_budget_usd=5) as session:
+            turn = await take_turn(session, "Hi", bot=bots, max_budget_usd=5)
+
+    assert turn.end.error_code == ErrorCode.BUDGET_EXCEEDED
+    assert turn.end.statistics["total_cost_usd"] == 6
+    assert len(agno.model.requests) == 2
+
+
+async def test_what_a_conversation_has_cost_outlives_the_process(playing: Playing) -> None:
+    answer = step({"text": "Hello"}, usage={"input_tokens": 1, "output_tokens": 1})
+    async with playing(scenario(answer)) as agno:
+        bot = priced(agno, "solo")
+        async with agno.opened(bot) as session:
+            await take_turn(session, "Hi")
+            conversation = session.session_id
+        job = await asyncio.to_thread(agno.job, bot, resume=conversation)
+        assert await agno.agent().past_cost_usd(job) == 3
+        async with agno.opened(bot, resume=conversation) as session:
+            turn = await take_turn(session, "Hi")
+            assert session.cost_usd == 6
+
+    assert turn.end.statistics["total_cost_usd"] == 3
+
+
+async def test_a_budget_is_refused_when_a_price_is_missing(playing: Playing) -> None:
+    async with playing() as agno:
+        job = await asyncio.to_thread(agno.job, agno.bot("solo"), max_budget_usd=1)
+        with pytest.raises(RunError, match="what the model of 'solo' costs") as refused:
+            await agno.agent().open(job)
+
+    assert refused.value.error_code == ErrorCode.INVALID_REQUEST
+
+
+async def test_without_prices_nobody_says_what_a_turn_has_cost(playing: Playing) -> None:
+    async with playing(says("solo", "Hello")) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
     assert turn.end.statistics["total_cost_usd"] is None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from executor.agents.agno.conversation import Conversation, forget_old
 from executor.agents.agno.members import Member, read_members
-from executor.agents.agno.model_api import ModelApi, OwnApis, model_apis
+from executor.agents.agno.model_api import ModelApi, OwnApis, check_budget, model_apis
 from executor.agents.protocol import AgentJob, AgentSession
 from shared.errors import RunError
 from shared.logging import get_logger
@@ -73,9 +73,12 @@ class AgnoAgent:
             ) from exc
 
     async def past_cost_usd(self, job: AgentJob) -> float:
-        """Unknown: nobody tells agno what tokens cost."""
-        del job
-        return 0.0
+        """What the turns that are written down have cost, where their prices were given."""
+        if job.resume is None:
+            return 0.0
+        session = job.request.run.session
+        found = await in_thread(Conversation.find, self._folder, session, job.resume)
+        return found.cost_usd if found is not None else 0.0
 
     async def open(self, job: AgentJob) -> AgentSession:
         """Begin a conversation, or continue ``job.resume``; one that is gone is begun anew.
@@ -86,6 +89,7 @@ class AgnoAgent:
         """
         team: Member = read_members(job.request)
         apis: dict[str, ModelApi] = model_apis(team, job.request, self._own)
+        check_budget(job.request, apis)
         await self.load()
         assert self._session_module is not None  # noqa: S101 - load() has just set it
         conversation, notices = await in_thread(self._conversation, job)

@@ -39,6 +39,8 @@ class Conversation:
     session: str
     """The session that it belongs to; another one cannot continue it."""
     turns: list[list[Message]] = field(default_factory=list)
+    cost_usd: float = 0.0
+    """Of all its turns whose prices were known, forgotten ones included."""
 
     @property
     def id(self) -> str:
@@ -67,13 +69,17 @@ class Conversation:
             if raw["session"] != session:
                 return None
             return cls(
-                file, session, [[dict(message) for message in turn] for turn in raw["turns"]]
+                file,
+                session,
+                [[dict(message) for message in turn] for turn in raw["turns"]],
+                float(raw.get("cost_usd", 0.0)),
             )
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def add(self, turn: Sequence[Message]) -> None:
+    def add(self, turn: Sequence[Message], cost_usd: float = 0.0) -> None:
         """Remember one more turn; when it gets too long, forget earlier pictures, then turns."""
+        self.cost_usd += cost_usd
         if sum(map(_size, [*self.turns, turn])) > MAX_REMEMBERED_CHARS:
             self.turns = [_without_pictures(old) for old in self.turns]
         self.turns.append(list(turn))
@@ -89,7 +95,10 @@ class Conversation:
         """
         write_private_file(
             self.file,
-            json.dumps({"session": self.session, "turns": self.turns}, default=str),
+            json.dumps(
+                {"session": self.session, "turns": self.turns, "cost_usd": self.cost_usd},
+                default=str,
+            ),
         )
 
 

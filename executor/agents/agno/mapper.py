@@ -15,6 +15,7 @@ from agno.run.agent import BaseAgentRunEvent, RunEvent
 from agno.run.team import BaseTeamRunEvent
 
 from executor.agents.agno.members import Member
+from executor.agents.agno.prices import Prices
 from executor.agents.chats import Chats
 from executor.agents.protocol import TurnEnd
 from shared.protocol.events import AgentEvent, EventType, Source
@@ -66,9 +67,10 @@ class _Run:
 class TurnMapper:
     """Maps the events of one turn."""
 
-    def __init__(self, team: Member) -> None:
-        """*team* is whoever takes part."""
+    def __init__(self, team: Member, prices: Prices | None = None) -> None:
+        """*team* is whoever takes part; *prices* ``None``: they are not known."""
         self._team = team
+        self._prices = prices
         self._members = {member.key: member for member in team.everyone()}
         self._runs: dict[str, _Run] = {}
         self._sources: dict[str | None, Source] = {None: team.source}
@@ -76,6 +78,10 @@ class TurnMapper:
         self._usage: Counter[str] = Counter()
         self.asked = 0
         """How often the first has been asked for an answer."""
+        self.cost_usd = 0.0 if prices is not None else None
+        """Of the answers of everybody; ``None``: the prices are not known."""
+        self.spent_when_asked_usd = 0.0
+        """What those had cost that came before anybody was last asked."""
         self.answered = 0
         """How often it has given one."""
         self.answer = ""
@@ -133,6 +139,7 @@ class TurnMapper:
         return self._runs[run_id]
 
     def _asks(self, run: _Run, model: str | None) -> list[AgentEvent]:
+        self.spent_when_asked_usd = self.cost_usd or 0.0
         if run.chat is None:
             self.asked += 1
             self.answer = ""
@@ -144,10 +151,11 @@ class TurnMapper:
     def _has_answered(self, run: _Run, told: Told) -> list[AgentEvent]:
         if run.chat is None:
             self.answered += 1
-        for name, ours in _USAGE.items():
-            count = getattr(told, name, None) or 0
-            run.usage[ours] += count
-            self._usage[ours] += count
+        used = {ours: getattr(told, name, None) or 0 for name, ours in _USAGE.items()}
+        run.usage.update(used)
+        self._usage.update(used)
+        if self.cost_usd is not None and self._prices is not None:
+            self.cost_usd += self._prices[run.member.key].of(used)
         return run.think()
 
     def _says(self, run: _Run, told: Told) -> list[AgentEvent]:

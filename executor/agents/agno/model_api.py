@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from executor.agents.agno.members import Member
+from executor.agents.agno.prices import HINT, Price, Prices, read_price
 from shared.errors import RunError
 from shared.protocol.bot import Bot
 from shared.protocol.execution import ExecutionRequest
@@ -60,13 +61,15 @@ class ModelApi:
     auth_token: str | None = field(repr=False)
     """Anthropic only; used when there is no key."""
     base_url: str
+    price: Price | None = None
+    """``None``: unknown."""
 
 
 def model_apis(team: Member, request: ExecutionRequest, own: OwnApis) -> dict[str, ModelApi]:
     """What everybody in *team* asks, by their keys.
 
     Raises:
-        RunError: ``credentials_missing``.
+        RunError: ``credentials_missing``, or ``invalid_request`` for a price that is none.
     """
     apis: dict[str, ModelApi] = {}
 
@@ -80,6 +83,27 @@ def model_apis(team: Member, request: ExecutionRequest, own: OwnApis) -> dict[st
     return apis
 
 
+def prices_of(apis: Mapping[str, ModelApi]) -> Prices | None:
+    """The prices of everybody's model; ``None``: somebody's is unknown."""
+    prices = {key: api.price for key, api in apis.items() if api.price is not None}
+    return prices if len(prices) == len(apis) else None
+
+
+def check_budget(request: ExecutionRequest, apis: Mapping[str, ModelApi]) -> None:
+    """Refuse a budget that cannot be kept.
+
+    Raises:
+        RunError: ``invalid_request``.
+    """
+    if request.max_budget_usd is not None and prices_of(apis) is None:
+        unknown = next(key for key, api in apis.items() if api.price is None)
+        raise RunError(
+            ErrorCode.INVALID_REQUEST,
+            f"max_budget_usd cannot be kept: what the model of {unknown!r} costs is not known",
+            hint=f"{HINT}, or leave max_budget_usd out",
+        )
+
+
 def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApis) -> ModelApi:
     given = _Given(bot.agent_config.env)
     named = wanted or given.model
@@ -90,11 +114,14 @@ def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApi
     model = named or given.text(f"{provider.upper()}_MODEL")
     if model is None:
         model = above.model if above else default.model
+    price = read_price(bot.agent_config.env, _called(bot))
+    if price is None and above is not None and model == above.model:
+        price = above.price
     key, token, url = given.credentials(provider)
     if key or token:
-        return ModelApi(provider, model, key, token, url or _address(provider, default))
+        return ModelApi(provider, model, key, token, url or _address(provider, default), price)
     if above is not None and (url is None or _same(url, above.base_url)):
-        return ModelApi(provider, model, above.api_key, above.auth_token, above.base_url)
+        return ModelApi(provider, model, above.api_key, above.auth_token, above.base_url, price)
     if url is not None and not _same(url, _address(provider, default)):
         raise RunError(
             ErrorCode.CREDENTIALS_MISSING,
@@ -108,9 +135,8 @@ def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApi
             hint="give the bot an api_key in agent_config.env, or the executor "
             f"{provider.upper()}_API_KEY; agno cannot use the login of Claude Code",
         )
-    return ModelApi(
-        provider, model, default.api_key, default.auth_token, _address(provider, default)
-    )
+    url = _address(provider, default)
+    return ModelApi(provider, model, default.api_key, default.auth_token, url, price)
 
 
 class _Given:

@@ -13,7 +13,7 @@ from agno.models.message import Message
 from executor.agents.agno.conversation import Conversation
 from executor.agents.agno.mapper import TurnMapper
 from executor.agents.agno.members import Member
-from executor.agents.agno.model_api import ModelApi
+from executor.agents.agno.model_api import ModelApi, prices_of
 from executor.agents.agno.models import trust
 from executor.agents.agno.server_room import ServerRoom
 from executor.agents.agno.tools import ToolGate
@@ -66,6 +66,7 @@ class AgnoSession:
         self._conversation = conversation
         self._notices = list(notices)
         self._heard = 0
+        self._prices = prices_of(parts.apis)
         self._mapper = TurnMapper(parts.team)
         """Of the turn in progress, or the last one."""
         self._work: Work | None = None
@@ -104,8 +105,8 @@ class AgnoSession:
 
     @property
     def cost_usd(self) -> float:
-        """Unknown: the APIs count tokens."""
-        return 0.0
+        """What its turns before this one have cost, where their prices were given."""
+        return self._conversation.cost_usd
 
     def tools_cpu_s(self) -> float:
         """CPU seconds of the MCP servers that are programs. Blocks."""
@@ -116,7 +117,7 @@ class AgnoSession:
     ) -> AsyncGenerator[AgentEvent | TurnEnd]:
         """Send the prompt, yield what happens, end with one :class:`TurnEnd`."""
         began = time.monotonic()
-        mapper = TurnMapper(self._parts.team)
+        mapper = TurnMapper(self._parts.team, self._prices)
         work = self._work = Work(self._parts, mapper, self._hear)
         self._mapper = mapper
         self._parts.gate.ask = ask
@@ -134,7 +135,7 @@ class AgnoSession:
             statistics={
                 "duration_ms": round((time.monotonic() - began) * 1000),
                 "num_turns": mapper.answered,
-                "total_cost_usd": None,
+                "total_cost_usd": mapper.cost_usd,
                 "usage": mapper.usage,
                 "model": mapper.model,
             },
@@ -177,8 +178,6 @@ class AgnoSession:
         if self._parts.team.members:
             events.append(AgentEvent(EventType.TOPOLOGY, {"topology": self._parts.team.topology()}))
         notices, self._notices = self._notices, []
-        if request.max_budget_usd is not None:
-            notices.append("max_budget_usd has no effect: agno counts tokens, and knows no prices")
         if any(isinstance(block, ImageBlock) and not is_inline(block) for block in request.prompt):
             # agno would fetch it by itself, from wherever the request says.
             notices.append("pictures are left out that were given as an address, not as base64")
@@ -187,7 +186,8 @@ class AgnoSession:
     def _write_down(
         self, request: ExecutionRequest, work: Work, mapper: TurnMapper, end: TurnEnd
     ) -> None:
-        self._conversation.add(self._remembered(request, work, mapper, end))
+        turn = self._remembered(request, work, mapper, end)
+        self._conversation.add(turn, mapper.cost_usd or 0.0)
         self._conversation.save()
 
     def _remembered(

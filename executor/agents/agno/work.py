@@ -100,7 +100,6 @@ class Work:
         self, request: ExecutionRequest, remembered: Sequence[Mapping[str, Any]], session_id: str
     ) -> None:
         team = self._parts.team
-        limit = request.max_turns or request.first_bot.max_turns
         try:
             async with http_client(self._parts.trusted) as http:
                 runner = self._runner(http)
@@ -119,16 +118,26 @@ class Work:
                         self.output = event
                     elif isinstance(event, Told):
                         await self._hand_over(self._mapper.map(event))
-                    if limit is not None and self._mapper.asked > limit:
-                        # Before agno goes on, and asks.
-                        error = f"Reached maximum number of turns ({limit})"
-                        self.stop(TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS))
+                    if (over := self._over(request)) is not None:
+                        self.stop(over)  # before agno goes on, and asks
                         return
         except Exception as exc:
             logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
             self.failures[team.key] = read_failure(exc, team.called)
         finally:
             self._tell(None)
+
+    def _over(self, request: ExecutionRequest) -> TurnEnd | None:
+        """The end of the turn when a limit of *request* is reached; ``None``: none is."""
+        max_turns = request.max_turns or request.first_bot.max_turns
+        if max_turns is not None and self._mapper.asked > max_turns:
+            error = f"Reached maximum number of turns ({max_turns})"
+            return TurnEnd(error=error, error_code=ErrorCode.MAX_TURNS)
+        budget = request.max_budget_usd
+        if budget is not None and self._mapper.spent_when_asked_usd >= budget:
+            error = f"Reached maximum budget (${budget:g})"
+            return TurnEnd(error=error, error_code=ErrorCode.BUDGET_EXCEEDED)
+        return None
 
     async def _hand_over(self, events: Sequence[AgentEvent]) -> None:
         for event in events:

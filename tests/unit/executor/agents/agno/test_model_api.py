@@ -8,6 +8,7 @@ import pytest
 
 from executor.agents.agno.members import read_members
 from executor.agents.agno.model_api import ModelApi, OwnApi, OwnApis, model_apis
+from executor.agents.agno.prices import Price
 from shared.errors import RunError
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import make_request
@@ -127,6 +128,44 @@ def test_a_member_of_another_provider_gets_no_key_of_its_leader() -> None:
 
 def test_values_that_are_no_text_say_nothing() -> None:
     assert apis({"api_key": 5, "base_url": "", "model": " "})[0].api_key == "own-a"
+
+
+PRICED = {"input_usd_per_million": 3, "output_usd_per_million": "15.5"}
+
+
+def test_a_price_is_that_of_the_model_and_goes_with_it() -> None:
+    found = apis(
+        {"model_id": "claude-9", **PRICED},
+        {},
+        {"model_id": "claude-9", "api_key": "k"},
+        {"model_id": "claude-8"},
+        {"model_id": "gpt-5"},
+    )
+
+    assert [api.price for api in found] == [Price(3, 15.5)] * 3 + [None] * 2
+
+
+def test_a_price_is_per_million_tokens() -> None:
+    assert Price(3, 15.5).of({"input_tokens": 1_000_000, "output_tokens": 2_000_000}) == 34
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_usd_per_million": 3},
+        {**PRICED, "output_usd_per_million": "cheap"},
+        {**PRICED, "output_usd_per_million": -1},
+        {**PRICED, "output_usd_per_million": "nan"},
+        {**PRICED, "output_usd_per_million": True},
+        {**PRICED, "output_usd_per_million": ["cheap"]},
+    ],
+)
+def test_what_is_no_price_is_refused_and_not_shown(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RunError) as failed:
+        apis(wrong)
+
+    assert failed.value.error_code == ErrorCode.INVALID_REQUEST
+    assert "cheap" not in str(failed.value)
 
 
 def test_keys_do_not_show() -> None:

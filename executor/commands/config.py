@@ -25,7 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     sources = SettingSources.read()
     for name in sources.unknown:
-        warn(f"{sources.file}: {name} is not a setting of the executor{_suggestion(name)}")
+        meant = sources.meant_by(name)
+        remark = f"; did you mean {meant}?" if meant else " and has no effect on it"
+        warn(f"{sources.file}: {name} is not a setting of the executor{remark}")
     settings, wrong = load_right_settings()
     if wrong is None:  # otherwise it tells of them
         for line in broken_lines(sources.file):
@@ -90,7 +92,7 @@ def _print(settings: Settings, sources: SettingSources, wrong: WrongSettings | N
         (name, redactor.redact(value), source.value)
         for name, (value, source) in sources.network.items()
     ]
-    print_table(["setting", "value", "from"], rows)
+    print_table(["setting", "value", "from"], rows, unbroken=1)
 
 
 def _wrong_variables(wrong: WrongSettings | None, sources: SettingSources) -> Collection[str]:
@@ -139,15 +141,6 @@ def _as_text(value: object) -> str:
             return f"{value:g}"
         case _:
             return str(value)
-
-
-def _suggestion(name: str) -> str:
-    from difflib import get_close_matches
-
-    from executor.config.sources import VARIABLES
-
-    close = get_close_matches(name.upper(), VARIABLES, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else " and has no effect on it"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _STATES: Final = len("warning") + 2
 _NARROWEST: Final = 30
-"""Below this many columns lines get longer than the terminal is wide."""
+"""Texts of fewer columns get lines of their own, and below that are wider than the terminal."""
 
 _STYLES: Final[dict[str, Style]] = {"ok": "good", "warning": "warning", "failed": "bad"}
 
@@ -67,13 +68,15 @@ def _print(findings: Sequence[Finding], file: Path | None) -> None:
     from executor.diagnosis.remedies import sets_variable
 
     names = max(len(one.check) for one in findings)
-    indent = " " * (_STATES + names + 2)
+    beside = _STATES + names + 2
+    indent = beside if _columns() >= beside + _NARROWEST else _STATES
     for one in findings:
-        first, *others = _wrapped(one.what, len(indent))
+        lines = _wrapped(one.what, indent)
         state = Styled(f"{one.state:<{_STATES}}", _STYLES[one.state])
-        print_line(state, Styled(f"{one.check:<{names}}  ", "strong"), first)
-        for line in others:
-            print_line(indent, line)
+        check = Styled(f"{one.check:<{names}}  ", "strong")
+        print_line(state, check, lines.pop(0) if indent == beside else "")
+        for line in lines:
+            print_line(" " * indent, line)
         if one.remedy:  # never wrapped: it is there to be pasted
             print_line(" " * _STATES, Styled("fix: ", "dim"), one.remedy)
     counts = [f"{_count(findings, state)} {state}" for state in ("failed", "warning", "ok")]
@@ -85,14 +88,20 @@ def _print(findings: Sequence[Finding], file: Path | None) -> None:
     print_line(Styled(", ".join(counts), _STYLES[_worst(findings)]))
 
 
+def _columns() -> float:
+    """How wide the terminal is; without one, no line is too long."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if on_terminal() else math.inf
+
+
 def _wrapped(text: str, indent: int) -> list[str]:
     """*text* as lines of a terminal that begin after *indent* columns; elsewhere one line."""
-    import shutil
     import textwrap
 
     if not on_terminal():
         return [text]
-    width = max(shutil.get_terminal_size().columns - indent, _NARROWEST)
+    width = int(max(_columns() - indent, _NARROWEST))
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 

@@ -12,7 +12,12 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from shared.errors import WegentError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Style = Literal["good", "warning", "bad", "dim", "strong"]
 """What a text means; a terminal shows it as a colour."""
@@ -39,8 +44,18 @@ _LOOKS: Final[dict[Style, str]] = {
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+_NARROWEST: Final = 8
+"""Columns of a table that have fewer places are hard to read."""
+
+
 class OutputClosed(Exception):
     """Nobody reads what is written any more, as after ``wegent-executor logs | head``."""
+
+
+class OutputFailed(WegentError):
+    """What was to be printed cannot be written, as to a file on a full disk."""
+
+    code = "output_failed"
 
 
 def on_terminal() -> bool:
@@ -58,13 +73,15 @@ def print_table(
 ) -> None:
     """Print a table: as wide as the terminal at most, or plain, one row a line.
 
+    A terminal that is too narrow for columns gets one row below the other, each with its headings.
+
     Args:
         columns: Headings; when all are empty, there is no heading.
         unbroken: How many columns, from the left, a narrow terminal breaks last: what is in them is
             there to be copied.
     """
     if on_terminal():
-        _print_rich_table(columns, rows, unbroken)
+        _print_on_terminal(columns, list(rows), unbroken)
         return
     table = [[_text_of(cell).replace("\n", " ") for cell in row] for row in rows]
     if any(columns):
@@ -107,10 +124,41 @@ def wait_for_reader(seconds: float = 0.25) -> None:
         raise OutputClosed
 
 
-def _print_rich_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], unbroken: int
+def _print_on_terminal(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], unbroken: int
 ) -> None:
     from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    headings: list[Cell] = [Styled(heading, "strong") for heading in columns]
+    with console.capture() as capture:  # written by ourselves: rich would end the process itself
+        if _fits(columns, rows, unbroken, console.width):
+            console.print(_rich_table(columns, rows, unbroken))
+        else:
+            for number, row in enumerate(rows):
+                if number:
+                    console.print()
+                console.print(_rich_table(("", ""), zip(headings, row, strict=True), 1))
+    _write(capture.get())
+
+
+def _fits(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], unbroken: int, width: int
+) -> bool:
+    """Whether a terminal *width* columns wide can show a table with headings so that it is read."""
+    from rich.cells import cell_len
+
+    if not rows or not any(columns):
+        return True
+    texts = [list(columns), *([_text_of(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    needed = [
+        each if place < unbroken else min(each, _NARROWEST) for place, each in enumerate(widths)
+    ]
+    return sum(needed) + 2 * (len(needed) - 1) <= width
+
+
+def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], unbroken: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -121,10 +169,7 @@ def _print_rich_table(
         table.add_column(title, overflow="fold", no_wrap=place < unbroken)
     for row in rows:
         table.add_row(*(Text.from_ansi(_looking(cell)) for cell in row))
-    console = Console(highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:  # written by ourselves: rich would end the process itself
-        console.print(table)
-    _write(capture.get())
+    return table
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -165,3 +210,5 @@ def _write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise OutputClosed from None
+    except OSError as exc:
+        raise OutputFailed(f"the output cannot be written: {exc.strerror or exc}") from exc

@@ -26,6 +26,7 @@ EXAMPLES: Final = {
     "WEGENT_BACKEND_URL": "http://localhost:8001",
     "WEGENT_AUTH_TOKEN": "your-auth-token",
     "ANTHROPIC_BASE_URL": "https://api.anthropic.com",
+    "OPENAI_BASE_URL": "https://api.openai.com/v1",
     "CALLBACK_URL": "http://localhost:8001/api/v1/callback",
     "EXECUTOR_ENV": "'{}'",
     "TASK_INFO": """'{"task_id": 1, "subtask_id": 1, "prompt": "Say hello"}'""",
@@ -105,10 +106,10 @@ def variables_of(kind: type[Settings]) -> dict[str, str]:
 
 def unreadable(file: Path, exc: OSError | UnicodeDecodeError) -> ConfigError:
     """The error to raise when ``config.env`` cannot be read."""
-    return ConfigError(
-        f"{file} cannot be read: {exc.strerror if isinstance(exc, OSError) else 'not UTF-8'}",
-        hint="every line is KEY=value",
-    )
+    if isinstance(exc, UnicodeDecodeError):
+        return ConfigError(f"{file} cannot be read: not UTF-8", hint="every line is KEY=value")
+    hint = f"let this user read it, or name another home: export {HOME_VARIABLE}=<folder>"
+    return ConfigError(f"{file} cannot be read: {exc.strerror}", hint=hint)
 
 
 def exposed_config_file(home: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
@@ -84,6 +85,11 @@ class SettingSources:
             for name in self._in_file
             if name.upper() not in VARIABLES and name.upper() not in NETWORK_VARIABLES
         )
+
+    def meant_by(self, unknown: str) -> str | None:
+        """The setting whose name is much like *unknown*; ``None``: there is none."""
+        close = get_close_matches(unknown.upper(), VARIABLES, n=1, cutoff=0.8)
+        return close[0] if close else None
 
     @property
     def network(self) -> dict[str, tuple[str, Source]]:

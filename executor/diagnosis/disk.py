@@ -40,7 +40,8 @@ def _room(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     what = f"{_size(free)} free for {folder}"
     if _files_left(folder) < FEW_FILES:
-        return failed("disk", f"no more files can be made in {folder}, whatever their size", None)
+        what = f"no more files can be made in {folder}, whatever their size"
+        return failed("disk", what, _most_files(folder))
     if free < TOO_FEW_BYTES:
         return failed("disk", what, _largest(folder))
     if free < FEW_BYTES:
@@ -61,6 +62,11 @@ def _largest(folder: Path) -> str:
     if sys.platform == "win32":
         return "cleanmgr"
     return f"{command('du', '-xh', '-d', '2', folder)} | sort -h | tail"
+
+
+def _most_files(folder: Path) -> str:
+    """Shows where the files are."""
+    return f"{command('du', '-x', '--inodes', '-d', '2', folder)} | sort -n | tail"
 
 
 def _size(count: int) -> str:

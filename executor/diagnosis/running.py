@@ -25,11 +25,13 @@ def look_at_running(home: Path) -> Finding:
         return warning(CHECK, f"one is running, and cannot be asked: {exc.message}", exc.hint)
     who = f"running (pid {status['pid']})"
     if status["draining"]:
-        return warning(CHECK, f"{who}, and stopping: it takes no new tasks", None)
+        what = f"{who}, and stopping: it takes no new tasks"
+        return warning(CHECK, what, "wait for its end: wegent-executor status --watch")
     if status["state"] == "registered":
         return ok(CHECK, f"{who}, registered since {status['since']}")
     if status["state"] == "serving":
         place = f" at {status['address']}" if status["address"] else ""
         return ok(CHECK, f"{who}, serving{place} since {status['since']}")
     why = f": {status['last_error']}" if status["last_error"] else ""
-    return warning(CHECK, f"{who}, not registered since {status['since']}{why}", None)
+    what = f"{who}, not registered since {status['since']}{why}"
+    return warning(CHECK, what, "see what it tries: wegent-executor logs -f")

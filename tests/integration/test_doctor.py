@@ -20,6 +20,7 @@ from tests.fakes.backend import TOKEN, open_backend
 from tests.fakes.claude import NEW, says
 from tests.fakes.docker_mode import docker_process
 from tests.fakes.processes import MODULE, ROOT, executor_process, plain_environ, running
+from tests.fakes.terminal import show_on_terminal
 from tests.fakes.wire import open_wire
 
 
@@ -198,3 +199,20 @@ def test_what_a_person_reads_has_a_line_for_each_finding_and_its_remedy_below(
     assert lines[-2].endswith(f"a service reads it from {tmp_path / 'home' / 'config.env'}.")
     assert lines[-1].startswith("2 failed, ") or lines[-1].startswith("1 failed, ")
     assert TOKEN not in "".join(lines)
+
+
+def test_on_a_narrow_terminal_what_was_found_stands_below_what_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WEGENT_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+
+    lines = show_on_terminal(lambda: main(["doctor"])).splitlines()
+
+    assert lines[0].rstrip() == "failed   settings"
+    assert lines[1] == "         WEGENT_BACKEND_URL is not set"
+    assert lines[2] == "         fix: export WEGENT_BACKEND_URL=http://localhost:8001"

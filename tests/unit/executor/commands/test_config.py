@@ -14,6 +14,7 @@ from executor.config.loading import variables_of
 from executor.config.local import LocalSettings
 from executor.exit_status import ExitStatus
 from executor.network.variables import NETWORK_VARIABLES
+from tests.fakes.terminal import Show
 
 KEY = "sk-ant-the-key-of-this-operator"
 
@@ -93,6 +94,15 @@ def test_tokens_and_tasks_of_docker_mode_are_masked(
     assert row(shown, "HOST")[1:] == ["0.0.0.0", "default"]
     assert "hunter2" not in shown
     assert "token-in-a-file" not in shown
+
+
+def test_names_stay_whole_on_a_narrow_terminal(
+    config_file: Path, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del config_file
+    monkeypatch.setenv("COLUMNS", "56")
+
+    assert "WEGENT_EXECUTOR_LOG_BACKUP_COUNT  5" in show(lambda: main(["config"]))
 
 
 def test_what_the_environment_overrides_is_told(

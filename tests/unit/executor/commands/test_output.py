@@ -8,11 +8,14 @@ import os
 import re
 import sys
 from contextlib import redirect_stdout, suppress
+from pathlib import Path
 
 import pytest
 
 from executor.commands.output import (
+    Cell,
     OutputClosed,
+    OutputFailed,
     Styled,
     print_json,
     print_line,
@@ -60,6 +63,32 @@ def test_ids_stay_whole_on_a_terminal_while_anything_else_can_be_broken(show: Sh
     assert all(one in lines[0] for one in ids)
     assert len(lines) > 2
     assert max(map(len, lines)) <= 80
+
+
+def test_a_terminal_too_narrow_for_columns_gets_a_line_for_each_cell(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    rows: list[list[Cell]] = [["a" * 28, Styled("waiting for input", "good")], ["b", "running"]]
+
+    shown = show(lambda: print_table(["id", "waits for"], rows, unbroken=1))
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        f"id{' ' * 28}waits for",
+        f"{'a' * 28}  waiting",
+        f"{' ' * 30}for input",
+        f"b{' ' * 29}running",
+    ]
+    monkeypatch.setenv("COLUMNS", "36")
+    shown = show(lambda: print_table(["id", "waits for"], rows, unbroken=1))
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        f"id         {'a' * 25}",
+        f"{' ' * 11}aaa",
+        "waits for  waiting for input",
+        "",
+        "id         b",
+        "waits for  running",
+    ]
 
 
 def test_a_line_on_a_terminal_is_not_broken(show: Show) -> None:
@@ -115,4 +144,14 @@ def test_a_reader_that_is_gone_is_told_apart_from_other_errors() -> None:
     with redirect_stdout(stream), pytest.raises(OutputClosed):
         print_line("hello")
     with suppress(BrokenPipeError):
+        stream.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_output_that_has_no_room_is_told_from_what_it_is_about() -> None:
+    stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - closing it fails, too
+
+    with redirect_stdout(stream), pytest.raises(OutputFailed, match="No space left on device"):
+        print_line("hello")
+    with suppress(OSError):
         stream.close()

@@ -62,9 +62,12 @@ def test_what_is_free_decides(size: int, state: State, mount: Mount) -> None:
 
 
 def test_a_disk_without_room_for_more_files_is_a_failure(mount: Mount) -> None:
-    finding = look(mount(f"size={2 * FEW_BYTES},nr_inodes=10"))
+    folder = mount(f"size={2 * FEW_BYTES},nr_inodes=10")
+
+    finding = look(folder)
 
     assert finding.state is State.FAILED
+    assert finding.remedy == f"du -x --inodes -d 2 {folder} | sort -n | tail"
     assert "no more files" in finding.what
 
 

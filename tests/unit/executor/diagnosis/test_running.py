@@ -69,12 +69,14 @@ async def test_one_that_is_not_registered_is_a_warning_with_its_reason(home: Pat
     assert finding.state is State.WARNING
     assert finding.what.startswith("running (pid 4711), not registered since ")
     assert finding.what.endswith(": nobody is there")
+    assert finding.remedy == "see what it tries: wegent-executor logs -f"
 
 
 async def test_one_that_stops_is_a_warning(home: Path) -> None:
     finding = await look(home, says(draining=True))
 
     assert (finding.state, "takes no new tasks" in finding.what) == (State.WARNING, True)
+    assert finding.remedy == "wait for its end: wegent-executor status --watch"
 
 
 async def test_one_that_does_not_answer_the_question_is_a_warning(home: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from executor.diagnosis.finding import State
 from executor.diagnosis.settings import read_settings
+from tests.fakes.users import another_user
 
 
 @pytest.fixture
@@ -43,8 +44,22 @@ def test_complete_settings_are_one_finding_that_names_the_file(home: Path) -> No
 
     (finding,) = read.findings
     assert finding.state is State.OK
+    assert finding.what.startswith("complete for local mode, ")
     assert str(file) in finding.what
     assert read.wrong == frozenset()
+
+
+def test_what_leads_to_local_mode_is_said_where_nobody_has_chosen_docker_mode(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del home
+    (chosen_by_none,) = read_settings().findings
+    monkeypatch.setenv("EXECUTOR_MODE", "docker")
+    (chosen,) = read_settings().findings
+
+    assert (chosen_by_none.state, chosen.state) == (State.OK, State.OK)
+    assert "for local mode set WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN" in chosen_by_none.what
+    assert chosen.what.startswith("complete for docker mode, ")
 
 
 def test_a_name_in_the_file_that_is_no_setting_is_a_warning(
@@ -58,6 +73,7 @@ def test_a_name_in_the_file_that_is_no_setting_is_a_warning(
     assert missing.what == "WEGENT_AUTH_TOKEN is not set"
     assert unknown.state is State.WARNING
     assert "WEGENT_AUTH_TOKN" in unknown.what
+    assert unknown.remedy == "correct its name (to WEGENT_AUTH_TOKEN?), or remove it"
     assert "a-token-for-tests" not in str(unknown)
 
 
@@ -83,4 +99,19 @@ def test_a_file_that_cannot_be_read_is_a_failure(home: Path) -> None:
     (finding,) = read.findings
     assert finding.state is State.FAILED
     assert "config.env cannot be read" in finding.what
+    assert finding.remedy == "every line is KEY=value"
     assert read.settings is None
+
+
+def test_a_file_that_may_not_be_read_has_another_remedy_than_one_that_makes_no_sense(
+    home: Path,
+) -> None:
+    (home / "config.env").touch(mode=0o600)
+    home.chmod(0o700)
+    read_settings()
+    with another_user():
+        (finding,) = read_settings().findings
+
+    assert finding.what == f"{home / 'config.env'} cannot be read: Permission denied"
+    assert finding.remedy is not None
+    assert finding.remedy.startswith("let this user read it")

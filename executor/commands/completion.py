@@ -33,10 +33,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 COMMAND: Final = Command(
     name="completion",
     help="print a script that completes commands and options in a shell",
-    description=f"Print a script that lets a shell complete {PROGRAM}'s commands, options and "
-    f'their values. For bash, put into ~/.bashrc: eval "$({PROGRAM} completion bash)"; for zsh, '
-    f"into ~/.zshrc after compinit: source <({PROGRAM} completion zsh); for fish, save it as "
-    f"~/.config/fish/completions/{PROGRAM}.fish.",
+    description=f"""\
+Print a script that lets a shell complete {PROGRAM}'s commands, options and their values.
+
+For bash, put into ~/.bashrc:
+
+    eval "$({PROGRAM} completion bash)"
+
+For zsh, put into ~/.zshrc, after compinit:
+
+    source <({PROGRAM} completion zsh)
+
+For fish, put into ~/.config/fish/config.fish:
+
+    {PROGRAM} completion fish | source""",
     run=run,
     add_arguments=_add_arguments,
 )

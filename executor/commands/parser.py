@@ -19,6 +19,7 @@ from executor.commands import (
     update,
 )
 from executor.commands.command import Command
+from executor.commands.help_format import HelpFormatter
 from executor.packaged.build_info import PROGRAM, version_line
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Settings come from environment variables and from config.env in "
         "~/.wegent-executor. With WEGENT_BACKEND_URL and WEGENT_AUTH_TOKEN it takes tasks from "
         "that backend, without both it serves HTTP on PORT (10001).",
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=version_line())
@@ -52,7 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         sub = commands.add_parser(
-            command.name, help=command.help, description=command.description, allow_abbrev=False
+            command.name,
+            help=command.help,
+            description=command.description,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
         )
         sub.set_defaults(command=command)
         if command.add_arguments is not None:

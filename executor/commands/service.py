@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from executor.commands.command import Command
+from executor.commands.help_format import HelpFormatter
 from executor.config.home import HOME_VARIABLE, default_home, executor_home
 from executor.exit_status import ExitStatus
 from executor.service.keeper import keeper_here
@@ -231,7 +232,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         force: str | None = None,
     ) -> argparse.ArgumentParser:
         described = f"{text[0].upper()}{text[1:]}. {more}".strip()
-        action = actions.add_parser(name, help=text, description=described, allow_abbrev=False)
+        action = actions.add_parser(
+            name,
+            help=text,
+            description=described,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+        )
         action.set_defaults(act=act)
         if act is not status:
             shown = "show what would be written and run, and do nothing"

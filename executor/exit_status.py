@@ -18,7 +18,10 @@ class ExitStatus(IntEnum):
     OK = 0, "Done. Of a running executor: it was told to stop and has stopped."
     FAILURE = 1, "It did not work; the message says why."
     USAGE = 2, "A setting or an argument is wrong: it has to be changed before the next try."
-    NOT_RUNNING = 3, "No executor is running with this home."
+    NOT_RUNNING = (
+        3,
+        "No executor is running with this home; of `service status`: the service is not.",
+    )
     BUSY = 75, "Not now: tasks are running."
     REJECTED = 77, "The backend refuses this executor: starting it again does not help."
     INTERRUPTED = 130, "Interrupted; of a running executor: a second signal has ended it at once."

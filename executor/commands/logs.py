@@ -49,11 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
                         "`wegent-executor config` shows what decides the place",
                     )
                 warn(f"there is no log at {path} yet")
-            for entry in files.last(arguments.lines, wanted):
+            entries = files.last(arguments.lines, wanted)
+            for entry in entries:
                 _print(entry)
             if arguments.follow:
                 for entry in files.follow(wanted, pause=wait_for_reader):
                     _print(entry)
+            elif not entries and arguments.lines != 0:
+                warn(f"{path} has no entries like that")
     except OSError as exc:
         raise WegentError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     return ExitStatus.OK

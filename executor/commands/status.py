@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    from executor.control.errors import ControlError
+
 EVERY_S: Final = 1.0
 """How often ``--watch`` looks."""
+
+_PAUSED: Final = "runs stand still, new tasks are refused"
 
 _RUN_STATES: Final = {
     "running": "running",
@@ -39,11 +43,10 @@ _RUN_STATES: Final = {
 def run(arguments: argparse.Namespace) -> int:
     """Ask and print, once or again and again."""
     from executor.config.home import executor_home
-    from executor.control.client import ask
 
     home = executor_home()
     if not arguments.watch:
-        _print(ask(home, "status"), json=arguments.json)
+        _print_once(home, json=arguments.json)
         return ExitStatus.OK
     with suppress(KeyboardInterrupt):  # the only way to end it
         if on_terminal() and not arguments.json:
@@ -51,6 +54,19 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _watch_changes(home, json=arguments.json)
     return ExitStatus.OK
+
+
+def _print_once(home: Path, *, json: bool) -> None:
+    from executor.control.client import ask
+    from executor.control.errors import ControlError
+
+    try:
+        status = ask(home, "status")
+    except ControlError as exc:
+        if json:
+            print_json(_unknown(home, exc))
+        raise
+    _print(status, json=json)
 
 
 def _watch_on_screen(home: Path) -> None:
@@ -86,14 +102,21 @@ def _watch_changes(home: Path, *, json: bool) -> None:
 def _look(home: Path) -> dict[str, Any]:
     """The status; also when there is nobody to ask, since it may come back."""
     from executor.control.client import ask
-    from executor.control.errors import ControlError, NotRunning
+    from executor.control.errors import ControlError
 
     try:
         return ask(home, "status")
-    except NotRunning:
-        return {"state": "not_running", "home": str(home)}
     except ControlError as exc:
-        return {"state": "not_answering", "home": str(home), "last_error": str(exc)}
+        return _unknown(home, exc)
+
+
+def _unknown(home: Path, error: ControlError) -> dict[str, Any]:
+    """What is known of an executor that could not be asked."""
+    from executor.control.errors import NotRunning
+
+    if isinstance(error, NotRunning):
+        return {"state": "not_running", "home": str(home)}
+    return {"state": "not_answering", "home": str(home), "last_error": str(error)}
 
 
 def _print(status: dict[str, Any], *, json: bool) -> None:
@@ -116,7 +139,10 @@ def _rows(status: dict[str, Any]) -> list[tuple[Cell, Cell]]:
         rows.append(("outbox", f"{waiting} events to deliver" if waiting else "empty"))
     trouble = status["disk"]
     rows += [
-        ("disk", Styled("ok", "good") if trouble is None else Styled(trouble, "bad")),
+        (
+            "disk",
+            Styled("ok", "good") if trouble is None else Styled(f"{trouble}: {_PAUSED}", "bad"),
+        ),
         ("name", status["name"]),
         ("process", f"{status['pid']}, version {status['version']}"),
         ("started", f"{clock_time(status['started'])} ({age(status['started'])} ago)"),
@@ -168,7 +194,7 @@ COMMAND: Final = Command(
     "it is connected and since when (in docker mode: where it listens), when the backend last "
     "acknowledged a heartbeat, how many runs are in which state, how many events are still to be "
     "delivered, and whether the disk takes writes. When no executor is running, it ends with "
-    "status 3.",
+    "status 3, and --json says so, too.",
     run=run,
     add_arguments=_add_arguments,
 )

@@ -55,7 +55,11 @@ def _connected(home: Path, timeout_s: float) -> socket.socket:
         except OSError as exc:
             peer.close()
             if exc.errno not in _ABSENT:
-                raise ControlError(f"{place} cannot be opened: {exc.strerror}") from exc
+                theirs = isinstance(exc, PermissionError)
+                hint = (
+                    "only the user who runs an executor, and root, may ask it" if theirs else None
+                )
+                raise ControlError(f"{place} cannot be opened: {exc.strerror}", hint=hint) from exc
         else:
             return peer
     raise not_running(home)

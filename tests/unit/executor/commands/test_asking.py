@@ -131,7 +131,7 @@ async def test_what_is_wrong_is_in_the_status(
         "ends when its runs have ended",
         "none (up to 4 at a time)",
         "12 events to deliver",
-        "no space left",
+        "no space left: runs stand still, new tasks are refused",
     ):
         assert text in shown
 
@@ -201,7 +201,7 @@ async def test_a_cancel_that_has_no_end_yet_is_an_error(executor: Executor) -> N
         await carry_out("cancel", "70")
 
 
-@pytest.mark.parametrize("typed", [("status",), ("status", "--json"), ("tasks",), ("cancel", "7")])
+@pytest.mark.parametrize("typed", [("status",), ("tasks",), ("tasks", "--json"), ("cancel", "7")])
 async def test_without_an_executor_each_says_so(
     executor: Executor, typed: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +209,23 @@ async def test_without_an_executor_each_says_so(
     with pytest.raises(NotRunning):
         await carry_out(*typed)
     assert capsys.readouterr().out == ""
+
+
+async def test_a_status_as_json_says_also_that_there_is_no_executor_or_no_answer(
+    executor: Executor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del executor.answers["status"]
+    with pytest.raises(ControlError):
+        await carry_out("status", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("last_error").startswith("internal error")
+    assert told == {"state": "not_answering", "home": str(executor.home)}
+
+    await executor.server.close()
+    with pytest.raises(NotRunning):
+        await carry_out("status", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"state": "not_running", "home": str(executor.home)}
 
 
 class Watch:

@@ -122,7 +122,7 @@ async def test_the_archive_has_what_a_report_needs_and_the_output_lists_it(
     settings = json.loads(files["config.json"])["settings"]
     assert settings["WEGENT_BACKEND_URL"]["value"] == "http://127.0.0.1:1"
     assert json.loads(files["doctor.json"])["checks"]
-    assert "no executor" in json.loads(files["status.json"])["error"]
+    assert json.loads(files["status.json"])["state"] == "not_running"
     state = json.loads(files["state.json"])
     assert (state["runs"], state["events_waiting"]) == ({"running": 1}, {"llm.stream": 1})
     assert files["executor.log"].endswith("INFO - the end\n")

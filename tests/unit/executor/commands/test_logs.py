@@ -55,6 +55,40 @@ def test_what_is_asked_for_is_shown(
     assert capsys.readouterr().out == "".join(lines[number] for number in numbers)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--task", "9"], "has no entries like that"), (["--task", "8"], ""), (["-n", "0"], "")],
+)
+def test_that_nothing_is_found_is_said(
+    log: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["logs", *arguments]) == ExitStatus.OK
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(err) == bool(said)
+    assert log.name in err or not said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_log_that_has_no_room_where_it_goes_was_read_all_the_same(
+    log: Path, repository_root: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "executor.main", "logs"],
+            cwd=repository_root,
+            env={"PATH": os.environ["PATH"], "WEGENT_EXECUTOR_HOME": str(log.parents[1])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=30,
+        )
+
+    assert (done.returncode, done.stderr) == (
+        ExitStatus.FAILURE,
+        b"wegent-executor: the output cannot be written: No space left on device\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [["-n", "few"], ["-n", "-1"], ["--level", "loud"]])
 def test_wrong_arguments_are_refused(log: Path, arguments: list[str]) -> None:
     del log

@@ -18,6 +18,7 @@ from executor.control import protocol
 from executor.control.client import ask
 from executor.control.errors import ControlError, NotRunning
 from executor.control.server import MAX_CLIENTS, ControlServer
+from tests.fakes.users import another_user
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks at a Unix socket")
 
@@ -89,6 +90,16 @@ async def test_what_a_killed_predecessor_left_is_replaced_and_an_end_leaves_noth
     with pytest.raises(NotRunning) as missing:
         await asked(home)
     assert str(home) in str(missing.value)
+
+
+def test_another_user_is_told_who_may_ask() -> None:
+    with tempfile.TemporaryDirectory() as home:  # tmp_path is too long for a socket
+        with pytest.raises(NotRunning):
+            ask(Path(home), "status")
+        with another_user(), pytest.raises(ControlError, match="Permission denied") as caught:
+            ask(Path(home), "status")
+
+    assert caught.value.hint == "only the user who runs an executor, and root, may ask it"
 
 
 async def test_a_home_that_is_not_there_has_no_executor(tmp_path: Path) -> None:

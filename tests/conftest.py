@@ -15,10 +15,18 @@ import psutil
 import pytest
 import structlog
 from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.docker_engine import OwnEngine
 
 pytest_plugins = ["tests.fakes.docker_fixtures"]
+
+# The same examples everywhere and at any pace: what passes once passes always. Other examples are
+# tried by `--hypothesis-profile=default`.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 OUR_PACKAGES = ["executor", "executor_manager", "shared"]
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.fakes.docker_engine import OwnEngine
 
-pytest_plugins = ["tests.fakes.docker_fixtures"]
+pytest_plugins = ["tests.fakes.ahead_fixtures", "tests.fakes.docker_fixtures"]
 
 # The same examples everywhere and at any pace: what passes once passes always. Other examples are
 # tried by `--hypothesis-profile=default`.

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.fakes.built_program import built_program
+from tests.fakes.built_program import GIVEN_BINARY, built_program
 from tests.fakes.git_server import make_repository
 from tests.fakes.processes import ExecutorProcess, ManagerProcess, system
-
-BUILT = "EXECUTOR_BINARY"
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ def binary() -> Path:
     It is built once, in about a minute; `EXECUTOR_BINARY=dist/wegent-executor` takes one that is
     there.
     """
-    if there := os.environ.get(BUILT):
+    if there := os.environ.get(GIVEN_BINARY):
         return Path(there).resolve()
     return built_program() / "wegent-executor"
 
 
 @pytest.fixture(scope="session")
-def folder() -> Path:
+def program_folder() -> Path:
     """The program as a folder, for packages and services; it is built once."""
     return built_program("--onedir") / "wegent-executor"

@@ -49,16 +49,18 @@ class Versions:
 
 
 @pytest.fixture(params=["file", "folder"])
-def versions(request: pytest.FixtureRequest, tmp_path: Path) -> Versions:
+def versions(
+    request: pytest.FixtureRequest, binary: Path, program_folder: Path, tmp_path: Path
+) -> Versions:
     """The program as it was built, the same with something that nobody needs, and another."""
     broken = program(run="exit 1")
     if request.param == "file":
-        content = request.getfixturevalue("binary").read_bytes()
+        content = binary.read_bytes()
         # The loader looks for its archive from the end.
         contents = content, content + b"\n", broken
     else:
-        built = request.getfixturevalue("folder")
-        contents = _archive_of(built).read_bytes(), _packed_with(built, b"\n"), archive(broken)
+        packed = _archive_of(program_folder).read_bytes()
+        contents = packed, _packed_with(program_folder, b"\n"), archive(broken)
     old, new, bad = (
         put(tmp_path / name, content)
         for name, content in zip(("old", "new", "broken"), contents, strict=True)
@@ -82,10 +84,10 @@ def _packed_with(folder: Path, unneeded: bytes) -> bytes:
 
 
 def test_the_archive_is_installed_from_where_it_was_built(
-    folder: Path, tmp_path: Path, repository_root: Path
+    program_folder: Path, tmp_path: Path, repository_root: Path
 ) -> None:
     install = repository_root / "scripts" / "install.sh"
-    command = ("sh", install, "--from", _archive_of(folder), "--no-path")
+    command = ("sh", install, "--from", _archive_of(program_folder), "--no-path")
     env = {"HOME": str(tmp_path), "PATH": MINIMAL_PATH}
     subprocess.run(command, env=env, check=True)
     installed = tmp_path / ".wegent-executor" / "bin" / NAME

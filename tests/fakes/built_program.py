@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -10,12 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+GIVEN_BINARY: Final = "EXECUTOR_BINARY"
+"""Names a program to take instead of building one file."""
 
 _CACHE: Final = ROOT / "build" / "programs"
 _UNUSED_S: Final = 86400
@@ -35,22 +41,34 @@ def built_program(*options: str) -> Path:
     _CACHE.mkdir(parents=True, exist_ok=True)
     _forget_unused()
     place = _CACHE / "-".join([content_key(), *(option.strip("-") for option in options)])
-    if not place.exists():
-        with tempfile.TemporaryDirectory(prefix="unfinished-", dir=_CACHE) as unfinished:
-            output = Path(unfinished, "dist")
-            subprocess.run(
-                [
-                    *(sys.executable, "scripts/build_local.py", *options),
-                    *("--output", str(output), "--work", str(Path(unfinished, "work"))),
-                ],
-                cwd=ROOT,
-                env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(Path(unfinished, "cache"))},
-                check=True,
-            )
-            if not place.exists():  # another session may have been faster
-                output.rename(place)
-    os.utime(place)
+    with only_one(place):
+        if not place.exists():
+            with tempfile.TemporaryDirectory(prefix="unfinished-", dir=_CACHE) as unfinished:
+                _build(options, Path(unfinished)).rename(place)
+        os.utime(place)
     return place
+
+
+@contextmanager
+def only_one(place: Path) -> Iterator[None]:
+    """Wait until nobody else makes *place*, and let nobody else make it."""
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(options: tuple[str, ...], work: Path) -> Path:
+    output = work / "dist"
+    subprocess.run(
+        [
+            *(sys.executable, "scripts/build_local.py", *options),
+            *("--output", str(output), "--work", str(work / "work")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYINSTALLER_CONFIG_DIR": str(work / "cache")},
+        check=True,
+    )
+    return output
 
 
 def content_key(*more: str) -> str:
@@ -68,4 +86,4 @@ def content_key(*more: str) -> str:
 def _forget_unused() -> None:
     for place in _CACHE.iterdir():
         if time.time() - place.stat().st_mtime > _UNUSED_S:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)  # of locks, the few bytes stay

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.fakes.built_program import only_one
 from tests.fakes.docker_engine import DockerEngine
 from tests.fakes.docker_place import CACHE, ROOT, EngineError
 
@@ -41,18 +42,27 @@ def unavailable() -> str | None:
 
 def base_image(engine: DockerEngine) -> str:
     """The name of the image in *engine*; made, in a minute or two, when it is not there."""
-    packages = _packages()
-    recipe = f"{_suite()} {packages} {_LEFT_OUT}"
-    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    name = f"wegent-test-base:{key}"
+    name = f"wegent-test-base:{_key()}"
     if not engine.has_image(name):
-        archive = CACHE / f"base-{key}.tar"
-        if not archive.exists():
-            _bootstrap(packages, archive)
-        engine.docker("import", "--change", 'CMD ["bash"]', str(archive), name)
+        engine.docker("import", "--change", 'CMD ["bash"]', str(archive()), name)
     if engine.owned:
         engine.docker("tag", name, NAME)
     return name
+
+
+def archive() -> Path:
+    """All files of the image; made when they are not there."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    place = CACHE / f"base-{_key()}.tar"
+    with only_one(place):
+        if not place.exists():
+            _bootstrap(place)
+    return place
+
+
+def _key() -> str:
+    recipe = f"{_suite()} {_packages()} {_LEFT_OUT}"
+    return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
 def _packages() -> list[str]:
@@ -82,15 +92,21 @@ def _mirror(suite: str) -> str:
     return addresses[0]
 
 
-def _bootstrap(packages: list[str], archive: Path) -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    suite = _suite()
+def _bootstrap(archive: Path) -> None:
+    suite, packages = _suite(), _packages()
     assert suite
     include = [f"--include={','.join(packages)}"] if packages else []
     with tempfile.TemporaryDirectory(prefix="base-", dir=CACHE) as place:
         root = Path(place) / "root"
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", *include, suite, str(root), _mirror(suite)],
+            [
+                *(
+                    "unshare",
+                    "--mount",
+                ),  # what it has mounted is gone with it, even when it is killed
+                *("debootstrap", "--variant=minbase", *include),
+                *(suite, str(root), _mirror(suite)),
+            ],
             capture_output=True,
             text=True,
             check=False,

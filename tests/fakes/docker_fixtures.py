@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     An engine is a process of this one: others, who look at all that is left, would find it.
     """
-    items.sort(key=lambda item: bool(_asks(item)))
+    items.sort(key=lambda item: bool(_asks(item)))  # keeps the order otherwise
     made: set[str] = set()
     for item in items:
         asks = _asks(item)

@@ -8,18 +8,15 @@ when nothing would be lost.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import secrets
 import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from executor.session_places import TAKEN
 from executor.tasks.bound_session import remember_session
+from executor.tasks.checkouts import UNFINISHED_CLONE, Checkouts
 from executor.tasks.repository.changed_files import (
     NOTHING_CHANGED,
     ChangedFiles,
@@ -28,17 +25,9 @@ from executor.tasks.repository.changed_files import (
     changed_since_snapshot,
     take_snapshot,
 )
-from executor.tasks.repository.checkout import Checkout, Remote
-from executor.tasks.repository.clone import (
-    Identity,
-    clone,
-    clone_failed,
-    missing_branch,
-    ssh_environment,
-)
-from executor.tasks.repository.credentials import credentials_of, install_askpass
+from executor.tasks.repository.checkout import Checkout
+from executor.tasks.repository.credentials import credentials_of
 from executor.tasks.repository.git import Git, GitFailed
-from executor.tasks.repository.update import BranchMissing, remember_branch, update
 from executor.tasks.staging.folders import UNFINISHED
 from executor.tasks.staging.stage import Staged, Staging
 from shared.errors import Refusal, RunError
@@ -46,14 +35,9 @@ from shared.logging import get_logger
 from shared.private_files import make_private_directory
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.repository import Repository
-from shared.redaction import Redactor
-from shared.shielding import in_thread
 from shared.status import ErrorCode
 
 logger = get_logger("workspace")
-
-_UNFINISHED: Final = ".clone"
-"""How the folder of a clone ends that is not complete yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +104,9 @@ class Workspaces:
         self._remembered = session_id is not None
         """Whether the next start knows it, too."""
         self._private_dir = private_dir
-        self._clone_timeout_s = clone_timeout_s
         self._allow_local = allow_local_repositories
         self._git = Git(environ, allow_local=allow_local_repositories)
+        self._checkouts = Checkouts(self._git, private_dir, timeout_s=clone_timeout_s)
         self._staging = Staging(
             backend_url=backend_url,
             environ=environ,
@@ -171,7 +155,7 @@ class Workspaces:
             self.bound_session = request.run.session
         try:
             session_dir = await asyncio.to_thread(self._session_directory, request)
-            checkout, warnings = await self._checkout(request, session_dir, cwd)
+            checkout, warnings = await self._checkouts.prepare(request, session_dir, cwd)
             staged = await self._staging.stage(request, session_dir)
             warnings += staged.warnings
             if cwd is not None and not await asyncio.to_thread(_is_within, cwd, session_dir):
@@ -275,112 +259,15 @@ class Workspaces:
         _remove_unfinished(session_dir)
         return session_dir
 
-    async def _checkout(
-        self, request: ExecutionRequest, session_dir: Path, cwd: Path | None
-    ) -> tuple[Checkout | None, tuple[str, ...]]:
-        if request.git_url is None:
-            # A later message need not name the repository again.
-            known = cwd if cwd is not None and cwd.parent == session_dir else None
-            if known is None or not await asyncio.to_thread(_is_directory, known / ".git"):
-                return None, ()
-            return Checkout(self._git, known, self._private_dir), ()
-        repository = Repository.parse(request.git_url)
-        redactor, remote = await self._remote(request, repository)
-        branch = request.branch_name
-        path, exists = await self._place(repository, session_dir)
-        checkout = Checkout(self._git, path, self._private_dir)
-        try:
-            if exists:
-                warnings = await update(checkout, remote, branch, self._clone_timeout_s)
-                return checkout, tuple(redactor.redact(warning) for warning in warnings)
-            await self._clone(remote, path, branch, Identity.of(request.user))
-        except BranchMissing as exc:
-            raise missing_branch(repository, str(branch)) from exc
-        except GitFailed as exc:
-            raise clone_failed(exc, repository, branch, redactor) from None
-        return checkout, ()
-
-    async def _remote(
-        self, request: ExecutionRequest, repository: Repository
-    ) -> tuple[Redactor, Remote]:
-        credentials = credentials_of(request, repository)
-        if credentials is None:
-            ssh = repository.scheme == "ssh"
-            env = await ssh_environment(self._git, self._private_dir) if ssh else {}
-            return Redactor(), Remote(repository.url, env, with_credentials=False)
-        askpass = await asyncio.to_thread(install_askpass, self._private_dir)
-        env = credentials.environment(repository, askpass)
-        return Redactor([credentials.password]), Remote(repository.url, env, with_credentials=True)
-
-    async def _place(self, repository: Repository, session_dir: Path) -> tuple[Path, bool]:
-        """The folder for *repository*, and whether its checkout is there already.
-
-        A name that something else has taken, another repository or a folder of the agent, gets
-        a suffix that is always the same for this repository.
-        """
-        suffix = hashlib.sha256(repository.identity.encode()).hexdigest()[:8]
-        for name in (repository.name, f"{repository.name}-{suffix}"):
-            path = session_dir / name
-            if name.lower() in TAKEN:
-                continue
-            if not await asyncio.to_thread(os.path.lexists, path):
-                return path, False
-            try:
-                origin = await Checkout(self._git, path, self._private_dir).origin()
-            except GitFailed:
-                continue
-            if origin is not None and _identity(origin) == repository.identity:
-                return path, True
-        raise RunError(
-            ErrorCode.WORKSPACE_ERROR,
-            f"both folders for {repository.url} in {session_dir} are taken by something else",
-            hint="move them away",
-        )
-
-    async def _clone(
-        self, remote: Remote, path: Path, branch: str | None, identity: Identity
-    ) -> None:
-        # Beside its place and renamed when complete: half a clone never passes for a checkout.
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-        try:
-            await clone(
-                self._git,
-                remote,
-                unfinished,
-                private_dir=self._private_dir,
-                branch=branch,
-                identity=identity,
-                timeout_s=self._clone_timeout_s,
-            )
-            await in_thread(remember_branch, unfinished, branch)
-            await in_thread(unfinished.rename, path)
-        finally:
-            await in_thread(_remove, unfinished)
-
 
 def _remove_unfinished(session_dir: Path) -> None:
-    for ending in (_UNFINISHED, UNFINISHED):
+    for ending in (UNFINISHED_CLONE, UNFINISHED):
         for unfinished in session_dir.glob(f".*{ending}"):
-            _remove(unfinished)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_within(path: Path, directory: Path) -> bool:
     return path.is_dir() and path.resolve().is_relative_to(directory)
-
-
-def _identity(url: str) -> str | None:
-    try:
-        return Repository.parse(url).identity
-    except ValueError:
-        return None
 
 
 def _address(url: str | None) -> str | None:

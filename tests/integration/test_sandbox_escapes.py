@@ -100,16 +100,94 @@ async def test_commands_reach_the_hosts_on_the_list_and_no_other(house: House, s
     assert site.visits == ["/welcome"]
 
 
+async def test_no_other_spelling_opens_a_way_to_this_machine(house: House, site: Site) -> None:
+    port, curl = site.server_port, "curl --silent --max-time 9 --noproxy ''"
+    asked = [
+        *(
+            f"http://{host}:{port}/"
+            for host in (
+                "localhost",
+                "[::1]",
+                "[::ffff:127.0.0.1]",
+                "127.1",
+                "0x7f000001",
+                "0.0.0.0",
+            )
+        ),
+        f"http://allowed.example.com@127.0.0.1:{port}/",
+        f"-H 'Host: allowed.example.com' http://127.0.0.1:{port}/",
+        f"--proxytunnel --connect-to ::127.0.0.1:{port} http://allowed.example.com/",
+        f"--proxytunnel http://127.0.0.1:{port}/",
+        "http://169.254.169.254/",
+    ]
+    turn = await play(
+        house,
+        bash("; ".join(f"{curl} {words}" for words in asked)),
+        bash(f"{curl} http://127.0.0.1:{port}/", allowed_domains=[f"127.0.0.1:{port}"]),
+        bash("getent hosts example.com; getent hosts localhost.example.com"),
+        hosts=("allowed.example.com", "*.wild.example.com"),
+    )
+    assert turn.results[0][0].count("not on the allow list") == len(asked)
+    assert [failed for _, failed in turn.results[1:]] == [True, True]
+    assert site.visits == []
+
+
+async def test_commands_make_no_hard_link_to_a_file_outside(house: House) -> None:
+    """File tools would write through it."""
+    existing = house.outside / "existing"
+    existing.write_text("old", encoding="utf-8")
+    turn = await play(
+        house,
+        bash(f"ln {existing} hard"),
+        bash(f"ln {existing} $TMPDIR/hard"),
+        bash(f"ln -P /proc/self/root{existing} hard"),
+        use("Write", file_path="{cwd}/hard", content="new"),
+    )
+    assert [failed for _, failed in turn.results] == [True, True, True, False]
+    assert existing.read_text(encoding="utf-8") == "old"
+
+
 async def test_commands_reach_no_socket_of_a_program_outside(house: House) -> None:
+    ring = "import ctypes; print(ctypes.CDLL(None).syscall(425, 4, bytes(256)))"
     # A short path, as a socket needs, and where agents of ssh have theirs.
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as abstract,
+    ):
         path = f"{folder}/socket"
         listener.bind(path)
-        listener.listen()
-        connect = f"import socket; socket.socket(socket.AF_UNIX).connect('{path}')"
-        turn = await play(house, bash(f'{sys.executable} -c "{connect}"'))
-    assert turn.results[0][1]
-    assert "not permitted" in turn.results[0][0]
+        abstract.bind(f"\0{path}")  # as desktops have theirs
+        connect = "import socket; socket.socket(socket.AF_UNIX).connect({!r})"
+        attempts = [connect.format(path), connect.format(f"\0{path}"), ring]
+        for listening in (listener, abstract):
+            listening.listen()
+            listening.setblocking(False)
+        turn = await play(
+            house, *(bash(shlex.join([sys.executable, "-c", attempt])) for attempt in attempts)
+        )
+        for listening in (listener, abstract):
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+    assert all("not permitted" in text for text, _ in turn.results[:2])
+    assert turn.results[2][0] == "-1"  # it makes sockets without the system call for them
+
+
+async def test_commands_change_no_setting_of_the_kernel(house: House) -> None:
+    """One of them names a program that the kernel itself would start, outside of every wall."""
+    # What is written is what was there.
+    turn = await play(
+        house,
+        *(
+            bash(f"value=$(cat {path}) && echo $value > {path} && echo CHANGED")
+            for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory")
+        ),
+        bash("find /proc/sys -writable -type f 2> /dev/null | head -n 3"),
+        bash("mkdir proc; unshare --user --map-root-user --mount mount -t proc proc proc"),
+    )
+    assert "CHANGED" not in str(turn.results)
+    assert [failed for _, failed in turn.results] == [True, True, False, True]
+    assert turn.results[2][0].strip() == "(Bash completed with no output)"
 
 
 async def test_a_command_cannot_ask_to_be_let_out(house: House) -> None:
@@ -258,6 +336,44 @@ async def test_git_that_the_agent_itself_runs_starts_nothing_planted(house: Hous
     assert "post-checkout" in first.results[0][0]
     assert first.results[1][1]
     await play(house, bash("git status"))
+    assert house.written() == []
+
+
+async def test_git_of_the_cli_starts_no_program_that_a_configuration_names(house: House) -> None:
+    cwd = house.executor / "workspace" / "1" / "repo"
+    cwd.mkdir(parents=True)
+    named = {
+        "clean": "filter.x.clean",
+        "fsmonitor": "core.fsmonitor",
+        "gpg": "gpg.program",
+        "ssh": "core.sshCommand",
+    }
+    for name in named:
+        program = cwd / f"run-{name}"
+        program.write_text(
+            f"#!/bin/sh\ntouch {cwd}/started-{name} {house.outside}/escaped-{name}\n"
+        )
+        program.chmod(0o755)
+    signature = "gpgsig -----BEGIN PGP SIGNATURE-----\\n \\n -----END PGP SIGNATURE-----"
+    turn = await play(
+        house,
+        bash(
+            "set -e; unset GIT_SSH_COMMAND; git init --quiet; "
+            + "".join(f"git config {key} {cwd}/run-{name}; " for name, key in named.items())
+            + "git config log.showSignature true; git config remote.origin.url ssh://example.com/x;"
+            "git config core.repositoryformatversion 1; git config remote.origin.promisor true;"
+            "git config extensions.partialClone origin; echo '*.txt filter=x' > .gitattributes;"
+            "echo x > a.txt; git add a.txt; tree=$(git write-tree); who='x <x> 1 +0000';"
+            f'commit=$(printf "tree $tree\\nauthor $who\\ncommitter $who\\n{signature}\\n\\nx" |'
+            " git hash-object -t commit -w --stdin --literally);"
+            "git update-ref HEAD $commit; echo changed > a.txt; git log --oneline;"
+            "rm .git/objects/$(echo $tree | cut -c1-2)/*; git status || true;"
+            "echo started-*; rm started-*"
+        ),
+    )
+    assert " ".join(f"started-{name}" for name in named) in turn.results[0][0]
+    await play(house, bash("true"))
+    assert list(cwd.glob("started-*")) == []
     assert house.written() == []
 
 

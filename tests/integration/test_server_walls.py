@@ -93,6 +93,20 @@ async def test_a_server_writes_nowhere_but_in_the_session_and_its_temporary_fold
     assert (cwd.parent / "beside").exists()
 
 
+async def test_a_server_changes_no_setting_of_the_kernel(house: House) -> None:
+    path = "/proc/sys/kernel/core_pattern"
+    change = f"value=$(cat {path}) && echo $value > {path} && echo CHANGED"
+    mounted = f"mkdir -p proc; mount -t proc proc proc; {change.replace('/proc/', 'proc/')}"
+    turn = await play(
+        house,
+        run(change),
+        run(f"unshare --user --map-root-user --mount --pid --fork sh -c '{mounted}'"),
+        run(f"mount -o remount,rw,bind /proc/sys; umount -l /proc/sys; {change}"),
+        bot=bot(),
+    )
+    assert "CHANGED" not in str(turn.results)
+
+
 async def test_a_server_reaches_neither_this_machine_nor_a_socket_of_another_program(
     house: House,
 ) -> None:

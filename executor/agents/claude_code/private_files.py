@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from executor.agents.claude_code.kernel_settings import place_bubblewrap
 from executor.agents.claude_code.sandbox import excluded_masks
 from executor.agents.claude_code.server_walls import ServerWalls, is_command, without_network
 from executor.agents.claude_code.socket_filter import socket_filter
@@ -49,6 +50,8 @@ class PrivateFiles:
     """Where sandboxed commands keep temporary files; ``None`` without a sandbox."""
     git_excludes: Path | None = None
     """In ``temporary``: what git ignores besides a repository's own rules."""
+    programs: Path | None = None
+    """What comes first in the CLI's ``PATH``; ``None``: nothing."""
     notice: str | None = None
     """What the user should know about how this session is confined."""
 
@@ -57,7 +60,8 @@ class PrivateFiles:
         """Make *folder* and write what *job* needs; of a failure only *folder* is left.
 
         Raises:
-            RunError: ``workspace_error``: the skills are not what was placed any more.
+            RunError: ``workspace_error``: the skills are not what was placed any more;
+                ``isolation_unavailable``: the sandbox cannot be prepared.
         """
         if job.skills is not None and not job.skills.is_untouched():
             # They may name programs, which would run outside of every wall.
@@ -79,9 +83,10 @@ class PrivateFiles:
         own = "" if job.trust_repository else read_instructions(job.cwd, job.session_dir)
         appended = appended_prompt(job, own)
         servers = job.request.servers
-        excludes = notice = None
+        excludes = programs = notice = None
         if job.sandbox is not None and temporary is not None:
             excludes = _write(temporary / "git-excludes", excluded_masks(_own_excludes(job.env)))
+            programs = place_bubblewrap(folder / "bin", job.env)
             commands = [name for name, server in servers.items() if is_command(server)]
             if commands:
                 walls = ServerWalls(job.sandbox, job.cwd, temporary, folder / "sockets.bpf")
@@ -96,6 +101,7 @@ class PrivateFiles:
             _write(folder / "mcp.json", json.dumps({"mcpServers": servers})) if servers else None,
             temporary,
             excludes,
+            programs,
             notice,
         )
 

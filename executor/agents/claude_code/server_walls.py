@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from executor.agents.claude_code.kernel_settings import KEPT
 from executor.agents.claude_code.sandbox import HIDDEN_VARIABLES
 from executor.agents.claude_code.socket_filter import socket_filter
 from executor.agents.protocol import Sandbox
@@ -23,7 +24,7 @@ from executor.agents.protocol import Sandbox
 NAMESPACES: Final = (
     "--new-session", "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc",
     "--cap-drop", "ALL",  # root could otherwise unmount what hides
-    "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
+    "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *KEPT,
 )  # fmt: skip
 """Arguments of bubblewrap: everything readable, nothing writable, nobody to talk to."""
 

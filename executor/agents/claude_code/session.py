@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -135,6 +136,8 @@ class ClaudeSession:
             env["CLAUDE_CONFIG_DIR"] = str(job.config_dir)
         if files.temporary is not None and files.git_excludes is not None:
             env |= sandbox_environment(files.temporary, files.git_excludes)
+        if files.programs is not None:
+            env["PATH"] = os.pathsep.join((str(files.programs), env.get("PATH", os.defpath)))
         self._transport = ProcessTransport(options, env, files.folder)
         self._crash = CrashReport(self._transport, memory)
         self._client = ClaudeSDKClient(options, transport=self._transport)

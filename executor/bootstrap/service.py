@@ -73,7 +73,8 @@ async def with_service(
 
         client = ReceiverClient(NetworkAccess(os.environ))
         stack.push_async_callback(lambda: finish(client.close()))
-        callbacks = await Callbacks.open(log, state, client, redactor, warn=warn)
+        callbacks = Callbacks(log, state, client, redactor, warn=warn)
+        await callbacks.resume()
         stack.push_async_callback(lambda: finish(callbacks.close(FLUSH_WITHIN_S)))
         supervisor = Supervisor(
             handler,

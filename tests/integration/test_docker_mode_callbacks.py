@@ -57,6 +57,13 @@ class Bench:
         await self.log.accept(run)
         await self.callbacks.expect(run, target(receiver, **fields))
 
+    async def begin_second(self, receiver: Receiver) -> RunRef:
+        """Have a second attempt take the place of the first."""
+        second = RunRef(7, 9, attempt=2)
+        self.log.forget_run(RUN.key)
+        await self.begin(receiver, second)
+        return second
+
     async def standing(self, run: RunRef = RUN) -> CallbackStanding:
         standing = await self.callbacks.standing(run.key[0])
         assert standing is not None
@@ -91,7 +98,7 @@ async def open_bench(
     warnings: list[tuple[RunRef, str]] = []
     async with open_log(home) as (store, log):
         client = ReceiverClient(NetworkAccess(environ or {}), timeout_s=timeout_s)
-        callbacks = await Callbacks.open(
+        callbacks = Callbacks(
             log,
             store,
             client,
@@ -100,6 +107,7 @@ async def open_bench(
             delays=lambda: itertools.repeat(0.01),
             sleep=sleep,
         )
+        await callbacks.resume()
         try:
             yield Bench(store, log, callbacks, warnings)
         finally:
@@ -111,6 +119,18 @@ def statuses(*answers: int) -> Callable[[Request], int]:
     """Answer with these one after the other, and with 200 after that."""
     left = list(answers)
     return lambda _: left.pop(0) if left else 200
+
+
+def held(receiver: Receiver) -> asyncio.Event:
+    """Have *receiver* answer nothing before this is set."""
+    go_on = asyncio.Event()
+
+    async def answer(_: Request) -> int:
+        await go_on.wait()
+        return 200
+
+    receiver.answer = answer
+    return go_on
 
 
 def tokens_on_disk(home: Path) -> list[str | None]:
@@ -426,13 +446,7 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, receiver:
 async def test_a_stop_lets_a_receiver_take_what_there_is(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    go_on = asyncio.Event()
-
-    async def slow(_: Request) -> int:
-        await go_on.wait()
-        return 200
-
-    receiver.answer = slow
+    go_on = held(receiver)
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.STARTED, EventType.COMPLETED)
@@ -458,20 +472,12 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_is_away(
 async def test_an_attempt_that_begins_while_the_verdict_before_it_is_told_is_told_too(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    answered = asyncio.Event()
-
-    async def slow(_: Request) -> int:
-        await answered.wait()
-        return 200
-
-    receiver.answer = slow
+    answered = held(receiver)
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.FAILED)
         await receiver.wait_for_count(1)
-        second = RunRef(7, 9, attempt=2)
-        bench.log.forget_run(RUN.key)
-        await bench.begin(receiver, second)
+        second = await bench.begin_second(receiver)
         answered.set()
         await bench.reaches(lambda standing: standing.acked == 1)
         tell(bench.log, second, EventType.COMPLETED)
@@ -504,9 +510,7 @@ async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.STARTED, EventType.FAILED)
         await bench.settled()
-        second = RunRef(7, 9, attempt=2)
-        bench.log.forget_run(RUN.key)
-        await bench.begin(another, second)
+        second = await bench.begin_second(another)
         tell(bench.log, second, EventType.STARTED, EventType.COMPLETED)
         assert await bench.settled() == CallbackStanding("ended", 4, None)
         assert another.callbacks == [(3, "task_started"), (4, "task_completed")]
@@ -516,13 +520,7 @@ async def test_another_attempt_is_told_where_it_wants_and_goes_on_counting(
 async def test_a_run_that_is_asked_for_again_and_again_is_told_once(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    answered = asyncio.Event()
-
-    async def slow(_: Request) -> int:
-        await answered.wait()
-        return 200
-
-    receiver.answer = slow
+    answered = held(receiver)
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver)
         tell(bench.log, RUN, EventType.STARTED)

@@ -89,6 +89,26 @@ class Bench:
     ) -> asyncio.Task[ToolDecision | None]:
         return asyncio.create_task(self.questions.ask(kind, "Tool", dict(tool_input)))  # type: ignore[arg-type] # one of the kinds
 
+    async def put(
+        self,
+        backend: Backend,
+        kind: str = "question",
+        tool_input: dict[str, Any] = ASKED,
+        **fields: Any,
+    ) -> tuple[asyncio.Task[ToolDecision | None], str]:
+        """Have the run's user asked by *backend*: the agent's wait, and the question's id there."""
+        self.requests.expect(RUN, target(backend, **fields))
+        asking = self.ask(kind, tool_input)
+        return asking, await backend.asked()
+
+    async def begin_second(self, backend: Backend) -> RunRef:
+        """Have a second attempt take the place of the first."""
+        second = RunRef(7, 9, attempt=2)
+        self.log.forget_run(RUN.key)
+        await self.log.accept(second)
+        self.requests.expect(second, target(backend))
+        return second
+
     async def given(self, asking: asyncio.Task[ToolDecision | None]) -> ToolDecision:
         """What the agent is told in the end."""
         async with asyncio.timeout(10):
@@ -171,9 +191,7 @@ async def test_a_question_is_created_and_looked_at_until_it_is_answered(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend, trace_id="trace"))
-        asking = bench.ask()
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, trace_id="trace")
         await backend.looked_at(2)
         backend.answers[request_id] = {"status": "answered", "answer": "httpx"}
         decision = await bench.given(asking)
@@ -189,14 +207,13 @@ async def test_a_question_is_created_and_looked_at_until_it_is_answered(
     for request in backend.receiver.requests:
         assert request.headers["Authorization"] == "Bearer t-1"
         assert request.headers["X-Trace-ID"] == "trace"
+        assert request.headers["X-Request-ID"] == body["request_id"]
     assert bench.warnings == []
 
 
 async def test_a_permission_is_given_in_words_only(tmp_path: Path, backend: Backend) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask("permission", {"command": "make"})
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, "permission", {"command": "make"})
         backend.answers[request_id] = {"status": "ok"}
         await backend.looked_at(2)
         assert not asking.done()
@@ -208,9 +225,7 @@ async def test_the_first_answer_counts_wherever_it_is_given(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask("permission", {})
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, "permission", {})
         own_id = backend.created[request_id]["request_id"]
         bench.questions.answer(
             Input(task_id=7, subtask_id=9, request_id=own_id, decision="deny", message="no")
@@ -226,9 +241,7 @@ async def test_a_backend_in_trouble_is_no_denial(
 ) -> None:
     backend.failures = [status, status]
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask("permission", {})
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, "permission", {})
         backend.failures = [status, status]
         await backend.looked_at(3)
         assert not asking.done()
@@ -256,9 +269,7 @@ async def test_a_backend_that_has_forgotten_a_question_is_asked_again(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask()
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend)
         await backend.looked_at()
         backend.created.clear()
         assert await backend.asked() == request_id
@@ -305,9 +316,7 @@ async def test_what_is_no_answer_to_the_question_leaves_it_open(
     tmp_path: Path, backend: Backend, through_a_container: bool
 ) -> None:
     async with open_bench(tmp_path, through_a_container=through_a_container) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask()
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend)
         backend.answers[request_id] = {"answers": {"1": "  "}}
         await backend.looked_at(4)
         assert not asking.done()
@@ -320,9 +329,7 @@ async def test_a_question_whose_time_is_over_is_not_looked_at_any_more(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path, timeout_s=0.2) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask("permission", {})
-        await backend.asked()
+        asking, _ = await bench.put(backend, "permission", {})
         assert not (await bench.given(asking)).allowed
         await bench.log.after("9", 0)
         await bench.nobody_is_asked()
@@ -332,9 +339,7 @@ async def test_what_the_backend_lets_expire_may_still_be_answered_here(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask("permission", {})
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, "permission", {})
         backend.answers[request_id] = {"status": "expired"}
         await bench.nobody_is_asked()
         assert not asking.done()
@@ -357,9 +362,7 @@ async def test_questions_go_to_whom_the_run_was_asked_for_last(
 ) -> None:
     async with open_receiver() as receiver, open_bench(tmp_path) as bench:
         another = Backend(receiver)
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask()
-        await backend.asked()
+        asking, _ = await bench.put(backend)
         bench.requests.expect(RUN, target(another))
         request_id = await another.asked()
         another.answers[request_id] = {"answer": "httpx"}
@@ -370,9 +373,7 @@ async def test_a_run_that_is_asked_for_again_asks_its_question_once(
     tmp_path: Path, backend: Backend
 ) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend, trace_id="t-1"))
-        asking = bench.ask()
-        request_id = await backend.asked()
+        asking, request_id = await bench.put(backend, trace_id="t-1")
         bench.requests.expect(RUN, target(backend, trace_id="t-2"))
         await backend.looked_at(2)
         backend.answers[request_id] = {"answer": "httpx"}
@@ -388,10 +389,7 @@ async def test_nobody_is_asked_any_more_what_an_attempt_wanted_to_know_that_has_
         bench.requests.expect(RUN, target(backend))
         asking = bench.ask()
         await backend.looked_at()
-        second = RunRef(7, 9, attempt=2)
-        bench.log.forget_run(RUN.key)
-        await bench.log.accept(second)
-        bench.requests.expect(second, target(backend))
+        second = await bench.begin_second(backend)
         tell(bench.log, second, EventType.STARTED)
         await bench.nobody_is_asked()
         asking.cancel()
@@ -416,10 +414,7 @@ async def test_an_attempt_that_begins_while_the_one_before_it_winds_down_asks_to
         await backend.looked_at()
         tell(bench.log, RUN, EventType.FAILED, error="e")
         await winding_down.wait()
-        second = RunRef(7, 9, attempt=2)
-        bench.log.forget_run(RUN.key)
-        await bench.log.accept(second)
-        bench.requests.expect(second, target(backend))
+        second = await bench.begin_second(backend)
         may_end.set()
         asked = {"request_id": "of the second", "kind": "question", "tool_input": ASKED}
         tell(bench.log, second, EventType.INPUT_REQUIRED, **asked)
@@ -429,9 +424,7 @@ async def test_an_attempt_that_begins_while_the_one_before_it_winds_down_asks_to
 
 async def test_nobody_is_asked_after_the_end_of_a_run(tmp_path: Path, backend: Backend) -> None:
     async with open_bench(tmp_path) as bench:
-        bench.requests.expect(RUN, target(backend))
-        asking = bench.ask()
-        await backend.asked()
+        asking, _ = await bench.put(backend)
         tell(bench.log, RUN, EventType.FAILED, error="e")
         await bench.nobody_is_asked()
         asking.cancel()

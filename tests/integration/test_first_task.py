@@ -39,7 +39,7 @@ async def test_it_is_over_when_its_verdict_has_been_told(
     async with open_receiver() as receiver, open_log(tmp_path) as (store, log):
         receiver.answer = answer
         client = ReceiverClient(NetworkAccess({}))
-        callbacks = await Callbacks.open(log, store, client, Redactor(), warn=lambda *_: None)
+        callbacks = Callbacks(log, store, client, Redactor(), warn=lambda *_: None)
         await log.accept(RUN)
         await callbacks.expect(RUN, CallbackTarget(f"{receiver.url}/callback"))
         over = asyncio.create_task(first.completed(log, callbacks))

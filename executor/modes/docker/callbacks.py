@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
 
 from pydantic import SecretStr
 
@@ -60,26 +59,7 @@ class Callbacks:
         delays: Callable[[], Iterator[float]] = retry_delays,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Use :meth:`open`."""
-        self._book = CallbackBook(store)
-        self._post = Post(log, self._book, client, warn, store.now, delays, sleep)
-        self._redactor = redactor
-        self._running: dict[str, _Running] = {}
-        self._changed = asyncio.Event()
-
-    @classmethod
-    async def open(
-        cls,
-        log: EventLog,
-        store: StateStore,
-        client: ReceiverClient,
-        redactor: Redactor,
-        *,
-        warn: Callable[[RunRef, str], None],
-        delays: Callable[[], Iterator[float]] = retry_delays,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> Self:
-        """Go on with what earlier processes have left.
+        """Send nothing before :meth:`resume`.
 
         Args:
             log: What is told.
@@ -90,12 +70,18 @@ class Callbacks:
             delays: How long to wait before each further try of a callback, in seconds.
             sleep: Waits for so long.
         """
-        callbacks = cls(log, store, client, redactor, warn=warn, delays=delays, sleep=sleep)
-        for record in await callbacks._book.unsettled():
+        self._book = CallbackBook(store)
+        self._post = Post(log, self._book, client, warn, store.now, delays, sleep)
+        self._redactor = redactor
+        self._running: dict[str, _Running] = {}
+        self._changed = asyncio.Event()
+
+    async def resume(self) -> None:
+        """Go on with what earlier processes have left; before any run is taken."""
+        for record in await self._book.unsettled():
             token = SecretStr(record.token) if record.token is not None else None
             target = CallbackTarget(record.url, token, trace_id=record.trace_id)
-            callbacks._start(record.run_id, target)
-        return callbacks
+            self._start(record.run_id, target)
 
     async def expect(self, run: RunRef, target: CallbackTarget) -> None:
         """A run was accepted, or asked for again: it is told to *target* from now on.

@@ -123,7 +123,7 @@ class UserQuestion:
 
     async def _send(self) -> Reply:
         base, token = self._target.base_url or "", self._target.token
-        headers = {"Idempotency-Key": self._request_id}
+        headers = {"Idempotency-Key": self._request_id, "X-Request-ID": self._request_id}
         if self._target.trace_id is not None:
             headers["X-Trace-ID"] = self._target.trace_id
         secret = token.get_secret_value() if token is not None else None

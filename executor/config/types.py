@@ -16,7 +16,11 @@ from executor.tasks.allowed_hosts import read_hosts
 
 def _directory(path: Path) -> Path:
     path = absolute(path)
-    if path.exists() and not path.is_dir():
+    try:
+        wrong = path.exists() and not path.is_dir()
+    except PermissionError:
+        wrong = False  # a folder above it is closed to this user; `doctor` says what to do
+    if wrong:
         raise ValueError("is not a directory")
     return path
 

@@ -32,7 +32,14 @@ def look_at_folders(settings: ExecutorSettings) -> list[Finding]:
 
 def existing_part(path: Path) -> Path:
     """*path*, or the nearest folder above it that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    return next(folder for folder in (path, *path.parents) if _is_there(folder))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False  # what a folder above it closes is not there for this user
 
 
 def _usable(check: str, path: Path) -> Finding | None:

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from executor.config.docker import DockerSettings
 from executor.config.loading import exposed_config_file, load_settings
 from executor.config.local import LocalSettings
 from shared.errors import ConfigError
+from tests.fakes.users import another_user
 
 URL = "http://localhost:8001"
 TOKEN = "a-token-for-tests"
@@ -286,6 +288,20 @@ def test_a_home_that_is_a_file_is_refused(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(home / "file"))
 
     assert "WEGENT_EXECUTOR_HOME: is not a directory" in refusal()
+
+
+def test_a_folder_that_this_user_cannot_see_is_no_fault_of_the_config_file(home: Path) -> None:
+    closed = home / "closed"
+    closed.mkdir(mode=0o700)
+    load_local()
+    with another_user():
+        settings = LocalSettings(
+            WEGENT_BACKEND_URL=URL,
+            WEGENT_AUTH_TOKEN=SecretStr(TOKEN),
+            LOCAL_WORKSPACE_ROOT=closed / "workspace",
+        )
+
+    assert settings.workspace_root == closed / "workspace"
 
 
 def test_an_unknown_user_in_a_path_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

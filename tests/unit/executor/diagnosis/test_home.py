@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from executor.config.local import LocalSettings
 from executor.diagnosis.finding import Finding, State
-from executor.diagnosis.home import look_at_folders
+from executor.diagnosis.home import existing_part, look_at_folders
+from tests.fakes.users import another_user
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners of POSIX")
 
@@ -98,3 +99,12 @@ def test_folders_that_cannot_be_written_to_are_failures(home: Path, tmp_path: Pa
     assert findings["workspace"].state is State.FAILED
     assert "cannot be made in /proc/self" in findings["workspace"].what
     assert "sudo mkdir -p" in str(findings["workspace"].remedy)
+
+
+def test_what_this_user_cannot_see_is_not_there(home: Path) -> None:
+    (home / "closed" / "inside").mkdir(parents=True)
+    assert existing_part(home / "closed" / "inside") == home / "closed" / "inside"
+    with another_user():
+        there = existing_part(home / "closed" / "inside")
+
+    assert there in (home / "closed" / "inside").parents

@@ -18,6 +18,7 @@ from executor.commands.parser import build_parser
 from executor.exit_status import ExitStatus, describe, exit_status
 from executor.packaged.build_info import PROGRAM
 from executor.packaged.frozen import is_frozen
+from shared.errors import WegentError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitStatus.OK  # whoever read has what he wanted
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
         sys.stderr.write(f"{PROGRAM}: {describe(exc)}\n")
+        if not isinstance(exc, WegentError):
+            _show_where(exc)
         return exit_status(exc)
+
+
+def _show_where(exc: Exception) -> None:
+    """For whoever reports an error that should not happen: where it did."""
+    if os.environ.get("LOG_LEVEL", "").upper() != "DEBUG":
+        sys.stderr.write("LOG_LEVEL=DEBUG in the environment shows where\n")
+        return
+    import traceback
+
+    traceback.print_exception(exc)
 
 
 def leave(status: int) -> NoReturn:

@@ -124,13 +124,14 @@ def _said(command: str) -> str:
     from contextlib import redirect_stderr, redirect_stdout
 
     from executor.commands.parser import build_parser
+    from shared.errors import WegentError
 
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(io.StringIO()):
         arguments = build_parser().parse_args([command, "--json"])
         try:
             arguments.command.run(arguments)
-        except Exception:
+        except WegentError:
             if not said.getvalue():  # otherwise it has told all, and what is wrong besides
                 raise
     return said.getvalue()

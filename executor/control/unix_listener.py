@@ -33,7 +33,7 @@ class Listener:
     async def close(self) -> None:
         """Take no clients any more; those that there are stay."""
         self._server.close()
-        with suppress(OSError):
+        with suppress(OSError):  # what stays there is replaced by the next start
             await in_thread(self._place.unlink, missing_ok=True)
 
 

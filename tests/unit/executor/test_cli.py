@@ -164,6 +164,26 @@ def test_an_error_is_said_once_and_its_trace_is_in_the_log_only(run: Run, tmp_pa
     assert "the sky falls" in log
 
 
+@pytest.mark.parametrize(("level", "shown"), [("INFO", False), ("DEBUG", True)])
+def test_where_a_command_has_a_fault_is_shown_to_whoever_wants_to_know(
+    run: Run, level: str, shown: bool
+) -> None:
+    work = """
+        from executor.commands import config
+        def fault(arguments): raise ZeroDivisionError("by a half")
+        config.COMMAND = config.COMMAND._replace(run=fault)
+        from executor import cli
+        raise SystemExit(cli.main(["config"]))
+    """
+    done = run("-c", textwrap.dedent(work), LOG_LEVEL=level)
+
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0].endswith("an error that should not happen: ZeroDivisionError: by a half")
+    assert ("in fault" in done.stderr) == shown
+    assert ("LOG_LEVEL=DEBUG" in done.stderr) != shown
+
+
 def test_at_debug_the_trace_is_shown(run: Run) -> None:
     done = run("-c", program("raise LinkRejected('not you')"), LOG_LEVEL="DEBUG", **SETTINGS)
 

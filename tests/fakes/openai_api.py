@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-Reply = str | dict[str, Any] | int
-"""A text, ``{"tool": …, "input": …}``, or the status of a refusal."""
+Reply = str | dict[str, Any] | int | list[dict[str, Any]]
+"""A text, ``{"tool": …, "input": …}``, the status of a refusal, or the parts of a stream."""
 
 
 @dataclass
@@ -34,9 +34,12 @@ class OpenAIApi:
             return web.json_response({"error": error}, status=reply, headers={"retry-after": "99"})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
+        if isinstance(reply, list):
+            for part in reply:
+                await response.write(_event(part))
+            return response
         for delta, reason in _deltas(reply):
-            choice = {"index": 0, "delta": delta, "finish_reason": reason}
-            await response.write(_event({"choices": [choice]}))
+            await response.write(_event(part_of(delta, reason)))
         usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
         await response.write(_event({"choices": [], "usage": usage}))
         await response.write(b"data: [DONE]\n\n")
@@ -57,6 +60,11 @@ async def openai_api(*replies: Reply) -> AsyncIterator[OpenAIApi]:
         yield api
     finally:
         await runner.cleanup()
+
+
+def part_of(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """One part of a stream."""
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}], **more}
 
 
 def _deltas(reply: str | dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:

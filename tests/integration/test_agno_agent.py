@@ -415,6 +415,47 @@ async def test_an_api_that_breaks_off_is_an_api_error(playing: Playing) -> None:
     assert len(agno.model.requests) == 1  # what was said would be told twice
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("overloaded_error", ErrorCode.RATE_LIMITED),
+        ("rate_limit_error", ErrorCode.RATE_LIMITED),
+        ("authentication_error", ErrorCode.AUTH_ERROR),
+        ("api_error", ErrorCode.API_ERROR),
+    ],
+)
+async def test_a_refusal_inside_of_an_answer_is_told_as_one_before_it(
+    playing: Playing, kind: str, code: ErrorCode
+) -> None:
+    refused = scenario(step({"text": "I th"}, {"stream_error": kind}))
+    async with playing(refused) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == code
+    assert "HTTP 200" not in str(turn.end.error)
+    assert len(agno.model.requests) == 1
+
+
+async def test_a_refusal_before_anything_was_said_is_asked_again(playing: Playing) -> None:
+    failing = step({"text": ""}, {"stream_error": "api_error", "times": 1}, {"text": "Here I am"})
+    async with playing(scenario(failing)) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.result == "Here I am"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("max_tokens", "max_tokens in agent_config"), ("refusal", "refused")]
+)
+async def test_half_an_answer_is_none(playing: Playing, reason: str, words: str) -> None:
+    half = scenario(step({"text": "I th"}, stop_reason=reason))
+    async with playing(half) as agno, agno.opened() as session:
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.API_ERROR
+    assert words in str(turn.end.error)
+
+
 async def test_an_api_that_is_not_there_is_an_api_error(playing: Playing) -> None:
     async with playing() as agno:
         env = {"base_url": "http://127.0.0.1:9", "api_key": "sk-x"}

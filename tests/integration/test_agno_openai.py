@@ -12,7 +12,7 @@ from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import take_turn
 from tests.fakes.agno import Playing, fake_server, playing_in, says, texts
-from tests.fakes.openai_api import OpenAIApi, openai_api
+from tests.fakes.openai_api import OpenAIApi, openai_api, part_of
 
 
 @pytest.fixture
@@ -63,6 +63,62 @@ async def test_refusals_of_openai_are_told_alike(
     assert turn.end.error_code == code
     assert f"refused (HTTP {status})" in str(turn.end.error)
     assert (turn.end.retry_at is not None) == (code == ErrorCode.RATE_LIMITED)
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "words"),
+    [
+        (None, ErrorCode.API_ERROR, "broke off its answer"),
+        (part_of({}, "length"), ErrorCode.API_ERROR, "limit of its tokens; max_tokens"),
+        (part_of({}, "content_filter"), ErrorCode.API_ERROR, "refused to answer"),
+        ({"error": {"message": "slow down", "code": 429}}, ErrorCode.RATE_LIMITED, "slow down"),
+        ({"error": {"message": "odd", "code": "odd"}}, ErrorCode.API_ERROR, "odd"),
+    ],
+)
+async def test_what_is_not_a_whole_answer_is_none(
+    playing: Playing, last: dict[str, Any] | None, code: ErrorCode, words: str
+) -> None:
+    parts = [part_of({"content": "I th"}), *([last] if last is not None else [])]
+    async with (
+        playing() as agno,
+        openai_api(parts) as api,
+        agno.opened(agno.bot("solo", agent_config=asking(api))) as session,
+    ):
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == code
+    assert words in str(turn.end.error)
+    assert len(turn.of(EventType.LLM_ERROR)) == 1
+    assert len(api.requests) == 1  # what was said would be told twice
+
+
+async def test_an_api_that_says_nothing_is_asked_again(playing: Playing) -> None:
+    async with (
+        playing() as agno,
+        openai_api([part_of({"role": "assistant", "content": ""})], "Hello") as api,
+        agno.opened(agno.bot("solo", agent_config=asking(api))) as session,
+    ):
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.result == "Hello "
+
+
+async def test_tokens_that_are_counted_along_are_counted_once(playing: Playing) -> None:
+    counts = [{"prompt_tokens": 11, "completion_tokens": n, "total_tokens": 11 + n} for n in (1, 2)]
+    parts = [
+        part_of({"content": "Hel"}, usage=counts[0]),
+        part_of({"content": "lo"}, "stop", usage=counts[1]),
+    ]
+    async with (
+        playing() as agno,
+        openai_api(parts) as api,
+        agno.opened(agno.bot("solo", agent_config=asking(api))) as session,
+    ):
+        turn = await take_turn(session, "Hi")
+
+    assert turn.end.result == "Hello"
+    usage = turn.end.statistics["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (11, 2)
 
 
 async def test_members_of_one_team_may_have_models_of_both(playing: Playing) -> None:

@@ -63,13 +63,15 @@ class ModelApi:
     base_url: str
     price: Price | None = None
     """``None``: unknown."""
+    max_tokens: int | None = None
+    """The longest answer; ``None``: agno's default for Anthropic (8,192), the API's for OpenAI."""
 
 
 def model_apis(team: Member, request: ExecutionRequest, own: OwnApis) -> dict[str, ModelApi]:
     """What everybody in *team* asks, by their keys.
 
     Raises:
-        RunError: ``credentials_missing``, or ``invalid_request`` for a price that is none.
+        RunError: ``credentials_missing``, or ``invalid_request`` for a price or limit that is none.
     """
     apis: dict[str, ModelApi] = {}
 
@@ -114,14 +116,16 @@ def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApi
     model = named or given.text(f"{provider.upper()}_MODEL")
     if model is None:
         model = above.model if above else default.model
-    price = read_price(bot.agent_config.env, _called(bot))
-    if price is None and above is not None and model == above.model:
-        price = above.price
+    price, max_tokens = read_price(bot.agent_config.env, _called(bot)), _max_tokens(bot)
+    if above is not None and model == above.model:
+        price, max_tokens = price or above.price, max_tokens or above.max_tokens
     key, token, url = given.credentials(provider)
     if key or token:
-        return ModelApi(provider, model, key, token, url or _address(provider, default), price)
+        url = url or _address(provider, default)
+        return ModelApi(provider, model, key, token, url, price, max_tokens)
     if above is not None and (url is None or _same(url, above.base_url)):
-        return ModelApi(provider, model, above.api_key, above.auth_token, above.base_url, price)
+        key, token, url = above.api_key, above.auth_token, above.base_url
+        return ModelApi(provider, model, key, token, url, price, max_tokens)
     if url is not None and not _same(url, _address(provider, default)):
         raise RunError(
             ErrorCode.CREDENTIALS_MISSING,
@@ -135,8 +139,19 @@ def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApi
             hint="give the bot an api_key in agent_config.env, or the executor "
             f"{provider.upper()}_API_KEY; agno cannot use the login of Claude Code",
         )
-    url = _address(provider, default)
-    return ModelApi(provider, model, default.api_key, default.auth_token, url, price)
+    key, token, url = default.api_key, default.auth_token, _address(provider, default)
+    return ModelApi(provider, model, key, token, url, price, max_tokens)
+
+
+def _max_tokens(bot: Bot) -> int | None:
+    given = bot.agent_config.env.get("max_tokens")
+    if given is None or given == "":
+        return None
+    if isinstance(given, bool) or not re.fullmatch(r"[1-9][0-9]{0,8}", str(given).strip()):
+        raise RunError(
+            ErrorCode.INVALID_REQUEST, f"max_tokens of {_called(bot)} must be a number of tokens"
+        )
+    return int(given)
 
 
 class _Given:

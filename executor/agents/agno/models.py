@@ -21,7 +21,7 @@ from anthropic import AsyncAnthropic, Omit
 from openai import AsyncOpenAI
 
 from executor.agents.agno.model_api import ModelApi
-from executor.agents.agno.verdict import headers_of, lifted_at
+from executor.agents.agno.verdict import headers_of, is_out_of_money, lifted_at, status_of
 from executor.network.trust import trusting_context
 
 MAX_RETRIES: Final = 2
@@ -34,6 +34,13 @@ _ROLES: Final = {name: name for name in ("system", "user", "assistant", "tool")}
     "model": "assistant"
 }
 """OpenAI's own name for ``system`` is not known to others that speak its protocol."""
+
+_REASON: Final = "reason_of_its_end"
+"""What parts of answers carry that agno leaves out."""
+
+_CUT_OFF: Final = frozenset({"max_tokens", "length", "model_context_window_exceeded"})
+_REFUSED: Final = frozenset({"refusal", "content_filter"})
+"""Reasons for the end of an answer, of both APIs."""
 
 Watch = Callable[[Exception | None], None]
 """Told of every part of an answer (``None``), and of what has ended one."""
@@ -66,14 +73,18 @@ class _Watched:
 
     async def ainvoke_stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ModelResponse]:
         for attempt in itertools.count():
-            begun = False
+            spoken, reason, usage = False, None, None
             try:
                 async for part in super().ainvoke_stream(*args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
-                    begun = True
+                    spoken |= bool(part.content or part.reasoning_content or part.tool_calls)
+                    reason = getattr(part, _REASON, None) or reason
+                    # Some servers count along: the last count is that of the whole answer.
+                    usage, part.response_usage = part.response_usage or usage, None
                     self.watch(None)
                     yield part
+                check_end(reason)
             except ModelProviderError as exc:
-                pause = None if begun else pause_s(exc, attempt)
+                pause = None if spoken or reason is not None else pause_s(exc, attempt)
                 if pause is None:
                     self.watch(exc)
                     raise
@@ -81,8 +92,28 @@ class _Watched:
                 self.watch(exc)
                 raise
             else:
+                yield ModelResponse(response_usage=usage)
                 return
             await asyncio.sleep(pause)
+
+
+def check_end(reason: str | None) -> None:
+    """Refuse an answer that ends for *reason*, as its API names it, and is no whole answer.
+
+    ``None``: its end has not come.
+
+    Raises:
+        ModelProviderError: It is none.
+    """
+    if reason is None:
+        raise ModelProviderError("the API broke off its answer")
+    if reason in _CUT_OFF:
+        raise ModelProviderError(
+            "the answer was cut off at the limit of its tokens; max_tokens in agent_config.env "
+            "sets another"
+        )
+    if reason in _REFUSED:
+        raise ModelProviderError("the model, or a filter of its API, refused to answer")
 
 
 def pause_s(error: ModelProviderError, attempt: int) -> float | None:
@@ -92,8 +123,10 @@ def pause_s(error: ModelProviderError, attempt: int) -> float | None:
     long: then it is the run that waits, and says so.
     """
     answer = error.__cause__
-    status = getattr(answer, "status_code", None)
-    if attempt >= MAX_RETRIES or not (status is None or status in (408, 429) or status >= 500):
+    status = status_of(answer)
+    if attempt >= MAX_RETRIES or is_out_of_money(answer):
+        return None
+    if not (status is None or status in (408, 429) or status >= 500):
         return None
     now = time.time()
     lifted = lifted_at(headers_of(answer), now)
@@ -104,11 +137,19 @@ def pause_s(error: ModelProviderError, attempt: int) -> float | None:
 
 
 class _WatchedClaude(_Watched, Claude):
-    pass
+    def _parse_provider_response_delta(self, response: Any, *args: Any, **kw: Any) -> ModelResponse:
+        part = super()._parse_provider_response_delta(response, *args, **kw)
+        if response.type == "message_stop":
+            setattr(part, _REASON, response.message.stop_reason or "end_turn")
+        return part
 
 
 class _WatchedOpenAI(_Watched, OpenAIChat):
-    pass
+    def _parse_provider_response_delta(self, response_delta: Any) -> ModelResponse:
+        part = super()._parse_provider_response_delta(response_delta)
+        for choice in response_delta.choices or ():
+            setattr(part, _REASON, choice.finish_reason)
+        return part
 
 
 def _claude(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedClaude:
@@ -125,7 +166,11 @@ def _claude(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedClaude:
     # not every address takes that serves Claude Code.
     own: dict[str, Any] = {"X-Api-Key": api.api_key, "Authorization": Omit()} if api.api_key else {}
     client._custom_headers = own  # noqa: SLF001 - what is given to the client is only added
-    return _WatchedClaude(id=api.model or Claude.id, async_client=client)
+    return _WatchedClaude(
+        id=api.model or Claude.id,
+        max_tokens=api.max_tokens or Claude.max_tokens,
+        async_client=client,
+    )
 
 
 def _openai(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedOpenAI:
@@ -139,4 +184,9 @@ def _openai(api: ModelApi, http: httpx2.AsyncClient) -> _WatchedOpenAI:
     # It has read these from the executor's environment.
     client.admin_api_key = client.organization = client.project = client.webhook_secret = None
     client._custom_headers = {}  # noqa: SLF001 - these, too
-    return _WatchedOpenAI(id=api.model or OpenAIChat.id, async_client=client, role_map=_ROLES)
+    return _WatchedOpenAI(
+        id=api.model or OpenAIChat.id,
+        max_completion_tokens=api.max_tokens,
+        async_client=client,
+        role_map=_ROLES,
+    )

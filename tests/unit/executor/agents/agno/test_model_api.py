@@ -168,5 +168,17 @@ def test_what_is_no_price_is_refused_and_not_shown(wrong: dict[str, Any]) -> Non
     assert "cheap" not in str(failed.value)
 
 
+def test_the_longest_answer_goes_with_the_model() -> None:
+    found = apis({"model_id": "claude-9", "max_tokens": "32000"}, {}, {"model_id": "claude-8"})
+
+    assert [api.max_tokens for api in found] == [32_000, 32_000, None]
+
+
+@pytest.mark.parametrize("wrong", ["many", 0, -1, 1.5, True, [1]])
+def test_what_is_no_number_of_tokens_is_refused(wrong: object) -> None:
+    with pytest.raises(RunError, match="max_tokens"):
+        apis({"max_tokens": wrong})
+
+
 def test_keys_do_not_show() -> None:
     assert "own-a" not in repr((apis({}), OWN))

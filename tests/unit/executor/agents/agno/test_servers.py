@@ -28,7 +28,7 @@ async def test_a_server_that_does_not_answer_does_not_delay_the_end(
         cwd=tmp_path,
         trusted=ssl.create_default_context(),
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         starting = asyncio.create_task(server.start())
         with await asyncio.to_thread(fifo.open):  # opened by both: it runs
             pass

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from agno.exceptions import ModelAuthenticationError, ModelProviderError, ModelRateLimitError
 
-from executor.agents.agno.verdict import lifted_at, read_failure
+from executor.agents.agno.verdict import MAX_ERROR_CHARS, lifted_at, read_failure
 from executor.agents.protocol import TurnEnd
 
 NOW = 1_000_000.0
@@ -62,6 +62,27 @@ def test_the_words_are_those_of_the_api(nested: bool) -> None:
     end = failure(ModelProviderError("?"), Answer(500, {"error": body} if nested else body))
 
     assert end.error == "ann: too hot (HTTP 500)"
+
+
+def test_a_page_of_what_is_between_is_not_told_as_a_whole() -> None:
+    end = failure(ModelProviderError("<html>" + "x" * 100_000), Answer(502))
+
+    assert len(str(end.error)) < MAX_ERROR_CHARS + 100
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"type": "error", "error": {"type": "overloaded_error"}}, "rate_limited"),
+        ({"error": {"code": "rate_limit_exceeded"}}, "rate_limited"),
+        ({"code": 401}, "auth_error"),
+        ({"code": "odd", "type": ["odd"]}, "api_error"),
+    ],
+)
+def test_an_error_inside_of_an_answer_is_told_by_its_kind(
+    body: dict[str, object], code: str
+) -> None:
+    assert failure(ModelProviderError("?"), Answer(200, body)).error_code == code
 
 
 def test_no_time_lifts_a_limit_of_money() -> None:

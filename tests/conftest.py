@@ -33,7 +33,7 @@ OUR_PACKAGES = ["executor", "executor_manager", "shared"]
 HARMLESS_CALLS = ("os.getcwd", "os.path.abspath", "os.path.samestat")
 """Watched by BlockBuster, but without I/O worth the name: microseconds, whatever the disk does."""
 
-LEFTOVER_GRACE_S = 5.0
+LEFTOVER_GRACE_S = 10.0
 """How long a process that has been told to end may take to vanish from the process table."""
 
 OUR_VARIABLES = (

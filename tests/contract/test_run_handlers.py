@@ -28,7 +28,7 @@ from tests.fakes.agent_jobs import make_request
 from tests.fakes.inner_executor import LoopbackPool, in_containers
 from tests.fakes.run_handler import ScriptedRunHandler, completed, tool_call
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 30.0
 
 ASKING = UserInput(timeout_s=600, run_timeout_s=600)
 

@@ -24,7 +24,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_run_is_lost_doubled_or_damaged_by_cuts_and_kills(tmp_path: Path) -> None:
     outcome = await chaos(tmp_path, seed=SEED, seconds=15, counts=COUNTS)
     assert outcome.violations == []

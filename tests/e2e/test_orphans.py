@@ -24,7 +24,7 @@ from tests.fakes.processes import (
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 LEFT = f"613.1{os.getpid()}"

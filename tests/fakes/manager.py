@@ -23,7 +23,7 @@ from shared.redaction import Redactor
 from shared.web.listening import bind, url_of
 from tests.fakes.executor_client import ExecutorClient
 
-START_AND_STOP_SECONDS = 20.0
+START_AND_STOP_SECONDS = 60.0
 """Bound for either; each takes a fraction of a second."""
 
 

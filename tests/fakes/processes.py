@@ -23,8 +23,8 @@ from tests.fakes.runs import FinishedRun, LiveRun
 
 ROOT = Path(__file__).parents[2]
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0
 """Bounds; a start takes about two seconds, a stop a fraction of one."""
 
 LISTENING = "executor manager listening on "
@@ -116,7 +116,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 async def gone(processes: Sequence[psutil.Process]) -> bool:
     """Whether these processes vanish within a moment."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=5.0)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=20.0)
     return not alive
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from scripts.manager_client import Event, ManagerClient
 from scripts.scripted_player import StepGate
 
-RUN_SECONDS = 40.0
+RUN_SECONDS = 100.0
 """Bound for a run or the next part of one; each takes about a second."""
 
 

@@ -19,7 +19,7 @@ import psutil
 
 from tests.fakes.service_manager import listening
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 
 _PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _GROUPS = Path("/sys/fs/cgroup")

@@ -21,7 +21,7 @@ from tests.fakes.claude import claude_agent
 from tests.fakes.memory import FakeLinux
 from tests.fakes.scripted_cli import install, script
 
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 60
 
 ENDLESS = script("word " * 1000, pieces=1000, pause_s=0.01)
 

@@ -272,7 +272,7 @@ async def started(place: Path, script: str, **options: Any) -> AsyncIterator[Pro
 async def test_a_crash_is_seen_although_another_process_holds_the_output(tmp_path: Path) -> None:
     async with started(tmp_path, "sleep 613 &\necho '{\"n\": 1}'; exit 3") as transport:
         messages = transport.read_messages()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await anext(messages) == {"n": 1}
             with pytest.raises(ProcessError, match="exit status 3"):
                 await anext(messages)
@@ -282,7 +282,7 @@ async def test_of_an_endless_line_of_errors_the_start_is_kept(tmp_path: Path) ->
     flood = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2"
     async with started(tmp_path, flood, max_buffer_size=1000) as transport:
         with pytest.raises(ProcessError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 async for _ in transport.read_messages():
                     pass
         assert transport._stderr_reader is not None

@@ -38,7 +38,7 @@ from tests.fakes.inner_executor import LoopbackPool, in_containers
 from tests.fakes.run_handler import tool_call
 from tests.fakes.wire import Wire, open_wire
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 @dataclass

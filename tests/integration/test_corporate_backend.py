@@ -29,7 +29,7 @@ async def ignore(_event: str, _raw: object) -> dict[str, Any]:
 async def connects(url: str, environ: dict[str, str]) -> None:
     """Connect to a backend, and leave."""
     client = WebSocketClient(url, SecretStr(TOKEN), network=NetworkAccess(environ))
-    async with asyncio.timeout(10), client.connect(ignore):
+    async with asyncio.timeout(30), client.connect(ignore):
         pass
 
 
@@ -53,7 +53,7 @@ async def test_without_more_said_the_environment_of_the_process_counts(
     monkeypatch.setenv("HTTPS_PROXY", proxy.url(ENCODED))
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         behind_tls(backend.port, authority, "backend.corp.test") as url,
         WebSocketClient(url, SecretStr(TOKEN)).connect(ignore),

@@ -71,13 +71,13 @@ class Bench:
 
     async def reaches(self, met: Callable[[CallbackStanding], bool]) -> CallbackStanding:
         """Wait until the callbacks stand so; each look waits for the disk."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not met(standing := await self.standing()):
                 pass
         return standing
 
     async def settled(self, run: RunRef = RUN) -> CallbackStanding:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.callbacks.wait_settled(run.key)
         return await self.standing(run)
 
@@ -465,7 +465,7 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_is_away(
         await bench.begin(receiver)
         await receiver.stop()
         tell(bench.log, RUN, EventType.COMPLETED)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await bench.callbacks.close(3600)
 
 

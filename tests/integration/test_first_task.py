@@ -44,7 +44,7 @@ async def test_it_is_over_when_its_verdict_has_been_told(
         await callbacks.expect(RUN, CallbackTarget(f"{receiver.url}/callback"))
         over = asyncio.create_task(first.completed(log, callbacks))
         tell(log, RUN, verdict, error="no", result="yes")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await over is completed
         await callbacks.close(0)
         await client.close()

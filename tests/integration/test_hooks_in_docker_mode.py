@@ -18,7 +18,7 @@ from tests.fakes.scripted_cli import script
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the scripted agent is a POSIX program")
 
-LIMIT_S = 50.0
+LIMIT_S = 100.0
 
 
 async def test_an_executor_that_ends_with_its_task_has_uploaded_its_output(tmp_path: Path) -> None:

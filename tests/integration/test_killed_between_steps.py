@@ -161,7 +161,7 @@ async def second_life(home: Path, backend: Backend, expected: str) -> None:
             outbox.register_standing(reports)
         reporter.report(RUN, AgentEvent(EventType.COMPLETED, {"result": "done"}))
         pump = asyncio.create_task(outbox.pump(backend, acks=True))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await outbox.wait_empty()
         pump.cancel()
         with suppress(asyncio.CancelledError, LinkLost):

@@ -38,7 +38,7 @@ def event(seq: int, content: str = "x") -> NumberedEvent:
 
 
 async def test_events_arrive_in_order_and_each_gets_its_ack() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         async with client(backend.url).connect(ignore) as link:
             answers = [await link.send_event(event(seq)) for seq in range(1, 301)]
             acks = await asyncio.gather(*answers)
@@ -49,7 +49,7 @@ async def test_events_arrive_in_order_and_each_gets_its_ack() -> None:
 @pytest.mark.parametrize("prefix", ["", "Bearer ", "bearer  "])
 async def test_a_token_is_accepted_with_and_without_bearer(prefix: str) -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         client(backend.url, prefix + TOKEN).connect(ignore),
     ):
@@ -57,7 +57,7 @@ async def test_a_token_is_accepted_with_and_without_bearer(prefix: str) -> None:
 
 
 async def test_a_wrong_token_is_a_rejection_with_the_backends_words() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         with pytest.raises(LinkRejected, match="the token is not known here") as caught:
             async with client(backend.url, "wrong-token").connect(ignore):
                 pass
@@ -65,7 +65,7 @@ async def test_a_wrong_token_is_a_rejection_with_the_backends_words() -> None:
 
 
 async def test_nobody_there_is_a_loss_with_the_systems_reason() -> None:
-    async with asyncio.timeout(10), open_wire(0) as wire:
+    async with asyncio.timeout(30), open_wire(0) as wire:
         await wire.refuse()
         with pytest.raises(LinkLost, match=r"cannot be reached: Connection refused"):
             async with client(f"http://127.0.0.1:{wire.port}").connect(ignore):
@@ -73,7 +73,7 @@ async def test_nobody_there_is_a_loss_with_the_systems_reason() -> None:
 
 
 async def test_a_backend_that_says_nothing_is_given_up_in_time() -> None:
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         wire.freeze()
         mute = client(f"http://127.0.0.1:{wire.port}", connect_timeout_s=0.05)
         with pytest.raises(LinkLost, match=r"did not answer within 0\.05 s"):
@@ -99,7 +99,7 @@ async def test_something_else_on_that_port_is_a_loss_that_a_person_understands(
         writer.write(answer)
         writer.close()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
@@ -109,7 +109,7 @@ async def test_something_else_on_that_port_is_a_loss_that_a_person_understands(
 
 
 async def test_tls_to_a_plain_server_says_so() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         with pytest.raises(LinkLost, match="does not speak TLS"):
             async with client(backend.url.replace("http", "https")).connect(ignore):
                 pass
@@ -123,7 +123,7 @@ async def test_messages_take_effect_in_the_order_in_which_they_came() -> None:
         await asyncio.sleep(0)
         return {"number": raw}
 
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         async with client(backend.url).connect(receive):
             calls = [backend.send(LocalEvent.DISPATCH, {"n": n}) for n in range(50)]
             answers = await asyncio.gather(*calls)
@@ -137,7 +137,7 @@ async def test_a_handler_that_raises_is_answered_and_ends_nothing() -> None:
             raise RuntimeError("secret detail")
         return {"fine": True}
 
-    async with asyncio.timeout(10), open_backend() as backend, client(backend.url).connect(receive):
+    async with asyncio.timeout(30), open_backend() as backend, client(backend.url).connect(receive):
         answer = await backend.send(LocalEvent.DISPATCH, {"bad": 1})
         assert (answer["success"], answer["code"]) == (False, "internal")
         assert "secret" not in str(answer)
@@ -152,7 +152,7 @@ async def test_odd_payloads_reach_the_handler_as_they_are(payload: tuple[Any, ..
         seen.append(raw)
         return {}
 
-    async with asyncio.timeout(10), open_backend() as backend, client(backend.url).connect(receive):
+    async with asyncio.timeout(30), open_backend() as backend, client(backend.url).connect(receive):
         await backend.send(LocalEvent.CLOSE, *payload)
     # The wire does not tell None from nothing at all.
     assert seen in ([payload[0] if len(payload) == 1 else list(payload)], [[]])
@@ -165,7 +165,7 @@ async def test_an_ack_takes_effect_before_the_message_that_came_after_it() -> No
         order.append(event)
         return {}
 
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
 
         def register_ack(_payload: dict[str, Any]) -> dict[str, Any]:
             sends.append(asyncio.ensure_future(backend.send(LocalEvent.DISPATCH, {})))
@@ -183,7 +183,7 @@ async def test_an_ack_takes_effect_before_the_message_that_came_after_it() -> No
 
 async def test_a_call_without_an_answer_ends_in_time() -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(FakeBackend.silent()) as backend,
         client(backend.url).connect(ignore) as link,
     ):
@@ -193,7 +193,7 @@ async def test_a_call_without_an_answer_ends_in_time() -> None:
 
 async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(FakeBackend.silent()) as backend,
         open_wire(backend.port) as wire,
         client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link,
@@ -216,7 +216,7 @@ async def test_a_cut_ends_calls_events_and_waiting_with_one_cause() -> None:
 
 async def test_a_lost_link_is_left_to_its_owner_and_not_made_again_by_the_library() -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         open_wire(backend.port) as wire,
         client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link,
@@ -241,7 +241,7 @@ def names_of_tasks() -> set[str]:
 async def test_acks_that_never_come_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("executor.modes.local.websocket_client.MAX_UNANSWERED", 20)
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(FakeBackend.silent()) as backend,
         client(backend.url).connect(ignore) as link,
     ):
@@ -254,7 +254,7 @@ async def test_acks_that_never_come_do_not_fill_the_memory(monkeypatch: pytest.M
 
 async def test_a_backend_that_closes_the_connection_ends_the_link() -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         client(backend.url).connect(ignore) as link,
     ):
@@ -275,7 +275,7 @@ async def congest(link: Link) -> int:
 
 
 async def test_closing_a_congested_connection_leaves_nothing_behind() -> None:
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         async with client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link:
             wire.freeze()
             await congest(link)
@@ -290,7 +290,7 @@ async def test_a_goodbye_that_takes_too_long_leaves_no_connection_open(
 ) -> None:
     monkeypatch.setattr(websocket_client, "CLOSE_TIMEOUT_S", 0.0)  # as on a machine that is busy
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         client(backend.url).connect(ignore),
     ):
@@ -300,7 +300,7 @@ async def test_a_goodbye_that_takes_too_long_leaves_no_connection_open(
 
 
 async def test_closing_survives_being_cancelled() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         opened = asyncio.Event()
 
         async def hold() -> None:
@@ -323,7 +323,7 @@ async def test_messages_that_wait_when_the_link_is_closed_still_go_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("executor.modes.local.websocket_client.CLOSE_TIMEOUT_S", 5)
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         async with client(f"http://127.0.0.1:{wire.port}").connect(ignore) as link:
             wire.freeze()
             sent = await congest(link)
@@ -365,7 +365,7 @@ async def test_a_message_beyond_the_limit_ends_the_link_and_says_why() -> None:
 
 
 async def test_text_goes_out_as_it_is_and_half_a_character_does_no_harm() -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         async with client(backend.url).connect(ignore) as link:
             ack = await (await link.send_event(event(1, "naïve 中文 😀 \ud800 end")))
             assert ack == RunAck(success=True, acked=1)
@@ -375,7 +375,7 @@ async def test_text_goes_out_as_it_is_and_half_a_character_does_no_harm() -> Non
 
 async def test_garbage_on_an_open_connection_is_ignored() -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         client(backend.url).connect(ignore) as link,
     ):

@@ -48,7 +48,7 @@ async def test_a_repeat_and_a_cancel_find_the_run_however_they_write_its_ids(
 ) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
     backend = FakeBackend(heartbeat_interval=0.05, heartbeat_timeout=5)
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -73,7 +73,7 @@ async def test_a_cancel_of_the_session_and_one_before_its_dispatch_find_it_too(
     store: StateStore, first: Id, second: Id
 ) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -102,7 +102,7 @@ async def test_after_a_restart_they_are_told_as_they_came_and_found_however_they
     await store.accept(RunRef(first, first))
     agent = ScriptedRunHandler([asyncio.Event()])
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(FakeBackend(register_ack=standings)) as backend,
     ):
         harness = await Harness.again(store, backend.port, agent)

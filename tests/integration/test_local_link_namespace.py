@@ -37,7 +37,7 @@ def without_the_namespace() -> FakeBackend:
 
 async def test_a_missing_namespace_is_a_loss_that_names_it() -> None:
     backend = without_the_namespace()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         with pytest.raises(LinkLost, match=f"speaks Socket.IO, but has no {NAMESPACE}"):
             async with WebSocketClient(backend.url, SecretStr("token")).connect(ignore):
                 pass
@@ -45,7 +45,7 @@ async def test_a_missing_namespace_is_a_loss_that_names_it() -> None:
 
 async def test_another_librarys_words_for_a_missing_namespace_are_understood() -> None:
     backend = refusing_with("Invalid namespace")
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         with pytest.raises(LinkLost, match=f"speaks Socket.IO, but has no {NAMESPACE}"):
             async with WebSocketClient(backend.url, SecretStr("token")).connect(ignore):
                 pass
@@ -53,7 +53,7 @@ async def test_another_librarys_words_for_a_missing_namespace_are_understood() -
 
 async def test_a_refusal_without_a_reason_is_still_a_refusal() -> None:
     backend = refusing_with()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         with pytest.raises(LinkRejected):
             async with WebSocketClient(backend.url, SecretStr("token")).connect(ignore):
                 pass

@@ -34,7 +34,7 @@ async def test_the_first_connect_is_tried_until_the_backend_is_there(
     store: StateStore,
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         await wire.refuse()
         harness = Harness(store, wire.port)
         async with harness.running():
@@ -54,7 +54,7 @@ async def test_the_first_connect_is_tried_until_the_backend_is_there(
 
 
 async def test_a_wrong_token_ends_the_runner_with_the_refusal(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         with pytest.raises(LinkRejected):
             await Harness(store, backend.port, token="wrong").runner.run(asyncio.Event())
         assert backend.refused.qsize() == 1
@@ -63,14 +63,14 @@ async def test_a_wrong_token_ends_the_runner_with_the_refusal(store: StateStore)
 async def test_a_register_refused_as_unauthorized_ends_the_runner(store: StateStore) -> None:
     refusal = {"success": False, "code": "unauthorized", "error": "unknown executor"}
     backend = FakeBackend(register_ack=lambda _: refusal)
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         with pytest.raises(LinkRejected, match="unknown executor"):
             await Harness(store, backend.port).runner.run(asyncio.Event())
 
 
 async def test_a_register_that_fails_otherwise_is_tried_again(store: StateStore) -> None:
     backend = FakeBackend(register_ack=lambda _: {"success": False, "error": "database is busy"})
-    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
+    async with asyncio.timeout(30), open_backend(backend), Harness(store, backend.port).running():
         await backend.expect(LocalEvent.REGISTER)
         await backend.expect(LocalEvent.REGISTER)
         backend.register_ack = None
@@ -82,7 +82,7 @@ async def test_a_refusal_later_on_keeps_the_outbox_and_is_tried_again(store: Sta
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("kept")])
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         Harness(store, backend.port, agent).running(),
     ):
@@ -102,7 +102,7 @@ async def test_a_refusal_later_on_keeps_the_outbox_and_is_tried_again(store: Sta
 
 async def test_a_cut_leads_to_exactly_one_new_registration(store: StateStore) -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         open_wire(backend.port) as wire,
         Harness(store, wire.port).running(),
@@ -116,7 +116,7 @@ async def test_a_cut_leads_to_exactly_one_new_registration(store: StateStore) ->
 
 
 async def test_every_outage_begins_with_the_shortest_pauses(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         harness = Harness(store, wire.port)
         async with harness.running():
             for _ in range(2):
@@ -129,7 +129,7 @@ async def test_every_outage_begins_with_the_shortest_pauses(store: StateStore) -
 async def test_what_was_told_during_an_outage_arrives_in_order_and_once(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([tool_call(0), gate, *map(tool_call, range(1, 200)), completed()])
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -168,7 +168,7 @@ async def test_a_cut_in_the_middle_of_a_stream_loses_nothing(store: StateStore) 
 
 async def test_a_half_open_connection_is_noticed_by_its_heartbeats(store: StateStore) -> None:
     backend = FakeBackend(heartbeat_interval=0.02, heartbeat_timeout=0.2)
-    async with asyncio.timeout(10), open_backend(backend), open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend(backend), open_wire(backend.port) as wire:
         harness = Harness(store, wire.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -185,7 +185,7 @@ async def test_a_backend_that_stops_acknowledging_is_connected_to_anew(store: St
     backend = FakeBackend()
     backend.answer_events = False
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(backend),
         Harness(store, backend.port, agent, stuck_after_s=0.05).running(),
     ):
@@ -201,7 +201,7 @@ async def test_a_backend_that_stops_acknowledging_is_connected_to_anew(store: St
 async def test_runs_that_the_backend_does_not_know_any_more_stop(store: StateStore) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
     backend = FakeBackend()
-    async with asyncio.timeout(10), open_backend(backend), open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend(backend), open_wire(backend.port) as wire:
         harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -225,7 +225,7 @@ async def test_heartbeats_list_an_ended_run_until_its_verdict_is_acknowledged(
 ) -> None:
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
     backend.acks_flow.clear()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -249,7 +249,7 @@ async def test_heartbeats_list_an_ended_run_until_its_verdict_is_acknowledged(
 async def test_a_run_streams_to_its_result(store: StateStore) -> None:
     agent = ScriptedRunHandler([*text("m", "hel", "lo"), completed("hello")])
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         Harness(store, backend.port, agent).running(),
     ):
@@ -268,7 +268,7 @@ async def test_a_run_streams_to_its_result(store: StateStore) -> None:
 async def test_a_cancel_right_behind_its_dispatch_finds_the_run(store: StateStore) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         Harness(store, backend.port, agent).running(),
     ):
@@ -293,7 +293,7 @@ async def test_a_dispatch_that_comes_before_the_register_ack_is_not_lost(store: 
         return {"success": True, "features": list(ALL_FEATURES), "acked": []}
 
     backend.register_ack = eager
-    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
+    async with asyncio.timeout(30), open_backend(backend), Harness(store, backend.port).running():
         assert (await result(backend))["status"] == "completed"
         assert await sends[0] == {"accepted": True}
 
@@ -304,7 +304,7 @@ async def test_a_dispatch_behind_a_register_ack_that_forgets_its_run_starts_it_a
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
     backend = FakeBackend()
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend(backend),
         open_wire(backend.port) as wire,
         Harness(store, wire.port, agent).running(),
@@ -349,7 +349,7 @@ async def test_a_prompt_of_ten_megabytes_is_refused_and_costs_nothing(store: Sta
 @pytest.mark.parametrize("kind", [FakeBackend.base, FakeBackend.garbage])
 async def test_a_base_backend_gets_runs_done(kind: Any, store: StateStore) -> None:
     backend = kind()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -361,7 +361,7 @@ async def test_a_base_backend_gets_runs_done(kind: Any, store: StateStore) -> No
 
 async def test_a_backend_that_never_acknowledges_gets_runs_done_too(store: StateStore) -> None:
     backend = FakeBackend.silent()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(
             store, backend.port, register_timeout_s=0.05, assume_delivered_after_s=0.05
         )
@@ -375,7 +375,7 @@ async def test_a_backend_that_never_acknowledges_gets_runs_done_too(store: State
 async def test_silence_of_a_backend_that_once_had_features_is_a_loss(store: StateStore) -> None:
     backend = FakeBackend.silent()
     known = frozenset(ALL_FEATURES)
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port, register_timeout_s=0.05, known=known)
         async with harness.running():
             await backend.expect(LocalEvent.REGISTER)
@@ -386,7 +386,7 @@ async def test_silence_of_a_backend_that_once_had_features_is_a_loss(store: Stat
 
 
 async def test_what_a_backend_offers_is_remembered(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -395,7 +395,7 @@ async def test_what_a_backend_offers_is_remembered(store: StateStore) -> None:
 
 async def test_a_base_backend_learns_of_a_refusal_by_a_failed_result(store: StateStore) -> None:
     backend = FakeBackend.base()
-    async with asyncio.timeout(10), open_backend(backend), Harness(store, backend.port).running():
+    async with asyncio.timeout(30), open_backend(backend), Harness(store, backend.port).running():
         await backend.expect(LocalEvent.HEARTBEAT)
         await backend.emit(LocalEvent.DISPATCH, DISPATCH | {"agent_type": "cobol"})
         verdict = await result(backend)
@@ -408,7 +408,7 @@ async def test_nothing_secret_is_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_backend() as backend,
         Harness(store, backend.port).running(),
     ):

@@ -30,7 +30,7 @@ async def store(tmp_path: Path) -> AsyncIterator[StateStore]:
 
 
 async def test_an_idle_stop_says_goodbye_and_disconnects(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -45,7 +45,7 @@ async def test_a_stop_lets_a_run_finish_while_heartbeats_say_draining(store: Sta
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("in time")])
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -80,7 +80,7 @@ async def test_a_stop_while_a_lost_connection_is_cleared_away_ends_too(
             raise
 
     monkeypatch.setattr(HeartbeatService, "run", lingering)
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -94,7 +94,7 @@ async def test_a_stop_whose_cancel_is_swallowed_ends_too(
 ) -> None:
     opened = WebSocketClient._open
 
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
 
         async def swallowing(self: WebSocketClient, *given: Any) -> None:
             """As asyncio.wait_for of Python 3.11 does when it is done in the same moment."""
@@ -122,7 +122,7 @@ async def test_a_stop_that_is_cancelled_while_it_disconnects_still_ends_the_agen
         await close(sio)
 
     monkeypatch.setattr(websocket_client, "_close", noted)
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port)
         task = asyncio.create_task(harness.runner.run(harness.stop))
         await backend.expect(LocalEvent.HEARTBEAT)
@@ -144,7 +144,7 @@ async def test_what_does_not_finish_is_told_in_the_goodbye_and_goes_on_after_the
 ) -> None:
     said = [AgentEvent(EventType.SESSION, {"sdk_session_id": "sid-1"}), *text("m", "half")[:2]]
     agent = ScriptedRunHandler([*said, asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         async with Harness(store, backend.port, agent, drain_grace_s=0).running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -174,7 +174,7 @@ async def test_a_base_backend_hears_that_what_does_not_finish_has_failed(
     store: StateStore,
 ) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
-    async with asyncio.timeout(10), open_backend(FakeBackend.base()) as backend:
+    async with asyncio.timeout(30), open_backend(FakeBackend.base()) as backend:
         async with Harness(store, backend.port, agent, drain_grace_s=0).running():
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
@@ -197,7 +197,7 @@ async def test_a_stop_in_an_outage_does_what_the_backend_needs_that_was_there_la
     store: StateStore, backend: FakeBackend, states: list[str]
 ) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
-    async with asyncio.timeout(10), open_backend(backend), open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend(backend), open_wire(backend.port) as wire:
         harness = Harness(store, wire.port, agent, drain_grace_s=0)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -213,7 +213,7 @@ async def test_a_stop_in_an_outage_does_what_the_backend_needs_that_was_there_la
 async def test_a_stop_before_a_backend_was_reached_goes_by_what_it_offered_before(
     store: StateStore,
 ) -> None:
-    async with asyncio.timeout(10), open_wire(0) as wire:
+    async with asyncio.timeout(30), open_wire(0) as wire:
         await wire.refuse()
         agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
         known = frozenset({Feature.REDISPATCH.value})
@@ -227,7 +227,7 @@ async def test_a_stop_before_a_backend_was_reached_goes_by_what_it_offered_befor
 
 async def test_a_cancel_counts_while_runs_may_finish(store: StateStore) -> None:
     agent = ScriptedRunHandler([asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port, agent, drain_grace_s=3600)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -244,7 +244,7 @@ async def test_a_cancel_counts_while_runs_may_finish(store: StateStore) -> None:
 async def test_a_parked_run_can_be_cancelled_until_the_goodbye(store: StateStore) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port, agent, drain_grace_s=0)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -264,7 +264,7 @@ async def test_a_parked_run_can_be_cancelled_until_the_goodbye(store: StateStore
 async def test_a_dispatch_refused_while_draining_leaves_no_trace(store: StateStore) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed()])
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -286,7 +286,7 @@ async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged(
 ) -> None:
     backend = FakeBackend(heartbeat_interval=0.01, heartbeat_timeout=5)
     backend.acks_flow.clear()
-    async with asyncio.timeout(10), open_backend(backend):
+    async with asyncio.timeout(30), open_backend(backend):
         harness = Harness(store, backend.port)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -303,7 +303,7 @@ async def test_a_stop_stays_connected_until_the_last_event_is_acknowledged(
 
 
 async def test_a_stop_without_a_connection_works_at_once(store: StateStore) -> None:
-    async with asyncio.timeout(10), open_wire(0) as wire:
+    async with asyncio.timeout(30), open_wire(0) as wire:
         await wire.refuse()
         harness = Harness(store, wire.port)
         async with harness.running():
@@ -325,7 +325,7 @@ async def test_a_run_that_ends_during_a_drain_in_an_outage_is_delivered_by_the_n
 ) -> None:
     gate = asyncio.Event()
     agent = ScriptedRunHandler([gate, completed("late")])
-    async with asyncio.timeout(10), open_backend() as backend, open_wire(backend.port) as wire:
+    async with asyncio.timeout(30), open_backend() as backend, open_wire(backend.port) as wire:
         harness = Harness(store, wire.port, agent)
         async with harness.running():
             await backend.expect(LocalEvent.HEARTBEAT)
@@ -345,7 +345,7 @@ async def test_cancelling_the_runner_parks_every_run_and_ends_the_connection(
     store: StateStore,
 ) -> None:
     agent = ScriptedRunHandler([tool_call(1), asyncio.Event()])
-    async with asyncio.timeout(10), open_backend() as backend:
+    async with asyncio.timeout(30), open_backend() as backend:
         harness = Harness(store, backend.port, agent)
         task = asyncio.create_task(harness.runner.run(harness.stop))
         await backend.expect(LocalEvent.HEARTBEAT)

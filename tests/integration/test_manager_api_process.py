@@ -22,7 +22,7 @@ from shared.version import __version__
 from tests.fakes.executor_client import ExecutorClient
 from tests.fakes.sse import read_stream
 
-LIMIT_SECONDS = 40.0
+LIMIT_SECONDS = 100.0
 
 
 class Program:

@@ -16,7 +16,7 @@ from tests.fakes.executor_client import ExecutorClient, run_fields, stay_silent
 from tests.fakes.processes import ManagerProcess, manager_process
 from tests.fakes.sse import read_stream
 
-LIMIT_SECONDS = 50.0
+LIMIT_SECONDS = 100.0
 
 
 def api(manager: ManagerProcess) -> aiohttp.ClientSession:

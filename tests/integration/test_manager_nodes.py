@@ -58,7 +58,7 @@ async def test_a_malformed_register_is_refused_and_the_next_one_works(
 async def test_a_newer_connection_of_an_executor_ends_the_older_one(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as older, manager.executor() as newer:
+    async with asyncio.timeout(30), manager.executor() as older, manager.executor() as newer:
         await older.disconnected.wait()
         await manager.dispatched(newer)
         [node] = await manager.store.nodes.all()
@@ -71,7 +71,7 @@ async def test_a_newer_connection_of_an_executor_ends_the_older_one(
 async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         run = await manager.submit(
             request={"prompt": "hi", "user": {"user_name": "ann"}},
             secrets={"/git_token": "T", "/user/git_token": "U"},
@@ -137,7 +137,7 @@ async def test_messages_sent_at_once_are_stored_in_their_order(manager: RunningM
 async def test_an_unusable_event_counts_as_committed_and_shows_in_the_log(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         ack = await executor.call(
             LocalEvent.CHAT_CHUNK, {**run_fields(request, 1), "message_id": 5, "chunk": "x"}
@@ -149,7 +149,7 @@ async def test_an_unusable_event_counts_as_committed_and_shows_in_the_log(
 
 
 async def test_an_unusable_result_fails_the_run(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         ack = await executor.call(
             LocalEvent.RESULT, {**run_fields(request, 1), "status": "splendid", "result": {}}
@@ -160,7 +160,7 @@ async def test_an_unusable_result_fails_the_run(manager: RunningManager) -> None
 
 
 async def test_text_that_no_database_can_store_does_not_stop_a_run(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         half = "\ud83d"
         ack = await executor.progress(request, 1, "llm.reasoning", {"content": half, half: 1})
@@ -173,7 +173,7 @@ async def test_a_result_that_nests_too_deep_to_be_shown_fails_the_run(
     manager: RunningManager,
 ) -> None:
     deep = json.loads("[" * 300 + "]" * 300)
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         told = await executor.progress(request, 1, "llm.tool_call", {"arguments": deep})
         assert (told["code"], told["acked"]) == ("invalid", 1)
@@ -193,7 +193,7 @@ async def test_an_event_of_an_unknown_run_is_answered_superseded(manager: Runnin
 
 
 async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         executor.answers[LocalEvent.DISPATCH] = {
             "accepted": False,
             "code": "unsupported_agent",
@@ -209,7 +209,7 @@ async def test_a_refused_run_fails_with_the_code_of_the_refusal(manager: Running
 async def test_a_busy_executor_is_asked_again_once_it_tells_of_a_free_slot(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         executor.answers[LocalEvent.DISPATCH] = {"accepted": False, "code": "busy", "error": "no"}
         run = await manager.submit()
         await executor.expect(LocalEvent.DISPATCH)
@@ -224,7 +224,7 @@ async def test_a_busy_executor_is_asked_again_once_it_tells_of_a_free_slot(
 async def test_a_draining_executor_gets_nothing_and_another_one_does(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor("a") as draining:
+    async with asyncio.timeout(30), manager.executor("a") as draining:
         await draining.beat(status="draining", free_slots=2)
         run = await manager.submit()
         async with manager.executor("b") as other:
@@ -236,7 +236,7 @@ async def test_a_draining_executor_gets_nothing_and_another_one_does(
 async def test_a_run_that_one_executor_cannot_take_goes_to_another_one_at_once(
     manager: RunningManager, code: str
 ) -> None:
-    async with asyncio.timeout(10), manager.executor("a") as full:
+    async with asyncio.timeout(30), manager.executor("a") as full:
         refusing, asked = asyncio.Event(), asyncio.Event()
 
         async def refuse(_: dict[str, Any]) -> dict[str, Any]:
@@ -253,7 +253,7 @@ async def test_a_run_that_one_executor_cannot_take_goes_to_another_one_at_once(
 
 
 async def test_an_executor_gets_no_more_runs_than_it_takes_at_once(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor(register=False) as executor:
+    async with asyncio.timeout(30), manager.executor(register=False) as executor:
         await executor.register(max_concurrent_tasks=1)
         first = await manager.submit()
         second = await manager.submit()

@@ -17,7 +17,7 @@ from tests.fakes.manager import RunningManager, running_manager
 async def test_a_disconnect_changes_no_run_and_acks_go_on_where_they_were(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor)
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -46,7 +46,7 @@ async def test_a_disconnect_changes_no_run_and_acks_go_on_where_they_were(
 async def test_a_register_says_which_runs_are_unknown_or_superseded(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor)
         run_id = request["subtask_id"]
@@ -68,7 +68,7 @@ async def test_a_register_says_which_runs_are_unknown_or_superseded(
 async def test_a_run_that_an_executor_cannot_go_on_with_is_dispatched_again(
     manager: RunningManager, state: str
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor, secrets={"/git_token": "T"})
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -78,7 +78,7 @@ async def test_a_run_that_an_executor_cannot_go_on_with_is_dispatched_again(
 
 
 async def test_a_running_run_is_not_dispatched_again(manager: RunningManager) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor)
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -91,7 +91,7 @@ async def test_a_running_run_is_not_dispatched_again(manager: RunningManager) ->
 async def test_an_accepted_run_that_a_returning_executor_does_not_report_is_lost(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor)
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -101,7 +101,7 @@ async def test_an_accepted_run_that_a_returning_executor_does_not_report_is_lost
 
 
 async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: RunningManager) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor, on_node_loss="requeue")
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -116,7 +116,7 @@ async def test_a_lost_run_is_requeued_when_its_request_says_so(manager: RunningM
 async def test_a_dispatch_whose_answer_never_came_is_repeated_after_the_next_register(
     tmp_path: Path,
 ) -> None:
-    async with asyncio.timeout(10), running_manager(tmp_path, call_timeout_s=3600) as manager:
+    async with asyncio.timeout(30), running_manager(tmp_path, call_timeout_s=3600) as manager:
         async with manager.executor() as executor:
             executor.answers[LocalEvent.DISPATCH] = stay_silent
             request = await manager.dispatched(executor)
@@ -128,7 +128,7 @@ async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
     tmp_path: Path,
 ) -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         running_manager(tmp_path, call_timeout_s=0.05, poll_s=0.05) as manager,
         manager.executor() as executor,
     ):
@@ -159,7 +159,7 @@ async def test_a_run_goes_on_after_a_restart_of_the_manager(tmp_path: Path) -> N
 
 
 async def test_a_heartbeat_names_the_runs_that_must_stop(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         run_id = request["subtask_id"]
         ack = await executor.beat((run_id, 1), (run_id, 2), ("other", 1))
@@ -176,7 +176,7 @@ async def test_a_heartbeat_names_the_runs_that_must_stop(manager: RunningManager
 async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         request = await manager.dispatched(executor)
         await executor.progress(request, 1, "lifecycle.started", {})
         run_id = request["subtask_id"]
@@ -194,7 +194,7 @@ async def test_a_cancel_reaches_the_executor_and_its_verdict_counts(
 async def test_a_cancel_of_a_run_that_the_executor_does_not_know_is_recorded_here(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         executor.answers[LocalEvent.CANCEL] = {"success": True, "state": "unknown"}
         request = await manager.dispatched(executor)
         await manager.store.runs.cancel(request["subtask_id"], "why not")
@@ -208,7 +208,7 @@ async def test_a_cancel_of_a_run_that_the_executor_does_not_know_is_recorded_her
 async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor)
             await executor.progress(request, 1, "lifecycle.started", {})
@@ -222,7 +222,7 @@ async def test_a_cancel_during_an_outage_is_told_after_the_next_register(
 async def test_a_run_left_at_a_goodbye_waits_and_is_dispatched_again_at_the_return(
     manager: RunningManager,
 ) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with manager.executor() as executor:
             request = await manager.dispatched(executor, secrets={"/git_token": "T"})
             waits = {**request, "state": "interrupted", "last_seq": 1}
@@ -249,7 +249,7 @@ async def test_a_run_left_at_a_goodbye_waits_and_is_dispatched_again_at_the_retu
 
 
 async def test_an_executor_that_says_goodbye_gets_no_more_runs(manager: RunningManager) -> None:
-    async with asyncio.timeout(10), manager.executor() as executor:
+    async with asyncio.timeout(30), manager.executor() as executor:
         ack = await executor.call(
             LocalEvent.UNREGISTER,
             {"executor_id": "executor-1", "reason": "shutdown", "timestamp": "t"},

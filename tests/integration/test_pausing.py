@@ -16,7 +16,7 @@ FAMILY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()
 
 async def until(state: str, processes: list[psutil.Process]) -> None:
     """Wait until all of them are in this state, which nothing tells of."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while {p.status() for p in processes} != {state}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -28,7 +28,7 @@ async def test_a_tree_stands_still_and_goes_on() -> None:
     )
     try:
         parent = psutil.Process(process.pid)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (children := parent.children()):  # noqa: ASYNC110 - the child tells nobody
                 await asyncio.sleep(0.01)
         tree = [parent, *children]

@@ -54,7 +54,7 @@ async def test_what_ends_after_the_aim_is_late_and_what_stays_is_left_and_killed
     assert await cancel.all_gone([left], cancelled_s - 201, "a kind", seen) > 200
     assert [len(values) for values in seen.late_s.values()] == [1]
     assert seen.left == {"a kind": 1}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(process.wait() for process in processes))
 
 
@@ -62,7 +62,7 @@ async def test_what_an_agent_notes_is_told_once_and_the_pipe_vanishes(tmp_path: 
     with closing(Diary(tmp_path / "diary")) as diary:
         for what in ("started", "child", "interrupt"):
             await asyncio.to_thread(append, diary.path, json.dumps({"what": what}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await diary.expect("child") == {"what": "child"}
             assert await diary.expect("interrupt") == {"what": "interrupt"}
     assert list(tmp_path.iterdir()) == []

@@ -43,4 +43,4 @@ async def make(reports: Reports, records: Records) -> AsyncIterator[Make]:
 
     yield make
     for supervisor in made:
-        await asyncio.wait_for(supervisor.close(), 5)
+        await asyncio.wait_for(supervisor.close(), 30)

@@ -14,7 +14,7 @@ from tests.fakes.clock import ManualClock
 
 
 async def test_the_first_signal_asks_and_the_second_insists() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         stop = StopSignals()
         stop.listen()
         assert not stop.first.is_set()

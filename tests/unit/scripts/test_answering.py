@@ -71,7 +71,7 @@ def test_a_line_chooses_by_number_by_label_or_in_its_own_words(
 
 async def test_each_question_gets_its_lines_in_order_and_empty_ones_leave_parts_out() -> None:
     api, lines = Api(), GivenLines(["2", "", "no", "", ""])
-    async with asyncio.timeout(10), Answering(api, "t", Console(quiet=True), lines) as answering:
+    async with asyncio.timeout(30), Answering(api, "t", Console(quiet=True), lines) as answering:
         answering.asked(asked("a", "question", questions=[ONE, SEVERAL]))
         answering.asked(asked("b"))
         answering.asked(asked("c", "question", questions=[ONE, SEVERAL]))
@@ -98,7 +98,7 @@ class Heard(io.StringIO):
 async def test_without_lines_it_says_how_long_others_may_answer() -> None:
     heard = Heard()
     console = Console(file=heard, width=200)
-    async with asyncio.timeout(10), Answering(Api(), "t", console, GivenLines([])) as answering:
+    async with asyncio.timeout(30), Answering(Api(), "t", console, GivenLines([])) as answering:
         answering.asked(asked("a", "question", questions=[{"question": ""}]))
         while "waits until soon" not in heard.getvalue():
             heard.something.clear()
@@ -112,7 +112,7 @@ async def test_a_question_that_is_over_makes_room_for_the_next() -> None:
     class Lines:
         next = staticmethod(silent.get)
 
-    async with asyncio.timeout(10), Answering(api, "t", Console(quiet=True), Lines()) as answering:
+    async with asyncio.timeout(30), Answering(api, "t", Console(quiet=True), Lines()) as answering:
         answering.asked(asked("a"))
         answering.asked(asked("b"))
         await asyncio.sleep(0)  # the first has begun to wait
@@ -126,7 +126,7 @@ async def test_a_refusal_is_shown_and_ends_nothing() -> None:
     api, heard = Api(), io.StringIO()
     api.failure = ApiError("the first answer counts")
     lines = GivenLines(["yes", "yes"])
-    async with asyncio.timeout(10), Answering(api, "t", Console(file=heard), lines) as answering:
+    async with asyncio.timeout(30), Answering(api, "t", Console(file=heard), lines) as answering:
         answering.asked(asked("a"))
         answering.asked(asked("b"))
         assert (await api.answered.get())["request_id"] == "a"
@@ -139,5 +139,5 @@ async def test_typed_lines_come_one_by_one_until_there_are_no_more(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\nno\n"))
     lines = TypedLines()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert [await lines.next() for _ in range(3)] == ["yes\n", "no\n", None]

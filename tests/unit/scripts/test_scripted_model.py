@@ -45,7 +45,7 @@ class Client:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
         yield session
 
 

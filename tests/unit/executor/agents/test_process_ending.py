@@ -18,7 +18,7 @@ from tests.fakes.shells import alive, shell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses a POSIX shell")
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 DEAF = "trap '' TERM; setsid sleep 600 & echo $!; while :; do wait; done"
 
 

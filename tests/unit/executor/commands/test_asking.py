@@ -90,7 +90,7 @@ def command(*typed: str) -> int:
 
 
 async def carry_out(*typed: str) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await asyncio.to_thread(command, *typed)
 
 
@@ -172,7 +172,7 @@ async def test_a_terminal_shows_whole_ids_and_those_of_subtasks_when_they_are_ne
     run = TASK | {"task_id": "1" * 32, "subtask_id": "2" * 32, "waits_for": "backend"}
 
     async def tasks() -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await asyncio.to_thread(show, lambda: command("tasks"))
 
     executor.answers["tasks"] = {"tasks": [run], "total": 1}

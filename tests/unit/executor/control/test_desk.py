@@ -36,7 +36,7 @@ def desk(supervisor: Supervisor, standing: LinkStanding | None = None, **options
 
 
 async def ask(desk: Desk, command: str, **arguments: str) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         answer = await desk.answer({"command": command, **arguments})
     told: dict[str, Any] = json.loads(json.dumps(answer))
     return told

@@ -40,7 +40,7 @@ async def serving(
     server = ControlServer(home, answer, io_timeout_s=io_timeout_s)
     await server.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield server
     finally:
         await server.close()

@@ -31,7 +31,7 @@ async def test_one_look_replaces_all_that_is_too_much(
         has_spare=lambda: False,
         on_shortened=lambda: shortened.append(None),
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while keeper._shrinking is not None:
             await store.outstanding()
     types = [event.event.type for _, event in await store.events_after(0, 10)]

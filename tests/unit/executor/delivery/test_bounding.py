@@ -161,7 +161,7 @@ async def test_an_outbox_that_nobody_empties_keeps_itself_within_its_bounds(
         for _ in range(50):
             teller.tell(EventType.REASONING, content="x" * KB)
         await store.events_after(0, 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(events := [e for _, e in await store.events_after(0, 10_000)]) > 400:
             pass
     assert contiguous(shape(events))

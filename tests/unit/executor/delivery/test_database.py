@@ -143,12 +143,12 @@ async def test_a_file_that_is_damaged_while_it_is_used_stops_everything_and_says
     await store._database.submit(forget_pages)
     await asyncio.to_thread(ruin, tmp_path / "state.db")
     accepting = store.accept(RunRef(1, "one more"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert "damaged; restart the executor" in str(await troubles.get())
     await asyncio.wait({accepting}, timeout=1)
     assert not accepting.done()  # nothing is told to be written that is not
     assert troubles.empty()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await store.close()
     with pytest.raises(DatabaseClosed):
         await accepting
@@ -305,6 +305,6 @@ async def test_everything_told_as_written_survives_sigkill_and_a_torn_log(tmp_pa
     next_one = NumberedEvent(RunRef(1, 2), held.last + 1, AgentEvent(EventType.WARNING, {}))
     written = asyncio.Event()
     store.add_event(outstanding.last_position + 2, next_one, written=lambda _: written.set())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await written.wait()
     await store.close()

@@ -279,7 +279,7 @@ async def test_the_log_looks_after_its_bounds_by_itself(tmp_path: Path) -> None:
         with log.hub.follow("9") as wake_up:
             for _ in range(300):
                 tell(log, FIRST, EventType.REASONING, content="x" * 1000)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (await log.after("9", 0, limit=1))[0].type != EventType.TRUNCATED:
                     await wake_up.wait()
                     tell(log, FIRST, EventType.REASONING)
@@ -290,7 +290,7 @@ async def test_the_log_looks_after_its_bounds_by_itself(tmp_path: Path) -> None:
 async def test_followers_are_woken_when_an_event_can_be_read_and_not_for_another_run(
     tmp_path: Path,
 ) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         with log.hub.follow("9") as wake_up, log.hub.follow("10") as other:
             await wake_up.wait()
             await other.wait()

@@ -82,10 +82,10 @@ async def pumping(outbox: Outbox, backend: Backend) -> AsyncIterator[None]:
 
 async def test_an_event_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> None:
     put = [event(1), event(2, type_="from.a-newer-peer"), event(3, type_=EventType.FAILED)]
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (_, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (_, outbox):
         for one in put:
             outbox.put(one)
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (_, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (_, outbox):
         assert (outbox.depth, outbox.waits_for(RUN.key)) == (3, True)
         backend = Backend()
         async with pumping(outbox, backend):
@@ -99,7 +99,7 @@ async def test_an_event_is_on_the_disk_before_it_is_sent(tmp_path: Path) -> None
     backend = Backend()
     busy = threading.Event()
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_outbox(tmp_path) as (store, outbox),
         pumping(outbox, backend),
     ):
@@ -126,7 +126,7 @@ async def test_only_a_verdict_is_written_through_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type_: str, level: int
 ) -> None:
     levels: list[int] = []
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (store, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (store, outbox):
         insert = store._insert
 
         def watched(db: sqlite3.Connection, placed: list[Placed]) -> int:
@@ -160,7 +160,7 @@ async def test_a_backend_that_has_forgotten_gets_a_placeholder_for_what_is_gone(
     tmp_path: Path,
 ) -> None:
     backend = Backend()
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (_, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (_, outbox):
         for seq in range(1, 6):
             outbox.put(event(seq))
         async with pumping(outbox, backend):
@@ -181,7 +181,7 @@ async def test_a_backend_that_has_forgotten_gets_a_placeholder_for_what_is_gone(
 async def test_a_backend_that_forgets_while_connected_is_told_of_the_gap(tmp_path: Path) -> None:
     backend = Backend()
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         open_outbox(tmp_path, retry_after_s=0) as (_, outbox),
         pumping(outbox, backend),
     ):
@@ -205,14 +205,14 @@ async def test_a_backend_that_has_more_than_this_disk_moves_the_count(tmp_path: 
 
 async def test_a_finished_runs_verdict_is_sent_again_after_a_restart(tmp_path: Path) -> None:
     verdict = event(2, type_=EventType.COMPLETED)
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (store, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (store, outbox):
         await store.accept(RUN)
         outbox.put(event(1))
         outbox.put(verdict)
         async with pumping(outbox, Backend()):
             await outbox.wait_empty()
     backend = Backend()
-    async with asyncio.timeout(10), open_outbox(tmp_path, retry_after_s=0) as (store, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path, retry_after_s=0) as (store, outbox):
         (record,) = await store.runs()
         assert (record.state, record.last_seq) == ("finished", 2)
         outbox.repeat_verdict(RUN, 2)
@@ -229,7 +229,7 @@ async def test_a_dropped_run_leaves_nothing_for_its_successor_of_the_same_key(
     tmp_path: Path,
 ) -> None:
     backend = Backend()
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (_, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (_, outbox):
         for seq in (1, 2, 3):
             outbox.put(event(seq))
         outbox.drop(RUN.key)
@@ -294,7 +294,7 @@ def event_like(found: NumberedEvent, run: RunRef) -> NumberedEvent:
 
 
 async def test_what_is_written_down_of_a_run_follows_its_events(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), open_outbox(tmp_path) as (store, outbox):
+    async with asyncio.timeout(30), open_outbox(tmp_path) as (store, outbox):
         await store.accept(RUN)
         (record,) = await store.runs()
         assert (record.run, record.state, record.last_seq) == (RUN, "queued", 0)

@@ -36,7 +36,7 @@ async def look(port: int, *, scheme: str = "http", **variables: Any) -> list[Fin
         "ANTHROPIC_BASE_URL": f"{scheme}://127.0.0.1:{port}",
     }
     settings = await asyncio.to_thread(lambda: LocalSettings(**given | variables))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await look_at_api(settings, os.environ)
 
 

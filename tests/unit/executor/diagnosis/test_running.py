@@ -46,7 +46,7 @@ async def look(home: Path, answer: Answer) -> Finding:
     server = ControlServer(home, answer)
     await server.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await asyncio.to_thread(look_at_running, home)
     finally:
         await server.close()

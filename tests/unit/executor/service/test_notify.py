@@ -39,7 +39,7 @@ def watched_by(end: ServiceManagerEnd, watchdog_us: str = "300000000") -> dict[s
 @pytest.mark.parametrize("abstract", [False, True])
 async def test_the_messages_arrive_at_either_kind_of_socket(tmp_path: Path, abstract: bool) -> None:
     place = f"@wegent-{secrets.token_hex(8)}" if abstract else tmp_path
-    async with asyncio.timeout(5), listening(place) as end:
+    async with asyncio.timeout(30), listening(place) as end:
         service = manager(watched_by(end))
         service.connecting()
         service.registered(Rhythm(30, 90))
@@ -75,7 +75,7 @@ def test_an_agent_gets_none_of_it_even_from_an_environment_that_has_it(tmp_path:
 
 
 async def test_without_a_watchdog_it_is_never_fed(tmp_path: Path) -> None:
-    async with asyncio.timeout(5), listening(tmp_path) as end:
+    async with asyncio.timeout(30), listening(tmp_path) as end:
         service = manager({"NOTIFY_SOCKET": end.address})
         service.connecting()
         service.heartbeat_heard()
@@ -88,7 +88,7 @@ async def test_without_a_watchdog_it_is_never_fed(tmp_path: Path) -> None:
 
 
 async def test_a_watchdog_over_another_process_is_not_fed(tmp_path: Path) -> None:
-    async with asyncio.timeout(5), listening(tmp_path) as end:
+    async with asyncio.timeout(30), listening(tmp_path) as end:
         service = manager(watched_by(end) | {"WATCHDOG_PID": "1"})
         service.heartbeat_heard()
         service.stopping()
@@ -100,7 +100,7 @@ async def test_a_watchdog_over_another_process_is_not_fed(tmp_path: Path) -> Non
 async def test_the_process_that_unpacked_this_program_may_be_the_one_that_is_watched(
     tmp_path: Path,
 ) -> None:
-    async with asyncio.timeout(5), listening(tmp_path) as end:
+    async with asyncio.timeout(30), listening(tmp_path) as end:
         service = manager(watched_by(end) | {"WATCHDOG_PID": str(os.getppid())})
         service.heartbeat_heard()
         await end.hears(WATCHDOG)
@@ -110,7 +110,7 @@ async def test_the_process_that_unpacked_this_program_may_be_the_one_that_is_wat
 async def test_a_watchdog_that_is_too_impatient_for_the_settings_is_told_to_wait(
     tmp_path: Path,
 ) -> None:
-    async with asyncio.timeout(5), listening(tmp_path) as end:
+    async with asyncio.timeout(30), listening(tmp_path) as end:
         service = manager(watched_by(end, "60000000"), heartbeat_timeout_s=90, longest_pause_s=30)
         service.connecting()
         service.registered(Rhythm(10, 20))  # a shorter one does not make it impatient
@@ -128,7 +128,7 @@ async def test_a_watchdog_that_is_too_impatient_for_the_settings_is_told_to_wait
 
 
 async def test_a_patient_watchdog_is_left_as_the_operator_wants_it(tmp_path: Path) -> None:
-    async with asyncio.timeout(5), listening(tmp_path) as end:
+    async with asyncio.timeout(30), listening(tmp_path) as end:
         service = manager(watched_by(end, "900000000"))
         service.connecting()
         await end.hears("READY=1")

@@ -29,7 +29,7 @@ async def test_a_run_that_could_not_go_on_is_asked_again() -> None:
         run, names=entry.names, tell=lambda _: None, ended=ended.set, limit_s=None
     )
     disk = DiskPause(again_after_s=0.01)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         disk.changed("home", "no space left", [entry])
         await run.paused.wait()
         disk.changed("home", None, [entry])

@@ -64,7 +64,7 @@ class Steps:
         async def unpaused() -> None:
             await self.unpaused.wait()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await with_room(self.take, unpaused=unpaused, warn=self.warnings.append)
 
 

@@ -40,10 +40,10 @@ class Runs:
         return run, asyncio.create_task(self.collect(run))
 
     async def carry_out(self, **fields: Any) -> list[AgentEvent]:
-        return await asyncio.wait_for(self.start(**fields)[1], 10)
+        return await asyncio.wait_for(self.start(**fields)[1], 30)
 
     async def reaches(self, place: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self.agent.reached.get() != place:
                 pass
 
@@ -81,9 +81,9 @@ async def test_a_cancelled_clone_ends_and_leaves_nothing(runs: Runs) -> None:
     port = server.sockets[0].getsockname()[1]
     async with server:
         run, events = runs.start(git_url=f"http://127.0.0.1:{port}/a.git")
-        writer = await asyncio.wait_for(silent.get(), 10)
+        writer = await asyncio.wait_for(silent.get(), 30)
         await run.cancel("why")
-        told = await asyncio.wait_for(events, 10)
+        told = await asyncio.wait_for(events, 30)
         writer.close()
     assert verdicts(told) == [EventType.CANCELLED]
     assert told[-1].data["reason"] == "why"
@@ -100,7 +100,7 @@ async def test_a_run_cancelled_at_any_moment_ends_cancelled(runs: Runs, moment: 
     await runs.reaches(moment)
     await run.cancel(None)
     await run.cancel(None)
-    told = await asyncio.wait_for(events, 10)
+    told = await asyncio.wait_for(events, 30)
     assert verdicts(told) == [EventType.CANCELLED]
     assert told[-1].data["workspace"]["path"] == str(runs.root / "workspace" / "1")
     await run.cancel(None)  # after the end: nothing
@@ -118,7 +118,7 @@ async def test_ending_a_run_is_not_forgotten_over_its_cancel(runs: Runs) -> None
     assert not events.done()  # not before the agent has given up
     runs.agent.may_give_up.set()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(events, 10)
+        await asyncio.wait_for(events, 30)
 
 
 async def test_an_ended_turn_leaves_no_session(runs: Runs) -> None:
@@ -154,7 +154,7 @@ async def test_after_a_cancel_the_next_message_is_resumed_in_another_session(run
     run, events = runs.start()
     await runs.reaches("turn")
     await run.cancel(None)
-    await asyncio.wait_for(events, 10)
+    await asyncio.wait_for(events, 30)
     assert not runs.agent.sessions[0].alive
     runs.agent.script = [TurnEnd("done")]
     assert verdicts(await runs.carry_out(subtask_id=2)) == [EventType.COMPLETED]
@@ -187,7 +187,7 @@ async def test_a_session_closed_during_its_run_leaves_no_process_after_it(runs: 
     await runs.handler.close_session("1")
     assert runs.agent.sessions[0].alive  # its run goes on
     gate.set()
-    assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.COMPLETED]
+    assert verdicts(await asyncio.wait_for(events, 30)) == [EventType.COMPLETED]
     assert not runs.agent.sessions[0].alive
     runs.agent.script = [TurnEnd("done")]
     await runs.carry_out(subtask_id=2)
@@ -208,7 +208,7 @@ async def test_winding_down_ends_idle_processes_at_once_and_others_with_their_ru
     await runs.handler.close_session(7)  # waits for its end
     assert [idle.alive, busy.alive] == [False, True]
     gate.set()
-    assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.COMPLETED]
+    assert verdicts(await asyncio.wait_for(events, 30)) == [EventType.COMPLETED]
     assert not busy.alive
 
 
@@ -249,7 +249,7 @@ async def test_a_cancel_while_the_new_process_is_being_paused_ends_the_run_witho
         await runs.reaches("open")
         await run.pause()
         runs.agent.opening.set()
-        assert verdicts(await asyncio.wait_for(events, 10)) == [EventType.CANCELLED]
+        assert verdicts(await asyncio.wait_for(events, 30)) == [EventType.CANCELLED]
         await asyncio.gather(*cancels)
         assert runs.agent.reached.empty()  # no turn
         assert psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
@@ -265,7 +265,7 @@ async def test_a_paused_run_prepares_and_opens_nothing_before_it_goes_on(runs: R
     await runs.handler.state.session(1)  # asked for later than by the run
     assert not (runs.root / "workspace").exists()
     await run.resume()
-    assert verdicts(await asyncio.wait_for(following, 10)) == [EventType.COMPLETED]
+    assert verdicts(await asyncio.wait_for(following, 30)) == [EventType.COMPLETED]
 
 
 async def test_a_run_that_an_earlier_process_began_has_what_is_left_of_its_limits(
@@ -336,7 +336,7 @@ async def test_a_run_that_the_api_has_refused_waits_for_it(runs: Runs) -> None:
         TurnEnd(error="slow down", error_code=ErrorCode.RATE_LIMITED, retry_at=retry_at)
     ]
     run, telling = runs.start(timeout_seconds=3600)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while run.waits_for is None:  # noqa: ASYNC110 - nothing tells when the wait begins
             await asyncio.sleep(0)
         assert run.waits_for == "api"

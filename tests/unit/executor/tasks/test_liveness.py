@@ -78,7 +78,7 @@ class Watched:
             self.told.append(item)
 
     async def ended(self) -> TurnEnd:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.task
         end = self.told[-1]
         assert isinstance(end, TurnEnd)

@@ -10,7 +10,7 @@ import pytest
 
 from executor.tasks.merging import merged
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 async def collected(stream: AsyncGenerator[str]) -> list[str]:

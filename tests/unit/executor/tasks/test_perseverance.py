@@ -248,5 +248,5 @@ async def test_nothing_left_of_a_limit_ends_the_run(
 async def test_any_other_failure_is_the_verdict(tmp_path: Path) -> None:
     failure = TurnEnd(error="no", error_code=ErrorCode.AUTH_ERROR)
     run = Persevering(tmp_path, [SESSION, failure])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await run.carry_out())[1] == failure

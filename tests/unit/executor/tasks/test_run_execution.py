@@ -102,7 +102,7 @@ class Carried:
 
     async def end(self) -> list[tuple[str, dict[str, Any]]]:
         """What was told after the start, once nothing of the run goes on."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.over.wait()
         assert self.ends == 1
         started, *rest = self.told
@@ -110,7 +110,7 @@ class Carried:
         return [(event.type, dict(event.data)) for event in rest]
 
     async def begun(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.run.begun.wait()
 
 
@@ -150,7 +150,7 @@ async def test_a_second_cancel_does_not_interrupt_again() -> None:
 async def test_a_run_cancelled_before_its_first_step_has_a_verdict() -> None:
     carried = Carried(interrupt_grace_s=0.0)
     carried.execution.fail(STOPPED)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await carried.over.wait()
     assert [event.data["error_code"] for event in carried.told] == ["executor_restarted"]
 
@@ -242,7 +242,7 @@ async def test_a_cancel_counts_as_long_as_a_parked_run_is_ending() -> None:
 @pytest.mark.parametrize("stop", ["park", "fail"])
 async def test_a_run_beyond_its_time_is_timed_out_also_when_the_executor_stops(stop: str) -> None:
     carried = Carried(limit_s=0.0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await carried.run.interrupted.wait()
     if stop == "park":
         carried.execution.park()
@@ -260,7 +260,7 @@ async def test_a_run_is_told_once_how_it_has_ended() -> None:
     await parked.run.begun.wait()
     parked.execution.park()
     for carried in (completed, stopped, parked):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await carried.over.wait()
     assert completed.run.conclusions == completed.told[-1:]
     assert stopped.run.conclusions == stopped.told[-1:]

@@ -14,14 +14,14 @@ class Counted:
         self.time = RunTime(limit_s, used_s=used_s, save=self.saved.put_nowait, over=self.over.set)
 
     async def next_saved(self) -> float:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.saved.get()
 
 
 async def test_time_that_earlier_processes_have_used_is_not_given_again() -> None:
     counted = Counted(3600, used_s=3600)
     counted.time.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await counted.over.wait()
     counted.time.stop()
 
@@ -49,7 +49,7 @@ async def test_time_that_was_stopped_is_never_over() -> None:
     counted.time.stop()
     later = Counted(0.1)
     later.time.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await later.over.wait()
     later.time.stop()
     assert not counted.over.is_set()

@@ -161,7 +161,7 @@ async def test_a_run_that_cannot_be_started_fails_and_the_next_one_is_carried_ou
     supervisor.submit(request(1, 11))
     (await handler.started.get()).gate.set()
     await reports.verdict(11)
-    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 30)
 
 
 async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: Reports) -> None:
@@ -171,7 +171,7 @@ async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: 
     watched = weakref.ref(told)
     supervisor.submit(told)
     (await handler.started.get()).gate.set()
-    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 30)
     handler.runs.clear()
     del told
     gc.collect()

@@ -33,7 +33,7 @@ async def test_draining_lets_runs_finish_and_takes_no_new_ones(
         supervisor.submit(request(2, 20))
     assert refused.value.error_code == ErrorCode.DRAINING
     run.gate.set()
-    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(drained, 30)
     assert reports.verdicts() == {"10": ["completed"]}
 
 
@@ -49,7 +49,7 @@ async def test_what_the_grace_does_not_suffice_for_is_parked(make: Make, reports
         supervisor.submit(request(session, subtask))
     run = await handler.started.get()
     await run.begun.wait()
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=0), 30)
     assert run.cleaned_up.is_set()
     assert reports.verdicts() == {"10": [], "11": [], "20": []}
     assert states(supervisor) == {10: "interrupted", 11: "queued", 20: "interrupted"}
@@ -63,7 +63,7 @@ async def test_a_run_that_has_told_nothing_yet_is_parked_as_queued(
     handler = Handler(ignores)
     supervisor = make(handler, redispatches=True)
     supervisor.submit(request())
-    async with asyncio.timeout(5):  # no task of its own, which would let the run begin first
+    async with asyncio.timeout(30):  # no task of its own, which would let the run begin first
         await supervisor.close()
     assert states(supervisor) == {10: "queued"}
     assert handler.closed
@@ -80,7 +80,7 @@ async def test_what_waits_does_not_begin_any_more_when_it_will_be_sent_again(
     drained = asyncio.create_task(supervisor.drain(grace_s=3600))
     await run.begun.wait()
     run.gate.set()
-    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(drained, 30)
     assert reports.verdicts() == {"10": ["completed"], "11": []}
     assert list(handler.runs) == ["10"]
     assert states(supervisor) == {11: "queued"}
@@ -96,7 +96,7 @@ async def test_what_waits_begins_in_the_grace_when_nobody_will_send_it_again(
     drained = asyncio.create_task(supervisor.drain(grace_s=3600))
     for _ in range(2):
         (await handler.started.get()).gate.set()
-    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(drained, 30)
     assert reports.verdicts() == {"10": ["completed"], "11": ["completed"]}
 
 
@@ -104,7 +104,7 @@ async def test_whether_to_park_goes_by_the_last_registration(make: Make, reports
     supervisor = make(Handler(ignores), redispatches=True)
     supervisor.connected(redispatches=False)
     supervisor.submit(request())
-    await asyncio.wait_for(supervisor.close(), 5)
+    await asyncio.wait_for(supervisor.close(), 30)
     assert reports.verdicts() == {"10": ["failed"]}
 
 
@@ -113,7 +113,7 @@ async def test_a_parked_run_is_cancelled_and_not_taken_up_by_this_process(
 ) -> None:
     supervisor = make(Handler(ignores), redispatches=True)
     supervisor.submit(request())
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=0), 30)
     with pytest.raises(Refusal) as refused:
         supervisor.submit(request())
     assert refused.value.error_code == ErrorCode.DRAINING
@@ -130,7 +130,7 @@ async def test_a_superseded_run_that_is_still_ending_is_not_parked(
     supervisor.submit(request())
     await (await handler.started.get()).begun.wait()
     supervisor.supersede(("10", 1))
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=0), 30)
     assert reports.parked == []
     assert supervisor.reports() == []
 
@@ -150,7 +150,7 @@ async def test_what_the_grace_does_not_suffice_for_fails_when_nobody_will_send_i
     supervisor.submit(request(1, 11))
     run = await handler.started.get()
     await run.begun.wait()
-    await asyncio.wait_for(supervisor.drain(grace_s=0), 5)
+    await asyncio.wait_for(supervisor.drain(grace_s=0), 30)
     codes = [(await reports.verdict(n)).data["error_code"] for n in (10, 11)]
     assert codes == ["executor_restarted", "executor_restarted"]
     assert run.cleaned_up.is_set()
@@ -163,6 +163,6 @@ async def test_a_run_ended_before_its_first_step_still_gets_a_verdict(
     handler = Handler(ignores)
     supervisor = make(handler)
     supervisor.submit(request(1, 10))
-    await asyncio.wait_for(supervisor.close(), 5)
+    await asyncio.wait_for(supervisor.close(), 30)
     assert reports.verdicts() == {"10": ["failed"]}
     assert handler.closed

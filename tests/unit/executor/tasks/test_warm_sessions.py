@@ -84,13 +84,13 @@ async def test_nothing_is_taken_before_the_sessions_old_process_has_ended(how: s
     asked = asyncio.create_task(warm.close_session("7")) if how == "closed" else None
     if how == "too many":
         await warm.park("8", Session(), "f")
-    await asyncio.wait_for(session.closing.wait(), 5)
+    await asyncio.wait_for(session.closing.wait(), 30)
     taking = asyncio.create_task(warm.take("7", "f"))
     for _ in range(3):
         await asyncio.sleep(0)
     assert not taking.done()  # it would resume what the old one is still writing down
     session.may_close.set()
-    assert await asyncio.wait_for(taking, 5) is None
+    assert await asyncio.wait_for(taking, 30) is None
     if asked is not None:
         await asked
     await warm.close()
@@ -101,7 +101,7 @@ async def test_beyond_the_limit_the_least_recently_used_is_ended() -> None:
     sessions = [Session() for _ in range(3)]
     for number, session in enumerate(sessions):
         await warm.park(str(number), session, "f")
-    await asyncio.wait_for(sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(sessions[0].closed.wait(), 30)
     assert await warm.take("1", "f") is sessions[1]
     assert await warm.take("2", "f") is sessions[2]
 
@@ -121,7 +121,7 @@ async def test_an_idle_session_is_ended_after_its_time() -> None:
     warm = WarmSessions(limit=1, idle_s=0.001)
     session = Session()
     await warm.park("7", session, "f")
-    await asyncio.wait_for(session.closed.wait(), 5)
+    await asyncio.wait_for(session.closed.wait(), 30)
     assert await warm.take("7", "f") is None
 
 
@@ -131,7 +131,7 @@ async def test_a_taken_session_does_not_expire() -> None:
     await warm.park("7", first, "f")
     assert await warm.take("7", "f") is first
     await warm.park("8", second, "f")
-    await asyncio.wait_for(second.closed.wait(), 5)
+    await asyncio.wait_for(second.closed.wait(), 30)
     assert not first.closed.is_set()
 
 
@@ -159,14 +159,14 @@ async def test_winding_down_ends_all_without_waiting_for_their_ends() -> None:
     idle.may_close.clear()
     await warm.park("7", idle, "f")
     warm.wind_down()
-    await asyncio.wait_for(idle.closing.wait(), 5)
+    await asyncio.wait_for(idle.closing.wait(), 30)
     await warm.park("8", busy, "f")
     assert busy.closed.is_set()
     closing = asyncio.create_task(warm.close())
     await asyncio.sleep(0)
     assert not closing.done()
     idle.may_close.set()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 30)
     assert idle.closed.is_set()
 
 
@@ -193,7 +193,7 @@ async def test_an_idle_session_that_dies_is_forgotten_without_being_asked_for() 
     await warm.park("7", dead, "f")
     await warm.park("8", living, "f")
     dead.alive = False
-    await asyncio.wait_for(dead.closed.wait(), 5)
+    await asyncio.wait_for(dead.closed.wait(), 30)
     assert await warm.take("8", "f") is living
     await warm.close()
 
@@ -219,10 +219,10 @@ async def test_all_are_ended_when_memory_gets_short(tmp_path: Path) -> None:
     sessions = [Session() for _ in range(3)]
     for number, session in enumerate(sessions):
         await warm.park(str(number), session, "f")
-    await asyncio.wait_for(memory.looks.get(), 5)
+    await asyncio.wait_for(memory.looks.get(), 30)
     assert not any(session.closed.is_set() for session in sessions)
     await asyncio.to_thread(linux.machine, available=GIB // 2, total=32 * GIB)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(session.closed.wait() for session in sessions))
     assert await warm.take("2", "f") is None
     await warm.close()
@@ -236,12 +236,12 @@ async def test_none_is_kept_until_there_is_clearly_enough_again(tmp_path: Path) 
         await asyncio.to_thread(linux.machine, available=available, total=32 * GIB)
         session = Session()
         await warm.park("7", session, "f")
-        await asyncio.wait_for(session.closed.wait(), 5)
+        await asyncio.wait_for(session.closed.wait(), 30)
         await memory.looks.get()
     await asyncio.to_thread(linux.machine, available=3 * GIB, total=32 * GIB)
     session = Session()
     await warm.park("7", session, "f")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for _ in range(2):  # before the second look, the first has had its effect
             await memory.looks.get()
     assert await warm.take("7", "f") is session
@@ -255,9 +255,9 @@ async def test_nobody_looks_at_the_memory_while_nothing_is_kept(tmp_path: Path) 
     before = asyncio.all_tasks()
     await warm.park("7", Session(), "f")
     (watching,) = asyncio.all_tasks() - before
-    await asyncio.wait_for(memory.looks.get(), 5)
+    await asyncio.wait_for(memory.looks.get(), 30)
     assert await warm.take("7", "f") is not None
-    await asyncio.wait_for(watching, 5)
+    await asyncio.wait_for(watching, 30)
 
 
 async def test_what_is_closed_while_the_memory_is_looked_at_stays_closed(tmp_path: Path) -> None:

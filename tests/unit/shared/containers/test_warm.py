@@ -29,7 +29,7 @@ async def keeping(
     keeper = WarmKeeper(members, target, member, start, first_pause_s=0.001)
     task = asyncio.create_task(keeper.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield keeper
     finally:
         task.cancel()

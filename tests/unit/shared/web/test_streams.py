@@ -17,7 +17,7 @@ SECOND = RunRef(7, 9, attempt=2)
 async def test_a_stream_goes_on_over_the_verdict_of_an_attempt_that_has_given_way(
     tmp_path: Path,
 ) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         await log.accept(FIRST)
         tell(log, FIRST, EventType.STARTED, EventType.FAILED)
         log.forget_run(FIRST.key)
@@ -42,7 +42,7 @@ async def test_a_stream_goes_on_over_the_verdict_of_an_attempt_that_has_given_wa
 async def test_a_verdict_that_is_read_slowly_ends_no_stream_when_another_attempt_has_begun(
     tmp_path: Path,
 ) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         await log.accept(FIRST)
         tell(log, FIRST, EventType.STARTED, EventType.FAILED)
         async with aclosing(Streams(log.hub).follow(log, "9", after=0, finished_at=None)) as stream:
@@ -58,7 +58,7 @@ async def test_a_verdict_that_is_read_slowly_ends_no_stream_when_another_attempt
 async def test_a_stop_ends_streams_without_goodbye_and_those_that_come_later_at_once(
     tmp_path: Path,
 ) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         await log.accept(FIRST)
         tell(log, FIRST, EventType.STARTED)
         streams = Streams(log.hub)
@@ -72,7 +72,7 @@ async def test_a_stop_ends_streams_without_goodbye_and_those_that_come_later_at_
 
 
 async def test_a_stream_without_traffic_shows_that_it_lives(tmp_path: Path) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(5):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         await log.accept(FIRST)
         streams = Streams(log.hub, keepalive_seconds=0.01)
         stream = streams.follow(log, "9", after=0, finished_at=None)
@@ -86,7 +86,7 @@ async def test_a_stream_without_traffic_shows_that_it_lives(tmp_path: Path) -> N
 
 
 async def test_whoever_does_not_read_on_holds_a_page_and_delays_nobody(tmp_path: Path) -> None:
-    async with open_log(tmp_path) as (_, log), asyncio.timeout(10):
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
         await log.accept(FIRST)
         streams = Streams(log.hub)
         read: list[int] = []

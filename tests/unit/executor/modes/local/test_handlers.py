@@ -216,7 +216,7 @@ async def test_an_answer_that_does_not_fit_says_so_and_the_question_stays_open(
     desk = Desk(store)
     desk.agent.script = ["ask", completed()]
     await desk.ask(LocalEvent.DISPATCH, DISPATCH)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         asked = await desk.reporter.told.get()
         raw = {"task_id": 1, "subtask_id": 2, "request_id": asked.data["request_id"]}
         answer = await desk.ask(LocalEvent.INPUT, raw | {"decision": "answer", "message": "x"})

@@ -60,7 +60,7 @@ class Backend:
 
     async def expect(self, type_: str) -> NumberedEvent:
         """The first event of that type, waiting for it if need be."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 for event in self.events:
                     if event.event.type == type_:
@@ -91,7 +91,7 @@ class Told:
         """Connect, and give what arrives."""
         pump = asyncio.create_task(self.outbox.pump(self.backend, acks=True))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await self.outbox.wait_empty()
         finally:
             pump.cancel()
@@ -133,7 +133,7 @@ async def test_without_merging_every_delta_goes_at_once(store: StateStore) -> No
     await told.backend.expect(EventType.LLM_STREAM)
     told.delta("b", 1)
     told.delta("c", 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await told.outbox.wait_empty()
     pump.cancel()
     assert [event.event.data["content"] for event in told.backend.events] == ["a", "b", "c"]

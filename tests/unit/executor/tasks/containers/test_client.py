@@ -101,7 +101,7 @@ def client(server: tuple[Server, str], http: aiohttp.ClientSession) -> Container
 
 
 async def all_of(client: ContainerClient, after: int = 0) -> list[AgentEvent]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [event async for event in client.follow("7", after)]
 
 

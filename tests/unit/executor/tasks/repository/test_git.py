@@ -109,7 +109,7 @@ async def held(tmp_path: Path) -> AsyncIterator[tuple[Path, asyncio.Task[bytes]]
     yield path, reading
     if not reading.done():
         path.write_bytes(b"")  # nobody ever opened it
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await reading
 
 
@@ -122,7 +122,7 @@ async def test_a_timeout_ends_git_and_what_it_started(
     with pytest.raises(GitTimedOut, match=r"git clone took longer than 0\.5 s"):
         await git.run("clone", timeout_s=0.5)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await all_dead
 
 
@@ -135,7 +135,7 @@ async def test_what_git_leaves_running_is_ended_and_does_not_hold_the_result(
     output = await git.run("fetch", timeout_s=30)
 
     assert output == b"done\n"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await all_dead
 
 
@@ -160,5 +160,5 @@ async def test_cancelling_twice_still_ends_the_processes(
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await all_dead

@@ -43,7 +43,7 @@ def _imported(name: str) -> Any:
 def _source(where: str, name: str, load: Callable[[], Any]) -> HookSource:
     try:
         kind = load()
-    except (Exception, SystemExit) as exc:
+    except (Exception, SystemExit) as exc:  # somebody else's code raises what it likes
         raise ConfigError(
             f"{where} cannot be imported: {type(exc).__name__}: {exc}",
             hint="install it where this program runs, or take it out of the configuration",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,14 +111,14 @@ class Bench:
 
     async def given(self, asking: asyncio.Task[ToolDecision | None]) -> ToolDecision:
         """What the agent is told in the end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             decision = await asking
         assert decision is not None
         return decision
 
     async def nobody_is_asked(self) -> None:
         """Wait until no question is under way."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while tasks := [
                 task
                 for task in asyncio.all_tasks()
@@ -133,6 +133,7 @@ async def open_bench(
     *,
     timeout_s: float = 60,
     through_a_container: bool = False,
+    unforeseen: Sequence[Exception] = (),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Bench]:
     async with open_log(home) as (_, log):
@@ -144,9 +145,12 @@ async def open_bench(
         questions = Questions(UserInput(timeout_s=timeout_s, run_timeout_s=3600), say)
 
         given_answers: list[Input] = []
+        errors = list(unforeseen)
 
         async def answer(given: Input) -> InputAck:
             given_answers.append(given)
+            if errors:
+                raise errors.pop()
             try:
                 standing = questions.answer(given)
             except ProtocolError as exc:
@@ -325,6 +329,17 @@ async def test_what_is_no_answer_to_the_question_leaves_it_open(
         assert (await bench.given(asking)).allowed
 
 
+async def test_an_answer_that_leads_to_an_unforeseen_error_is_not_the_last_one(
+    tmp_path: Path, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_bench(tmp_path, unforeseen=[RuntimeError("a mistake of ours")]) as bench:
+        asking, request_id = await bench.put(backend, "permission", {})
+        backend.answers[request_id] = {"decision": "allow"}
+        assert (await bench.given(asking)).allowed
+    assert "a question is tried again" in caplog.text
+    assert len(bench.given_answers) == 2
+
+
 async def test_a_question_whose_time_is_over_is_not_looked_at_any_more(
     tmp_path: Path, backend: Backend
 ) -> None:
@@ -408,7 +423,7 @@ async def test_an_attempt_that_begins_while_the_one_before_it_winds_down_asks_to
             await may_end.wait()
             raise
 
-    async with open_bench(tmp_path, sleep=sleep) as bench, asyncio.timeout(10):
+    async with open_bench(tmp_path, sleep=sleep) as bench, asyncio.timeout(30):
         bench.requests.expect(RUN, target(backend))
         asking = bench.ask()
         await backend.looked_at()

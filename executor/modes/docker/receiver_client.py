@@ -18,6 +18,7 @@ from yarl import URL
 from executor.network.access import NetworkAccess
 from executor.network.problem import diagnose
 from shared.errors import ConfigError, WegentError
+from shared.protocol.execution import MAX_DEPTH, nests_deeper
 from shared.version import __version__
 
 TIMEOUT_S: Final = 30.0
@@ -64,11 +65,12 @@ class Reply:
         return "refused"
 
     def json(self) -> Any:
-        """The body as JSON; ``None`` when it is none."""
+        """The body as JSON; ``None`` when it is none, or nests too deep to be walked."""
         try:
-            return json.loads(self.body)
-        except ValueError:
+            body = json.loads(self.body)
+        except (ValueError, RecursionError):
             return None
+        return None if nests_deeper(body, MAX_DEPTH) else body
 
 
 class ReceiverClient:

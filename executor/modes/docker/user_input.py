@@ -97,6 +97,7 @@ class UserInputRequests:
                                 question.put(), name=f"user input question {request_id}"
                             )
         except Exception:
+            # They can still be answered here; nothing else of the run depends on it.
             logger.exception("the questions of run %s reach nobody any more", run_id)
         finally:
             followed = self._followed.get(run_id)

@@ -84,11 +84,16 @@ class UserQuestion:
 
     async def put(self) -> None:
         """Ask, and look for the answer, until there is one or nobody is to be asked any more."""
-        try:
-            while (pause_s := await self._step()) is not None:
-                await self._asking.sleep(pause_s)
-        except Exception:
-            logger.exception("a question reaches nobody any more", **self._names)
+        while True:
+            try:
+                pause_s = await self._step()
+            except Exception:
+                # Whatever one exchange has led to: the next may bring the answer.
+                logger.exception("a question is tried again", **self._names)
+                pause_s = next(self._delays)
+            if pause_s is None:
+                return
+            await self._asking.sleep(pause_s)
 
     async def _step(self) -> float | None:
         """One exchange; seconds until the next, ``None``: there is none."""

@@ -88,3 +88,12 @@ def test_messages_show_no_more_than_the_origin() -> None:
 )
 def test_a_body_that_is_no_json_is_nothing(body: bytes, value: object) -> None:
     assert Reply(200, body).json() == value
+
+
+@pytest.mark.parametrize("body", [b"", b"no", b"\xff", b"[" * 100_000, b"[" * 100 + b"]" * 100])
+def test_what_is_no_json_or_nests_too_deep_says_nothing(body: bytes) -> None:
+    assert Reply(200, body).json() is None
+
+
+def test_an_answer_is_read_as_json() -> None:
+    assert Reply(200, b'{"answer": ["a"]}').json() == {"answer": ["a"]}

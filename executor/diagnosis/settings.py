@@ -42,7 +42,7 @@ def read_settings() -> SettingsRead:
     broken = [_broken(line) for line in broken_lines(sources.file)]
     unknown = [_unknown(name, sources) for name in sources.unknown]
     if wrong is not None:
-        problems = [_wrong(problem) for problem in wrong.problems]
+        problems = [_wrong(problem, sources) for problem in wrong.problems]
         return SettingsRead([*broken, *problems, *unknown], settings, wrong.variables)
     return SettingsRead([_complete(settings, sources), *broken, *unknown], settings)
 
@@ -70,6 +70,8 @@ def _unknown(name: str, sources: SettingSources) -> Finding:
     return warning(CHECK, what, f"{right}, or remove it")
 
 
-def _wrong(problem: Problem) -> Finding:
+def _wrong(problem: Problem, sources: SettingSources) -> Finding:
     name, _, example = (problem.example or "").partition("=")
-    return failed(CHECK, problem.what, remedies.set_variable(name, example) if name else None)
+    if name:
+        return failed(CHECK, problem.what, remedies.set_variable(name, example))
+    return failed(CHECK, problem.what, f"correct it in the environment, or in {sources.file}")

@@ -36,6 +36,17 @@ def test_each_wrong_variable_is_a_failure_with_its_own_remedy(
     assert read.wrong == {"WEGENT_BACKEND_URL", "LOG_LEVEL"}
 
 
+def test_what_does_not_fit_together_has_a_remedy_as_well(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")
+
+    (finding,) = read_settings().findings
+
+    assert finding.what.startswith("HOST: without a token only this machine is served")
+    assert finding.remedy == f"correct it in the environment, or in {home / 'config.env'}"
+
+
 def test_complete_settings_are_one_finding_that_names_the_file(home: Path) -> None:
     file = home / "config.env"
     file.write_text("WEGENT_BACKEND_URL=http://localhost:1\nWEGENT_AUTH_TOKEN=a-token-for-tests\n")

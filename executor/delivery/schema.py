@@ -130,6 +130,11 @@ _CLOSED: Final = """
 CREATE TABLE closed_sessions (task_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 """
 
+_SEEN: Final = """
+-- When used_s was written, by the clock of the system that counts from its start.
+ALTER TABLE runs ADD COLUMN seen_at REAL;
+"""
+
 _STEPS: Final = (
     _SESSIONS,
     _RUNS_AND_EVENTS,
@@ -141,6 +146,7 @@ _STEPS: Final = (
     _LOG_OPEN,
     _TIME,
     _CLOSED,
+    _SEEN,
 )
 """What each version adds to the one before it."""
 

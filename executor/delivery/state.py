@@ -70,6 +70,9 @@ class RunRecord:
     """For how long it has been carried out, or followed, in seconds; see :meth:`time_left_s`."""
     limit_s: float | None = None
     """How long it may take in all; ``None``: nobody has said so far."""
+    seen_at: float | None = None
+    """When *used_s* was written, by the monotonic clock; it means nothing after a restart of the
+    system. ``None``: never."""
 
     @property
     def time_left_s(self) -> float | None:
@@ -220,10 +223,10 @@ class StateStore:
 
         An error is logged. *limit_s* is how long it may take in all; ``None``: as it was.
         """
-        values = (used_s, limit_s, *key)
+        values = (used_s, limit_s, time.monotonic(), *key)
         self._database.tell(
             lambda db: db.execute(
-                "UPDATE runs SET used_s = ?, limit_s = coalesce(?, limit_s)"
+                "UPDATE runs SET used_s = ?, limit_s = coalesce(?, limit_s), seen_at = ?"
                 " WHERE subtask_id = ? AND attempt = ?",
                 values,
             )
@@ -361,7 +364,7 @@ def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
         questions.setdefault((subtask_id, attempt), []).append(request_id)
     rows = db.execute(
         "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin,"
-        " used_s, limit_s FROM runs ORDER BY rowid"
+        " used_s, limit_s, seen_at FROM runs ORDER BY rowid"
     )
     return [
         RunRecord(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
@@ -46,6 +47,8 @@ class AcceptedRun:
     limit_s: float | None = None
     """How long it may take in all; ``None``: it has not been carried out yet, or by nobody who
     has said it."""
+    seen_at: float | None = None
+    """When an earlier process has written *used_s*, by the monotonic clock."""
 
     @classmethod
     def of(cls, record: RunRecord) -> Self:
@@ -56,7 +59,22 @@ class AcceptedRun:
             passed_on=record.origin is not None,
             used_s=record.used_s,
             limit_s=record.limit_s,
+            seen_at=record.seen_at,
         )
+
+    def count_absence(self, *, timeout_s: float, catch_up_s: float) -> None:
+        """Count the time in which it has gone on while no process of ours has followed it.
+
+        It was in a container, so the system has not been restarted in between.
+
+        Args:
+            timeout_s: Its limit, where nobody has said one.
+            catch_up_s: What is left to it at least, so that what it has told is heard first.
+        """
+        self.limit_s = self.limit_s or timeout_s
+        if self.seen_at is not None:
+            self.used_s += max(0.0, time.monotonic() - self.seen_at)
+        self.used_s = max(0.0, min(self.used_s, self.limit_s - catch_up_s))
 
     @property
     def key(self) -> RunKey:

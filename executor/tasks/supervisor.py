@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from executor.delivery.state import FINISHED_KEPT_S, RunRecord
 from executor.tasks import redispatch
@@ -38,6 +38,9 @@ from shared.status import ErrorCode
 
 logger = get_logger("supervisor")
 
+CATCH_UP_S: Final = 10.0
+"""What a run has at least that has gone on alone, however long: it may have told its end."""
+
 CancelState = Literal["cancelling", "finished", "unknown"]
 
 
@@ -56,6 +59,7 @@ class Supervisor:
         interrupt_grace_s: float = INTERRUPT_GRACE_S,
         redispatch_wait_s: float = redispatch.WAIT_S,
         redispatches: bool = False,
+        catch_up_s: float = CATCH_UP_S,
     ) -> None:
         """Take the parts.
 
@@ -71,12 +75,14 @@ class Supervisor:
             redispatch_wait_s: See :data:`executor.tasks.redispatch.WAIT_S`.
             redispatches: Whether the backend has been one that continues runs; it says so again
                 whenever it registers this executor.
+            catch_up_s: See :data:`CATCH_UP_S`.
         """
         self._handler = handler
         self._reporter = reporter
         self._records = records
         self._timeout_s = timeout_s
         self._interrupt_grace_s = interrupt_grace_s
+        self._catch_up_s = catch_up_s
         self._known = KnownRuns()
         self._slots = Slots(self._known, limit=max_concurrent, queue_limit=queue_limit)
         self._early_cancels = EarlyCancels()
@@ -218,6 +224,7 @@ class Supervisor:
             entry = self._known.get(key)
             if entry is not None and entry.left is not None and not self.draining:
                 entry.left = None
+                entry.count_absence(timeout_s=self._timeout_s, catch_up_s=self._catch_up_s)
                 self._slots.occupy(entry)
                 self._carry_out(entry, run)
         if self._disk.trouble is not None:

@@ -116,7 +116,7 @@ class Site:
                 found = await pool.reconcile({str(one.run.subtask_id) for one in records})
                 living = await handler.take_up(records, found.adopted)
                 try:
-                    yield Process(handler, pool, living)
+                    yield Process(handler, pool, living, state)
                 finally:
                     await handler.close()
         finally:
@@ -127,8 +127,13 @@ class Process:
     """What one life of the executor has."""
 
     def __init__(
-        self, handler: ContainerRunHandler, pool: ContainerPool, living: Mapping[RunKey, Run]
+        self,
+        handler: ContainerRunHandler,
+        pool: ContainerPool,
+        living: Mapping[RunKey, Run],
+        state: StateStore,
     ) -> None:
         self.handler = handler
         self.pool = pool
         self.living = living
+        self.state = state

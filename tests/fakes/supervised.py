@@ -182,9 +182,9 @@ class Reports:
     def forget(self, key: RunKey) -> None:
         self.forgotten.append(key)
 
-    async def next_verdict(self) -> tuple[RunKey, AgentEvent]:
+    async def next_verdict(self, within_s: float = 5.0) -> tuple[RunKey, AgentEvent]:
         """The verdict of whichever run has ended next."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(within_s):
             return await self._verdicts.get()
 
     async def verdict(self, subtask_id: int | str = 10, attempt: int = 1) -> AgentEvent:

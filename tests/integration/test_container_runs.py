@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from executor.tasks.isolation import IsolationRules
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run
 from executor.tasks.sandbox_probe import probe_sandbox
+from executor.tasks.supervisor import Supervisor
 from scripts.scripted_model import ScriptedModel
 from scripts.scripted_record import fingerprint
 from scripts.scripted_scenario import Scenario
@@ -32,6 +34,7 @@ from tests.fakes.container_runs import KEY, Site
 from tests.fakes.containers import until
 from tests.fakes.docker_engine import DockerEngine, OwnEngine
 from tests.fakes.model import reaching, scenario, step, text_step, tool_step
+from tests.fakes.supervised import Reports
 
 LIMIT_S = 120.0
 
@@ -266,6 +269,34 @@ async def test_a_run_that_stood_still_when_the_executor_died_goes_on_with_the_ne
             await until(site.nothing_is_left)
     assert told_later[0].origin == 5
     assert told_later[-1].data["result"] == "so far"
+
+
+async def test_a_run_whose_time_passes_while_no_executor_runs_is_timed_out_by_the_next_one(
+    site: Site,
+) -> None:
+    request = make_request("Do it", timeout_seconds=3600)  # inside, it has most of that
+    make = functools.partial(Supervisor, max_concurrent=1, queue_limit=1, timeout_s=60)
+    reports = Reports()
+    async with site.model(held()) as model:
+        async with site.process() as process:
+            supervisor = make(process.handler, reports, process.state)
+            supervisor.submit(request)
+            async with asyncio.timeout(LIMIT_S):
+                await model.gate("here").reached.wait()
+            await supervisor.close()
+            (record,) = await process.state.runs()
+        assert reports.verdicts() == {"1": []}
+        assert (record.limit_s, record.seen_at is None) == (3600, False)
+        long_ago = replace(record, seen_at=(record.seen_at or 0) - 3600)
+        async with site.process((long_ago,)) as process:
+            supervisor = make(process.handler, reports, process.state, catch_up_s=1.0)
+            supervisor.restore([long_ago])
+            supervisor.follow(process.living)
+            _, verdict = await reports.next_verdict(within_s=LIMIT_S)
+            await until(site.nothing_is_left)
+            await supervisor.close()
+    assert verdict.data["error_code"] == ErrorCode.TIMED_OUT
+    assert verdict.data["error"] == "the run did not finish within 3600 s"
 
 
 async def test_an_image_that_nobody_has_fails_the_run_and_names_it(site: Site) -> None:

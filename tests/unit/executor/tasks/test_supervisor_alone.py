@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from executor.delivery.state import RunRecord
 from executor.tasks.continuing import AFTER_RESTART
 from executor.tasks.supervisor import Supervisor
-from shared.protocol.events import RunRef
+from shared.protocol.events import AgentEvent, EventType, RunRef
 from shared.protocol.local import Cancel
 from tests.fakes.supervised import (
     Handler,
@@ -26,8 +31,9 @@ from tests.fakes.supervised import (
 LEFT = RunRecord(RunRef(1, 10), "running", 7, 40, "sid-1", {}, origin=7)
 
 
-def supervisor_of(handler: Handler, reports: Reports) -> Supervisor:
-    return Supervisor(handler, reports, Records(), max_concurrent=2, queue_limit=4, timeout_s=60)
+def supervisor_of(handler: Handler, reports: Reports, **options: Any) -> Supervisor:
+    limits = {"max_concurrent": 2, "queue_limit": 4, "timeout_s": 60.0}
+    return Supervisor(handler, reports, Records(), **{**limits, **options})
 
 
 async def test_a_stop_neither_waits_for_nor_ends_a_run_that_goes_on_alone(
@@ -124,12 +130,36 @@ async def test_a_run_that_has_ended_or_is_kept_for_the_next_start_is_not_followe
     await supervisor.close()
 
 
-async def test_a_run_that_is_followed_has_what_is_left_of_its_time() -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"used_s": 7200.0, "limit_s": 7200.0},
+        {"used_s": 60.0, "limit_s": None},  # nobody has said it: the executor's own
+        {"used_s": 1.0, "limit_s": 7200.0, "away_s": 7200.0},
+    ],
+)
+async def test_a_run_that_is_followed_has_what_is_left_of_its_time(told: dict[str, Any]) -> None:
     reports = Reports()
-    supervisor = supervisor_of(Handler(), reports)
-    supervisor.restore([replace(LEFT, used_s=7200.0, limit_s=7200.0)])
+    supervisor = supervisor_of(Handler(), reports, catch_up_s=0.0)
+    seen_at = time.monotonic() - told.pop("away_s", 0.0)
+    supervisor.restore([replace(LEFT, seen_at=seen_at, **told)])
     supervisor.follow({LEFT.run.key: Run(request(1, 10), obeys)})
     assert (await reports.verdict()).data["error_code"] == "timed_out"
+    await supervisor.close()
+
+
+async def test_what_a_run_has_told_by_the_end_of_its_time_is_heard_first() -> None:
+    async def has_ended(run: Run) -> AsyncGenerator[AgentEvent]:
+        yield AgentEvent(EventType.STARTED, {})
+        for _ in range(100):
+            await asyncio.sleep(0)
+        yield AgentEvent(EventType.CANCELLED if run.cancelled.is_set() else EventType.COMPLETED, {})
+
+    reports = Reports()
+    supervisor = supervisor_of(Handler(), reports)
+    supervisor.restore([replace(LEFT, used_s=60.0, limit_s=60.0)])
+    supervisor.follow({LEFT.run.key: Run(request(1, 10), has_ended)})
+    assert (await reports.verdict()).action == "completed"
     await supervisor.close()
 
 

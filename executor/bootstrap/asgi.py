@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,6 +44,11 @@ def _app(settings: DockerSettings) -> FastAPI:
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)
     if first_task is not None and first_task.ends:
         logger.warning("exit_on_completion: a server that somebody else starts goes on")
+    if reloads_on_work(settings, sys.argv):
+        logger.warning(
+            "--reload: this server starts anew, in the middle of their work, when agents write .py "
+            "files: set WORKSPACE_ROOT to a folder elsewhere, or add --reload-dir executor"
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -97,6 +103,13 @@ class ToldErrors:
                 told = {"message": ""} if isinstance(exc, WegentError) else {}
                 await send({**failed, **told})
             raise
+
+
+def reloads_on_work(settings: DockerSettings, command: Sequence[str]) -> bool:
+    """Whether uvicorn, started by *command*, watches the folder in which agents work."""
+    watched = "--reload" in command and not any(part.startswith("--reload-dir") for part in command)
+    place = settings.only_session_dir or settings.workspace_root
+    return watched and place.resolve().is_relative_to(Path.cwd())
 
 
 def _docker_settings() -> DockerSettings:

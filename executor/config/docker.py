@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from executor.config.settings import (
     ExecutorSettings,
@@ -30,6 +30,13 @@ from shared.protocol.credentials import named_credentials
 
 LOOPBACK: Final = "127.0.0.1"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  behind a token only
+
+
+def _check_session(session_id: str) -> str:
+    # Imported when it is needed: most commands only look at the settings.
+    from shared.protocol.execution import check_id
+
+    return str(check_id(session_id))
 
 
 class DockerSettings(ExecutorSettings):
@@ -80,10 +87,9 @@ class DockerSettings(ExecutorSettings):
         max_length=200,
         description="Whose tasks these are; logged with each",
     )
-    session_id: str | None = Field(
+    session_id: Annotated[str, AfterValidator(_check_session)] | None = Field(
         default=None,
         validation_alias="SESSION_ID",
-        max_length=200,
         description="The only session that is served; any when not set",
     )
 

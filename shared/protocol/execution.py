@@ -58,8 +58,8 @@ _UNION_TAGS: Final = frozenset({"int", "str"})
 """What pydantic adds to the place of an error in ``int | str``; no field is called so."""
 
 
-def _check_id(value: int | str) -> int | str:
-    # An id names a folder, on every platform.
+def check_id(value: int | str) -> int | str:
+    """Refuse, by a ``ValueError``, what cannot name a folder on every platform."""
     if isinstance(value, int):
         if value < 0:
             raise ValueError("must be 0 or greater")
@@ -75,7 +75,7 @@ def _check_id(value: int | str) -> int | str:
     return value
 
 
-Id = Annotated[StrictInt | StrictStr, AfterValidator(_check_id)]
+Id = Annotated[StrictInt | StrictStr, AfterValidator(check_id)]
 """An id as the backend wrote it: an integer from 0, or a string that can name a folder."""
 
 

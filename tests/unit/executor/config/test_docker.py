@@ -150,3 +150,17 @@ def test_what_is_wrong_is_left_out_when_the_rest_is_asked_for(
     assert (settings.host, settings.port) == ("127.0.0.1", 10001)
     assert wrong is not None
     assert wrong.variables == {"HOST", "PORT"}
+
+
+@pytest.mark.parametrize("name", ["../hunter2", "hunter2/x", "-hunter2", "hunter2 x", "con"])
+def test_a_session_that_no_task_can_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SESSION_ID", "s-1.a")
+    assert load().session_id == "s-1.a"
+
+    monkeypatch.setenv("SESSION_ID", name)
+    message = refusal()
+
+    assert message.startswith("SESSION_ID: ")
+    assert "hunter2" not in message

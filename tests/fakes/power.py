@@ -30,9 +30,8 @@ class Machine:
         self.disk.mkdir()
         with self._image.open("wb") as image:
             image.truncate(SIZE_BYTES)
-        # Its own ten minutes until it writes what nobody asked for: a slow test changes nothing.
         run("mkfs.ext4", "-q", "-F", str(self._image))
-        run("mount", "-o", "loop,commit=600", str(self._image), str(self.disk))
+        self._mount()
         run("sync", "--file-system", str(self.disk))
 
     async def cut_power(self) -> None:
@@ -52,7 +51,14 @@ class Machine:
 
     def _start_again(self) -> None:
         run("umount", str(self.disk))
-        shutil.copyfile(self._left, self._image)
+        # A new image: whatever sandbox or container was made meanwhile, by whomever, had this disk
+        # for a moment, too, and until it lets go the system goes on writing into the old one.
+        self._image = self._image.with_name(f"{self._image.name}-again")
+        self._left.rename(self._image)
+        self._mount()
+
+    def _mount(self) -> None:
+        # Its own ten minutes until it writes what nobody asked for: a slow test changes nothing.
         run("mount", "-o", "loop,commit=600", str(self._image), str(self.disk))
 
 

@@ -50,10 +50,15 @@ def made_ahead(what: Collection[str]) -> Iterator[None]:
 
 def _end_with_the_tests() -> None:
     sys.stdin.buffer.read()
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(0, signal.SIGTERM)
+
+
+def _clean_up(*_: object) -> None:
+    sys.exit(1)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _clean_up)
     threading.Thread(target=_end_with_the_tests, daemon=True).start()
     for name in sys.argv[1:]:
         _MAKERS[name]()

@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.fakes.built_program import only_one
 from tests.fakes.docker_engine import DockerEngine
-from tests.fakes.docker_place import CACHE, ROOT, EngineError
+from tests.fakes.docker_place import CACHE, ROOT, EngineError, unmount
 
 NAME: Final = "debian:bookworm-slim"
 """What the image is called in an engine of the tests' own; elsewhere the name may be taken."""
@@ -98,19 +98,15 @@ def _bootstrap(archive: Path) -> None:
     include = [f"--include={','.join(packages)}"] if packages else []
     with tempfile.TemporaryDirectory(prefix="base-", dir=CACHE) as place:
         root = Path(place) / "root"
-        made = subprocess.run(
-            [
-                *(
-                    "unshare",
-                    "--mount",
-                ),  # what it has mounted is gone with it, even when it is killed
-                *("debootstrap", "--variant=minbase", *include),
-                *(suite, str(root), _mirror(suite)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            made = subprocess.run(
+                ["debootstrap", "--variant=minbase", *include, suite, str(root), _mirror(suite)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            unmount(root)  # what it has mounted, when it was cut short
         if made.returncode:
             raise EngineError(f"debootstrap: {made.stdout[-2000:]}{made.stderr}")
         unfinished = Path(place) / "tar"

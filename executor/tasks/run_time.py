@@ -16,7 +16,10 @@ SAVED_EVERY_S: Final = 5.0
 """How often the used time is written down; more often for limits of less than 100 s."""
 
 _SAVES: Final = 20
-"""So often at least within a limit."""
+"""So often within a shorter limit, but no more often than :data:`_LEAST_S` says."""
+
+_LEAST_S: Final = 0.25
+"""Whoever asks for a limit of a millisecond does not have the disk written without a pause."""
 
 
 class RunTime:
@@ -45,7 +48,7 @@ class RunTime:
         self._save = save
         self._over = over
         within_s = SAVED_EVERY_S if limit_s is None else limit_s / _SAVES
-        self._every_s = min(SAVED_EVERY_S, within_s)
+        self._every_s = max(_LEAST_S, min(SAVED_EVERY_S, within_s))
         self._began = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
 

@@ -63,7 +63,9 @@ async def look_at_containers(image: str, environ: Mapping[str, str]) -> Finding:
                 there = await engine.has_image(image)
             if not there:
                 what = f"the image {image} is not there: the first task waits until it is fetched"
-                return warning("containers", what, command("docker", "pull", image))
+                build = command("make", "image", f"IMAGE={image}")
+                fetch = command("docker", "pull", image)
+                return warning("containers", what, f"{fetch}, or in a checkout: {build}")
             async with asyncio.timeout(TRY_WITHIN_S):
                 return await _try(engine, image, environ)
     except (ContainerError, ConfigError, TimeoutError) as exc:

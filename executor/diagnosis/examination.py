@@ -106,6 +106,8 @@ async def _one(name: str, check: Check, limit_s: float) -> Sequence[Finding]:
         async with asyncio.timeout(limit_s):
             return await check()
     except TimeoutError:
-        return [failed(name, f"could not be looked at within {limit_s:g} s", None)]
+        what = f"could not be looked at within {limit_s:g} s"
+        return [failed(name, what, "look again when this machine has less to do")]
     except Exception as exc:  # noqa: BLE001  whatever it is must not cost the other findings
-        return [failed(name, f"could not be looked at: {type(exc).__name__}: {exc}", None)]
+        what = f"could not be looked at: {type(exc).__name__}: {exc}"
+        return [failed(name, what, "report it, with what this makes: wegent-executor bundle")]

@@ -80,7 +80,9 @@ async def test_an_image_that_is_not_there_is_a_warning_with_the_command_that_get
 ) -> None:
     finding = await look_at_containers("nobody/has-this:1", environ)
     assert finding.state is State.WARNING
-    assert finding.remedy == "docker pull nobody/has-this:1"
+    assert finding.remedy == (
+        "docker pull nobody/has-this:1, or in a checkout: make image IMAGE=nobody/has-this:1"
+    )
 
 
 async def test_an_image_without_the_executor_is_a_failure(

@@ -36,7 +36,9 @@ async def test_a_check_that_breaks_or_hangs_is_a_finding_and_the_others_are_ther
         ("fine", State.OK),
     ]
     assert "ZeroDivisionError: by nothing" in findings[0].what
+    assert "wegent-executor bundle" in str(findings[0].remedy)
     assert "within 0.1 s" in findings[1].what
+    assert findings[1].remedy
 
 
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])

@@ -84,6 +84,11 @@ class WarmKeeper:
             self._members.drop(member)
             self.failed()
             logger.warning("no warm container: %s; next try in %.0f s", exc, self._pause_s)
-        except BaseException:
+        except Exception:
+            # Nobody else starts any, for as long as the executor runs.
+            self._members.drop(member)
+            self.failed()
+            logger.exception("no warm container; next try in %.0f s", self._pause_s)
+        except asyncio.CancelledError:
             self._members.drop(member)
             raise

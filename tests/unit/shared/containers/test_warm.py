@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from shared.containers.errors import ContainerError
@@ -50,6 +51,22 @@ async def test_as_many_are_started_as_are_wanted_and_no_more() -> None:
         await started.get()
         assert len(members.warm) == 2
     assert started.empty()
+
+
+@pytest.mark.parametrize("problem", [ContainerError("no"), KeyError("no such field")])
+async def test_whatever_one_fails_with_the_next_is_started(problem: Exception) -> None:
+    members, started = Members(10), asyncio.Queue[Member]()
+    problems = [problem]
+
+    async def fail_first(one: Member) -> None:
+        if problems:
+            raise problems.pop()
+        await start(one)
+        started.put_nowait(one)
+
+    async with keeping(members, 1, fail_first):
+        await started.get()
+        assert len(members) == 1
 
 
 async def test_none_is_started_without_room() -> None:

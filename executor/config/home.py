@@ -43,9 +43,12 @@ def absolute(path: Path) -> Path:
     """Expand a leading ``~``; a relative path begins in the working directory.
 
     Raises:
-        ValueError: It names a user whom this machine does not know.
+        ValueError: It names a user whom this machine does not know, or begins in a folder that is
+            gone.
     """
     try:
         return path.expanduser().absolute()
     except RuntimeError:
         raise ValueError("names a user (~name) whom this machine does not know") from None
+    except FileNotFoundError:
+        raise ValueError("is relative, and the working directory is gone") from None

@@ -290,6 +290,17 @@ def test_a_home_that_is_a_file_is_refused(home: Path, monkeypatch: pytest.Monkey
     assert "WEGENT_EXECUTOR_HOME: is not a directory" in refusal()
 
 
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORKSPACE_ROOT", "work")
+    (home / "here").mkdir()
+    monkeypatch.chdir(home / "here")
+    (home / "here").rmdir()
+
+    assert "LOCAL_WORKSPACE_ROOT: is relative, and the working directory is gone" in refusal()
+
+
 def test_a_folder_that_this_user_cannot_see_is_no_fault_of_the_config_file(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.protocol.events import AgentEvent, EventType, Source
+from shared.status import ErrorCode
 from tests.fakes.agent_jobs import take_turn
 from tests.fakes.agno import Playing, delegates, fake_server, playing_in, says, texts, told
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
@@ -169,6 +170,30 @@ async def test_a_member_that_fails_otherwise_is_told_and_its_leader_goes_on(
     assert warning.source.agent_name == "ann"
     [error] = turn.of(EventType.LLM_ERROR)
     assert error.source == warning.source
+    words = "ann: messages: Invalid request (HTTP 400)"
+    assert error.data["error"] == words
+    assert warning.data["message"].startswith(words)
+
+
+async def test_a_team_that_routes_fails_with_whom_it_has_chosen(playing: Playing) -> None:
+    leader = delegates("lead", "ann", "Say A", then="never said")
+    async with playing(leader, scenario(error_step(400), system="ANN")) as agno:
+        bots = [agno.bot("lead"), agno.bot("ann"), agno.bot("bob")]
+        async with agno.opened(*bots, mode="route") as session:
+            turn = await take_turn(session, "Hi", bot=bots)
+
+    assert turn.end.error_code == ErrorCode.API_ERROR
+    assert str(turn.end.error).startswith("ann: ")
+
+
+async def test_a_team_that_routes_to_nobody_has_no_answer(playing: Playing) -> None:
+    async with playing(delegates("lead", "nobody", "Say A", then="never said")) as agno:
+        bots = [agno.bot("lead"), agno.bot("ann"), agno.bot("bob")]
+        async with agno.opened(*bots, mode="route") as session:
+            turn = await take_turn(session, "Hi", bot=bots)
+
+    assert turn.end.error_code == ErrorCode.AGENT_ERROR
+    assert turn.end.error == "lead chose 'nobody', who is not in the team"
 
 
 async def test_an_interrupted_team_leaves_no_request_of_any_member(playing: Playing) -> None:

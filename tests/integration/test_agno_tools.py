@@ -183,6 +183,25 @@ async def test_servers_get_no_keys(playing: Playing) -> None:
     assert "ANTHROPIC" not in result
 
 
+async def test_a_session_is_not_used_again_whose_turn_has_left_a_tool_at_work(
+    playing: Playing, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    call = tool_step("mcp__fake__run", {"command": f"echo > {started}; sleep 300"})
+    async with (
+        playing(scenario(call)) as agno,
+        agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session,
+    ):
+        taking = asyncio.create_task(take_turn(session, "Hi"))
+        await asyncio.to_thread(started.read_bytes)
+        assert session.alive
+        await session.interrupt()
+        await taking
+        while session.alive:  # the server is told of it first
+            await asyncio.sleep(0)
+
+
 async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playing) -> None:
     call = tool_step("mcp__fake__run", {"command": "kill -9 $PPID"})
     async with (

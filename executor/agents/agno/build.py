@@ -63,13 +63,14 @@ def _build(
     tools_of: Callable[[Member], list[Function]],
     *,
     additional: str | None = None,
+    led: bool = False,
 ) -> Runner:
     bot = member.bot
     prompts = [text.strip() for text in (additional, bot.system_prompt) if text and text.strip()]
     given: dict[str, Any] = {
         "id": member.key,
         "name": bot.name or member.key,
-        "role": bot.role or _summary(bot.system_prompt),
+        "role": bot.role or (_summary(bot.system_prompt) if led else None),
         "instructions": "\n\n".join(prompts) or None,
         "model": model_of(member),
         "tools": tools_of(member) or None,
@@ -80,7 +81,7 @@ def _build(
     }
     if not member.members:
         return _QuietAgent(**given)
-    members = [_build(below, model_of, tools_of) for below in member.members]
+    members = [_build(below, model_of, tools_of, led=True) for below in member.members]
     return _QuietTeam(members=members, mode=_MODES[member.mode], **given)
 
 

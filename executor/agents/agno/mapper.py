@@ -87,6 +87,8 @@ class TurnMapper:
         self.answer = ""
         """The last of what it has said: after its last use of a tool."""
         self.model: str | None = None
+        self.failures: dict[str, TurnEnd] = {}
+        """What has ended somebody's last answer, by their keys: the models tell more than agno."""
         self.failure: str | None = None
         """Why the first has failed, in agno's words; ``None``: it has not."""
 
@@ -181,6 +183,9 @@ class TurnMapper:
         arguments = _plain(tool.tool_args)
         chosen = self._chosen(run, tool.tool_name, arguments)
         if not chosen:
+            if tool.tool_name == _DELEGATE and _routes(run):
+                wanted = str(arguments.get("member_id"))[:64]
+                self.failure = f"{run.member.called} chose {wanted!r}, who is not in the team"
             data = {
                 "tool_id": tool.tool_call_id,
                 "tool_name": tool.tool_name,
@@ -188,7 +193,7 @@ class TurnMapper:
             }
             return [AgentEvent(EventType.TOOL_CALL, data, run.member.source)]
         run.delegations.add(tool.tool_call_id)
-        if run.chat is None and run.member.mode == "route":
+        if _routes(run):
             self.answer = ""
         return [
             AgentEvent(
@@ -226,8 +231,8 @@ class TurnMapper:
             return []
         text = told.content if isinstance(told.content, str) else ""
         _leave(run)
-        above = run.above
-        if above is not None and above.chat is None and above.member.mode == "route":
+        if run.above is not None and _routes(run.above):
+            self.failure = None
             self.answer = "\n\n".join(filter(None, (self.answer, text)))
         return [
             *([] if run.spoken else self._chats.block(run.chat, text)),
@@ -240,8 +245,10 @@ class TurnMapper:
             self.failure = error
             return []  # the turn ends with it
         _leave(run)
-        events = self._chats.failed(run.chat, error, str(ErrorCode.API_ERROR))
-        message = f"{_called(run.member)} has failed: {error}"
+        end = self.failures.get(run.member.key, TurnEnd(error=f"{run.member.called}: {error}"))
+        error, code = end.error or "", end.error_code or ErrorCode.API_ERROR
+        events = self._chats.failed(run.chat, error, str(code))
+        message = f"{error}; this part of the work is missing"
         return [*events, AgentEvent(EventType.WARNING, {"message": message}, run.member.source)]
 
 
@@ -250,6 +257,11 @@ def _speaker(run: _Run) -> _Run:
     while run.delegations and len(run.below) == 1:
         run = run.below[0]
     return run
+
+
+def _routes(run: _Run) -> bool:
+    """Whether it is the first's, and the answer of whom it chooses is the answer."""
+    return run.chat is None and run.member.mode == "route"
 
 
 def _leave(run: _Run) -> None:

@@ -117,11 +117,18 @@ class ToolServer:
             raise ConnectionError(f"the MCP server {self.name} is not connected any more")
         try:
             return await self._session.call_tool(tool, arguments)
+        except asyncio.CancelledError:
+            # What it was asked to do may go on: only with the server it certainly ends.
+            self._leave()
+            raise
         except MCPError as exc:
             if exc.code == CONNECTION_CLOSED or _SESSION_GONE.search(exc.message):
-                self._session = None
-                self._stop.set()
+                self._leave()
             raise
+
+    def _leave(self) -> None:
+        self._session = None
+        self._stop.set()
 
     async def close(self) -> None:
         """Disconnect, and end it when it is a program; bounded in time."""

@@ -131,7 +131,7 @@ class AgnoSession:
             self._parts.gate.ask = None
             ended = await finish(work.ended(END_TIMEOUT_S))
         end = replace(
-            _end(work, mapper, key=self._parts.team.key),
+            _end(work, mapper, self._parts.team),
             statistics={
                 "duration_ms": round((time.monotonic() - began) * 1000),
                 "num_turns": mapper.answered,
@@ -209,11 +209,13 @@ class AgnoSession:
         ]
 
 
-def _end(work: Work, mapper: TurnMapper, *, key: str) -> TurnEnd:
+def _end(work: Work, mapper: TurnMapper, team: Member) -> TurnEnd:
     if work.stopped is not None:
         return work.stopped
-    if (failure := work.failures.get(key)) is not None:
+    if (failure := mapper.failures.get(team.key)) is not None:
         return failure
+    if team.mode == "route" and not mapper.answer and mapper.failures:
+        return next(iter(mapper.failures.values()))  # the answer would have been the member's own
     if mapper.failure is not None or work.output is None:
         error = mapper.failure or "agno ended without an answer"
         return TurnEnd(error=error, error_code=ErrorCode.AGENT_ERROR)

@@ -61,8 +61,6 @@ class Work:
         self._home = asyncio.get_running_loop()
         self._loop: OwnLoop | None = None
         self._told: asyncio.Queue[AgentEvent | None] = asyncio.Queue()
-        self.failures: dict[str, TurnEnd] = {}
-        """What has ended somebody's last answer, by their keys."""
         self.stopped: TurnEnd | None = None
         """Why it was stopped; ``None``: it was not."""
         self.output: RunOutput | TeamRunOutput | None = None
@@ -123,7 +121,7 @@ class Work:
                         return
         except Exception as exc:
             logger.warning("agno failed: %s", type(exc).__name__, exc_info=True)
-            self.failures[team.key] = read_failure(exc, team.called)
+            self._mapper.failures[team.key] = read_failure(exc, team.called)
         finally:
             self._tell(None)
 
@@ -176,9 +174,9 @@ class Work:
     def _watch(self, member: Member, failure: Exception | None) -> None:
         self._heard()
         if failure is None:
-            self.failures.pop(member.key, None)
+            self._mapper.failures.pop(member.key, None)
             return
-        end = self.failures[member.key] = read_failure(failure, member.called)
+        end = self._mapper.failures[member.key] = read_failure(failure, member.called)
         if member is not self._parts.team and end.error_code in FATAL:
             self.stop(end)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -17,6 +18,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from shared.errors import ProtocolError, WegentError
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(BaseModel):
@@ -55,6 +58,9 @@ _CODE_OF_STATUS: Final[Mapping[int, str]] = MappingProxyType(
     {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 )
 
+_UNUSABLE: Final = frozenset({400, 422})
+"""What the sender has to mend; why, the log tells as well, for whoever looks after the service."""
+
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -81,7 +87,10 @@ def add_error_handlers(app: FastAPI, status_of_code: Mapping[str, int]) -> None:
     async def own(_request: Request, exc: Exception) -> JSONResponse:
         if not isinstance(exc, WegentError) or exc.code not in statuses:
             raise exc
-        return error_response(statuses[exc.code], exc.code, exc.message, exc.hint)
+        status = statuses[exc.code]
+        if status in _UNUSABLE:
+            logger.info("refused: %s: %s", exc.code, exc.message)
+        return error_response(status, exc.code, exc.message, exc.hint)
 
     app.add_exception_handler(WegentError, own)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -108,13 +117,14 @@ async def _invalid(_request: Request, exc: Exception) -> JSONResponse:
         raise exc
     errors = exc.errors()
     if any(error["type"] == "json_invalid" for error in errors):
-        return error_response(
-            400, "invalid_json", "the body is not valid JSON", "send UTF-8 encoded JSON"
-        )
+        message, hint = "the body is not valid JSON", "send UTF-8 encoded JSON"
+        logger.info("refused: invalid_json: %s", message)
+        return error_response(400, "invalid_json", message, hint)
     message = "; ".join(dict.fromkeys(_explain(error) for error in errors[:10]))
+    logger.info("refused: %s: %s", ProtocolError.code, message)
     whole_body = any(error["loc"] == ("body",) for error in errors)
-    hint = "send a JSON object with Content-Type: application/json" if whole_body else None
-    return error_response(422, ProtocolError.code, message, hint)
+    mending = "send a JSON object with Content-Type: application/json" if whole_body else None
+    return error_response(422, ProtocolError.code, message, mending)
 
 
 def _explain(error: Mapping[str, Any]) -> str:

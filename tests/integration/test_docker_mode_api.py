@@ -180,6 +180,7 @@ async def test_what_cannot_be_used_is_named_without_its_value(
     assert error["code"] == "invalid_request"
     assert error["message"].startswith(place)
     assert "hunter2" not in json.dumps(error)
+    await executor.program.says(f"refused: invalid_request: {error['message']}")
 
 
 async def test_a_refusal_is_told_by_its_own_code(executor: DockerProcess) -> None:
@@ -322,7 +323,8 @@ async def test_a_cancelled_run_ends_and_a_finished_one_stays(executor: DockerPro
     answer = await client.ask("POST", "/v1/tasks/c-1/cancel", json={"reason": "not needed"})
 
     assert answer == {"state": "cancelling"}
-    assert (await client.finished("c-1"))["state"] == "cancelled"
+    over = await client.finished("c-1")
+    assert (over["state"], over["reason"], over["error"]) == ("cancelled", "not needed", None)
     assert await client.ask("POST", "/v1/tasks/c-1/cancel") == {"state": "finished"}
     over = await client.ask("POST", "/api/tasks/cancel?task_id=c")
     assert over == {"status": "finished", "task_id": "c"}

@@ -123,6 +123,7 @@ class Runs:
             result=verdict.get("result"),
             error=verdict.get("error"),
             error_code=verdict.get("error_code"),
+            reason=verdict.get("reason"),
             statistics=verdict.get("statistics"),
             workspace=verdict.get("workspace"),
             callback=None

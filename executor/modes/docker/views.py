@@ -60,6 +60,8 @@ class RunView(BaseModel):
     result: str | None = None
     error: str | None = None
     error_code: str | None = None
+    reason: str | None = None
+    """Why it was cancelled, when somebody has said so."""
     statistics: dict[str, Any] | None = None
     workspace: dict[str, Any] | None = None
     callback: CallbackView | None = None

@@ -186,9 +186,10 @@ async def test_servers_get_no_keys(playing: Playing) -> None:
 async def test_a_session_is_not_used_again_whose_turn_has_left_a_tool_at_work(
     playing: Playing, tmp_path: Path
 ) -> None:
-    started = tmp_path / "started"
-    os.mkfifo(started)
-    call = tool_step("mcp__fake__run", {"command": f"echo > {started}; sleep 300"})
+    started, may_end = tmp_path / "started", tmp_path / "may_end"
+    for pipe in (started, may_end):
+        os.mkfifo(pipe)
+    call = tool_step("mcp__fake__run", {"command": f"echo > {started}; cat {may_end}"})
     async with (
         playing(scenario(call)) as agno,
         agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session,
@@ -200,6 +201,7 @@ async def test_a_session_is_not_used_again_whose_turn_has_left_a_tool_at_work(
         await taking
         while session.alive:  # the server is told of it first
             await asyncio.sleep(0)
+        await asyncio.to_thread(may_end.write_bytes, b"")
 
 
 async def test_a_session_whose_server_has_died_is_not_used_again(playing: Playing) -> None:

@@ -12,9 +12,10 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Double, event, select
+from sqlalchemy import Connection, Double, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -24,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from executor_manager.store import sqlite_driver
 from shared.errors import WegentError
 
 BUSY_TIMEOUT_MS: Final = 10_000
@@ -148,8 +150,12 @@ def _failures() -> Iterator[None]:
 
 def create_engine(url: str) -> AsyncEngine:
     """The engine for *url*, e.g. ``sqlite+aiosqlite:////var/lib/x/manager.db``."""
+    options: dict[str, Any] = {}
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        options["async_creator"] = partial(sqlite_driver.connect, parsed.database or "")
     # Errors would repeat parameters, and with them prompts, in tracebacks.
-    engine = create_async_engine(url, json_serializer=to_json, hide_parameters=True)
+    engine = create_async_engine(parsed, json_serializer=to_json, hide_parameters=True, **options)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

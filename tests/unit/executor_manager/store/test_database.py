@@ -1,0 +1,25 @@
+"""What every use of the database relies on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from tests.fakes.store_bench import Bench
+
+
+async def test_a_write_that_is_cancelled_at_any_point_blocks_none_after_it(bench: Bench) -> None:
+    made, steps, done = 0, 0, False
+    while not done:
+        creating = asyncio.create_task(bench.queued())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        done = creating.done()
+        creating.cancel()
+        with suppress(asyncio.CancelledError):
+            await creating
+        await bench.queued()  # behind a writer that does not end it would fail
+        made += 1
+        steps += 1
+    counts = await bench.store.runs.counts()
+    assert made <= sum(counts.values()) <= 2 * made

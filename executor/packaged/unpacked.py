@@ -70,10 +70,25 @@ def remove_own_leftovers() -> list[Path]:
 
 def remove_leftovers(temporary: Path) -> list[Path]:
     """Remove the folders in *temporary* whose programs were killed; returns which. Blocks."""
-    left = [folder for folder in temporary.glob("_MEI*") if _is_left(folder)]
-    for folder in left:
-        shutil.rmtree(folder, ignore_errors=True)
-    return left
+    removed = []
+    for folder in temporary.glob("_MEI*"):
+        if _is_left(folder):
+            with suppress(OSError):  # somebody else removes it, too
+                _remove(folder)
+                removed.append(folder)
+    return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove *folder*, its marker last: what is cut off, or fails, is gone on with some day."""
+    for entry in folder.iterdir():
+        if entry.name == MARKER:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _is_left(folder: Path) -> bool:

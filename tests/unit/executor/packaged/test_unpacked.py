@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from executor.file_lock import lock
 from executor.packaged.unpacked import MARKER, UNPACKING_S, claim, remove_leftovers
+from tests.fakes.users import another_user
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and symbolic links")
 
@@ -135,6 +137,20 @@ def test_a_folder_whose_loader_was_killed_while_unpacking_is_removed(tmp_path: P
     os.utime(folder, (before, before))
     assert remove_leftovers(tmp_path) == [folder]
     assert not folder.exists()
+
+
+def test_a_folder_that_could_not_be_removed_as_a_whole_is_removed_another_time() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        temporary = Path(name)
+        folder = unpacked(temporary, dead_pid())
+        (folder / MARKER).write_text("locked\n")
+        for path, mode in ((temporary, 0o755), (folder, 0o777), (folder / MARKER, 0o666)):
+            path.chmod(mode)
+        with another_user():  # who may not remove what is in lib
+            assert remove_leftovers(temporary) == []
+        assert (folder / "lib" / "libpython.so").exists()
+        assert remove_leftovers(temporary) == [folder]
+        assert not folder.exists()
 
 
 def test_folders_of_others_stay(tmp_path: Path) -> None:

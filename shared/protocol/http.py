@@ -5,15 +5,13 @@ A body is read twice: as the request that every door reads, and for the callback
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, SecretStr, ValidationError
 
 from shared.errors import ProtocolError, Refusal
 from shared.protocol.execution import (
@@ -22,29 +20,19 @@ from shared.protocol.execution import (
     protocol_error,
     read_execution_request,
 )
+from shared.protocol.field_names import (
+    BESIDE_CONFIG,
+    NAMES_IN_CONFIG,
+    NameOf,
+    error_in_words_of,
+    names_in_seed_task,
+    names_in_task,
+    refusal_in_words_of,
+)
 from shared.protocol.part import Part
 
 DEFAULT_MAX_TURNS: Final = 100
 """Turns of a task of ``/v1/tasks/execute`` that says nothing about them. Source: seed 000."""
-
-_NAMES_IN_CONFIG: Final = {"system_prompt": "custom_instructions"}
-"""Fields of a request that ``config`` calls by another name."""
-
-_IDS: Final = {"task_id": "session_id", "subtask_id": "run_id"}
-"""What a task of ``/v1/tasks/execute`` calls its ids."""
-
-_BESIDE_CONFIG: Final = frozenset(
-    {"prompt", "attempt", "sdk_session_id", "user_input_timeout_seconds"}
-)
-
-_NAMES: Final[Mapping[str, Sequence[str]]] = {
-    name: [str(choice) for choice in info.validation_alias.choices]
-    for name, info in ExecutionRequest.model_fields.items()
-    if isinstance(info.validation_alias, AliasChoices)
-}
-"""What bodies may call the fields that have several names; the first one given counts."""
-
-_FIELD_AND_REASON: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.*)", re.DOTALL)
 
 _NOT_IN_CONFIG: Final = frozenset({"task_id", "subtask_id", "attempt", "prompt", "content", "bot"})
 
@@ -69,20 +57,11 @@ class Task:
     request: ExecutionRequest
     target: CallbackTarget | None
     """Where it is told; ``None``: nowhere."""
-    name_of: Callable[[str], str] = field(repr=False)
-    """What the body calls a field of the request."""
+    name_of: NameOf = field(repr=False)
 
     def in_its_words(self, refusal: Refusal) -> Refusal:
         """The same refusal, by the name of the field that the body has used."""
-        found = _FIELD_AND_REASON.fullmatch(refusal.message)
-        if found is None or found[1].partition(".")[0] not in ExecutionRequest.model_fields:
-            return refusal
-        return Refusal(
-            refusal.error_code,
-            f"{self.name_of(found[1])}: {found[2]}",
-            reason=refusal.reason,
-            hint=refusal.hint,
-        )
+        return refusal_in_words_of(self.name_of, refusal)
 
 
 def _check_url(url: str) -> str:
@@ -151,7 +130,6 @@ class _SeedTask(Part):
 
     session_id: Id
     run_id: Id | None = None
-    attempt: int = Field(default=1, ge=1, le=2**31 - 1)
 
 
 def read_task(
@@ -169,7 +147,7 @@ def read_task(
     request = read_execution_request(raw)
     given = _without_blank(raw)
     target = _read_callback(given, default, trace_id)
-    return Task(request, target, partial(_name_in, _called(given)))
+    return Task(request, target, names_in_task(given))
 
 
 def read_seed_task(
@@ -198,24 +176,20 @@ def read_seed_task(
         **_payload_of(_without_none(config)),
         "task_id": task.session_id,
         "subtask_id": uuid.uuid4().hex if task.run_id is None else task.run_id,
-        "attempt": task.attempt,
-        "prompt": raw.get("prompt"),
+        **{name: raw[name] for name in BESIDE_CONFIG if raw.get(name) is not None},
     }
-    for name in _BESIDE_CONFIG - {"prompt", "attempt"}:
-        if raw.get(name) is not None:
-            payload[name] = raw[name]
-    name_of = partial(_name_in_seed, _called(_without_blank(payload)))
+    name_of = names_in_seed_task(_without_blank(config))
     try:
         request = read_execution_request(payload)
     except ProtocolError as exc:
-        raise _in_words_of_the_body(exc, name_of) from None
+        raise error_in_words_of(name_of, exc) from None
     return Task(request, _read_callback(_without_blank(raw), default, trace_id), name_of)
 
 
 def _payload_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` as a dispatch payload spells it; what no run knows is left out when it is read."""
     payload = {name: value for name, value in config.items() if name not in _NOT_IN_CONFIG}
-    for name, theirs in _NAMES_IN_CONFIG.items():
+    for name, theirs in NAMES_IN_CONFIG.items():
         if theirs in payload:
             payload.setdefault(name, payload.pop(theirs))
     env = payload.pop("env", None)
@@ -242,34 +216,3 @@ def _without_blank(raw: object) -> dict[str, Any]:
     """What a body says: ``null`` and an empty text say nothing."""
     body = raw if isinstance(raw, dict) else {}
     return {name: value for name, value in body.items() if value is not None and value != ""}
-
-
-def _called(given: Mapping[str, Any]) -> dict[str, str]:
-    """By which of its names each field is given that has several."""
-    return {
-        name: next((choice for choice in choices if choice in given), name)
-        for name, choices in _NAMES.items()
-    }
-
-
-def _name_in(called: Mapping[str, str], place: str) -> str:
-    """What a body of ``/api/tasks/execute`` calls the field at *place*."""
-    first, dot, rest = place.partition(".")
-    return called.get(first, first) + dot + rest
-
-
-def _name_in_seed(called: Mapping[str, str], place: str) -> str:
-    """What a body of ``/v1/tasks/execute`` calls the field at *place*."""
-    first, dot, rest = place.partition(".")
-    if first in _IDS:
-        return _IDS[first] + dot + rest
-    if first in _BESIDE_CONFIG:
-        return place
-    inside = _name_in(called, place.removeprefix("bot.0.agent_config."))
-    return f"config.{_NAMES_IN_CONFIG.get(inside, inside)}"
-
-
-def _in_words_of_the_body(exc: ProtocolError, name_of: Callable[[str], str]) -> ProtocolError:
-    parts = [part.partition(": ") for part in exc.message.split("; ")]
-    message = "; ".join(f"{name_of(place)}{colon}{reason}" for place, colon, reason in parts)
-    return ProtocolError(message, fields=tuple(map(name_of, exc.fields)), hint=exc.hint)

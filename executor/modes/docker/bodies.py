@@ -1,6 +1,7 @@
-"""Reads the body of a request to run something, and describes it.
+"""Reads the bodies of requests, and describes them.
 
-Not left to the framework: a body may have 32 MiB, and is then read off the event loop.
+Not left to the framework: a body may have 32 MiB, and is then read off the event loop; and it is
+JSON whatever its ``Content-Type`` says, which ``curl -d`` gets wrong.
 """
 
 from __future__ import annotations
@@ -8,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 
-from shared.errors import WegentError
+from shared.errors import ProtocolError, WegentError
+from shared.protocol.execution import MAX_DEPTH, nests_deeper, protocol_error
 
 LARGE_BYTES: Final = 64 * 1024
 """A body of this size is parsed and checked in about a millisecond."""
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class InvalidJson(WegentError):
@@ -38,6 +43,31 @@ async def read_body(request: Request, read: Callable[[object], T]) -> T:
     return await asyncio.to_thread(_read, body, read)
 
 
+async def read_model(request: Request, model: type[Model], *, empty: Model | None = None) -> Model:
+    """The body as *model*; *empty* when there is none, or ``null``.
+
+    Raises:
+        InvalidJson: It is no JSON.
+        ProtocolError: It is no such object; says which fields are at fault, never a value.
+    """
+    if empty is not None and not await request.body():
+        return empty
+    return await read_body(request, partial(_checked, model, empty))
+
+
+def _checked(model: type[Model], empty: Model | None, raw: object) -> Model:
+    if raw is None and empty is not None:
+        return empty
+    if not isinstance(raw, dict):
+        raise ProtocolError("the request must be an object")
+    if nests_deeper(raw, MAX_DEPTH):
+        raise ProtocolError(f"the request must not nest deeper than {MAX_DEPTH}")
+    try:
+        return model.model_validate(raw)
+    except ValidationError as exc:
+        raise protocol_error(exc) from None
+
+
 def _read(body: bytes, read: Callable[[object], T]) -> T:
     try:
         raw = json.loads(body)
@@ -49,5 +79,13 @@ def _read(body: bytes, read: Callable[[object], T]) -> T:
 def described(**examples: Mapping[str, Any]) -> dict[str, Any]:
     """What the description of the API says of such a body, with *examples* by their titles."""
     shown = {name: {"value": dict(example)} for name, example in examples.items()}
-    content = {"application/json": {"schema": {"type": "object"}, "examples": shown}}
-    return {"requestBody": {"required": True, "content": content}}
+    return _described({"schema": {"type": "object"}, "examples": shown}, required=True)
+
+
+def described_model(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """The same of a body that is a *model*."""
+    return _described({"schema": model.model_json_schema()}, required=required)
+
+
+def _described(content: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}

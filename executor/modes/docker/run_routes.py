@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Request
 from sse_starlette import EventSourceResponse
 
-from executor.modes.docker.bodies import described, read_body
+from executor.modes.docker.bodies import described, described_model, read_body, read_model
 from executor.modes.docker.services import Injected
 from executor.modes.docker.views import (
     Accepted,
@@ -73,20 +73,19 @@ async def follow_run(
     return EventSourceResponse(stream, ping=0, sep="\n")  # comments are the stream's own
 
 
-@router.post("/{run_id}/cancel")
-async def cancel_run(
-    run_id: str, services: Injected, body: CancelRun | None = None
-) -> RunCancelled:
+@router.post("/{run_id}/cancel", openapi_extra=described_model(CancelRun, required=False))
+async def cancel_run(run_id: str, request: Request, services: Injected) -> RunCancelled:
     """Ask for the end of a run, without waiting for it; one that has ended stays as it is."""
-    cancelling = await services.runs.cancel(run_id, None if body is None else body.reason)
+    body = await read_model(request, CancelRun, empty=CancelRun())
+    cancelling = await services.runs.cancel(run_id, body.reason)
     return RunCancelled(state="cancelling" if cancelling else "finished")
 
 
-@router.post("/{run_id}/input")
-async def answer_run(run_id: str, body: Answer, services: Injected) -> AnswerTaken:
+@router.post("/{run_id}/input", openapi_extra=described_model(Answer, required=True))
+async def answer_run(run_id: str, request: Request, services: Injected) -> AnswerTaken:
     """Answer what the agent asks its user, as `agent.input_required` tells it.
 
     409 when nobody waits for it any more; an answer may be repeated.
     """
-    await services.runs.answer(run_id, body)
+    await services.runs.answer(run_id, await read_model(request, Answer))
     return AnswerTaken()

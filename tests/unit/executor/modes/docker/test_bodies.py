@@ -9,7 +9,9 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from executor.modes.docker.bodies import LARGE_BYTES, InvalidJson, read_body
+from executor.modes.docker.bodies import LARGE_BYTES, InvalidJson, read_body, read_model
+from executor.modes.docker.views import Answer, CancelRun
+from shared.errors import ProtocolError
 
 
 def request_with(body: bytes) -> Request:
@@ -32,3 +34,29 @@ async def test_a_large_body_is_read_off_the_event_loop(length: int, on_the_loop:
 async def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(InvalidJson):
         await read_body(request_with(body), lambda raw: raw)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"{}"])
+async def test_a_body_that_may_be_left_out_says_nothing_then(body: bytes) -> None:
+    assert await read_model(request_with(body), CancelRun, empty=CancelRun()) == CancelRun()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"null", "the request must be an object"),
+        (b'["hunter2"]', "the request must be an object"),
+        (b'{"request_id": "r"}', "decision: Field required"),
+        (b'{"request_id": "r", "decision": "hunter2"}', "decision: Input should be 'allow', "),
+        (
+            b'{"request_id": "r", "decision": "answer", "answers": {"1": %s1%s}}'
+            % (b"[" * 80, b"]" * 80),
+            "the request must not nest deeper than 64",
+        ),
+    ],
+)
+async def test_a_body_of_another_shape_is_refused_by_its_fields(body: bytes, message: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        await read_model(request_with(body), Answer)
+    assert refused.value.message.startswith(message)
+    assert "hunter2" not in str(refused.value)

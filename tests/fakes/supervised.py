@@ -190,7 +190,7 @@ class Reports:
     async def verdict(self, subtask_id: int | str = 10, attempt: int = 1) -> AgentEvent:
         """Wait for the run's terminal event."""
         key = (str(subtask_id), attempt)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 ends = [event for event in self.events.get(key, ()) if event.terminal]
                 if ends:
@@ -227,6 +227,6 @@ class Records:
 
 async def idle(supervisor: Supervisor, *, but: int = 0) -> None:
     """Wait until at most *but* runs are carried out; a run's task ends after its verdict."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(supervisor.running_task_ids()) > but:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0)

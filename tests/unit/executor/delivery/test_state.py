@@ -134,7 +134,7 @@ async def test_the_loop_goes_on_while_the_disk_is_busy(tmp_path: Path) -> None:
     store.save_session(RECORD)
     asked = asyncio.create_task(store.session(7))
     await asyncio.get_running_loop().run_in_executor(None, blocker.execute, "ROLLBACK")
-    assert await asyncio.wait_for(asked, 10) == RECORD
+    assert await asyncio.wait_for(asked, 30) == RECORD
     blocker.close()
     await store.close()
 

@@ -36,21 +36,27 @@ def supervisor_of(handler: Handler, reports: Reports, **options: Any) -> Supervi
     return Supervisor(handler, reports, Records(), **{**limits, **options})
 
 
+async def begun_alone(supervisor: Supervisor, handler: Handler) -> Run:
+    """A run that has begun and goes on whatever becomes of the executor."""
+    supervisor.submit(request(1, 10))
+    run = await handler.started.get()
+    await run.begun.wait()
+    run.goes_on_alone = True
+    return run
+
+
 async def test_a_stop_neither_waits_for_nor_ends_a_run_that_goes_on_alone(
     make: Make, reports: Reports
 ) -> None:
     handler = Handler(ignores)
     supervisor = make(handler, redispatches=True)
-    supervisor.submit(request(1, 10))
-    run = await handler.started.get()
-    await run.begun.wait()
-    run.goes_on_alone = True
-    await asyncio.wait_for(supervisor.drain(grace_s=3600), 5)
+    run = await begun_alone(supervisor, handler)
+    await asyncio.wait_for(supervisor.drain(grace_s=3600), 30)
     assert [(report.subtask_id, report.state) for report in supervisor.reports()] == [
         (10, "running")
     ]
     assert not run.cleaned_up.is_set()
-    await asyncio.wait_for(supervisor.close(), 5)
+    await asyncio.wait_for(supervisor.close(), 30)
     assert run.left_alone
     assert run.cleaned_up.is_set()
     assert reports.verdicts() == {"10": []}
@@ -65,7 +71,7 @@ async def test_a_stop_leaves_it_also_where_nobody_would_send_it_again(
         supervisor.submit(request(session, subtask))
     alone, other = await handler.started.get(), await handler.started.get()
     alone.goes_on_alone = True
-    await asyncio.wait_for(supervisor.close(), 5)
+    await asyncio.wait_for(supervisor.close(), 30)
     assert (alone.left_alone, other.left_alone) == (True, False)
     assert reports.verdicts() == {"10": [], "20": ["failed"]}
 
@@ -75,12 +81,9 @@ async def test_a_run_that_is_being_cancelled_is_ended_by_a_stop(
 ) -> None:
     handler = Handler(ignores)
     supervisor = make(handler, redispatches=True)
-    supervisor.submit(request(1, 10))
-    run = await handler.started.get()
-    await run.begun.wait()
-    run.goes_on_alone = True
+    run = await begun_alone(supervisor, handler)
     supervisor.cancel(Cancel(task_id=1, subtask_id=10))
-    await asyncio.wait_for(supervisor.close(), 5)
+    await asyncio.wait_for(supervisor.close(), 30)
     assert not run.left_alone
     assert reports.verdicts() == {"10": ["cancelled"]}
 
@@ -92,7 +95,7 @@ async def test_a_living_run_of_an_earlier_process_is_running_and_tells_its_verdi
     supervisor.restore([LEFT])
     supervisor.follow({LEFT.run.key: run})
     assert [(report.state, report.last_seq) for report in supervisor.reports()] == [("running", 7)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await run.begun.wait()
     run.gate.set()
     assert (await reports.verdict()).action == "completed"
@@ -111,7 +114,7 @@ async def test_a_run_that_is_found_later_is_followed_from_then_on() -> None:
     supervisor.follow({LEFT.run.key: run})
     assert [report.state for report in supervisor.reports()] == ["running"]
     run.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await reports.verdict()).action == "completed"
     await supervisor.close()
 
@@ -170,7 +173,7 @@ async def test_a_run_that_is_found_while_a_disk_is_full_stands_still() -> None:
     supervisor.disk_trouble("no space left")
     run = Run(request(1, 10), completes)
     supervisor.follow({LEFT.run.key: run})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await run.paused.wait()
         supervisor.disk_trouble(None)
         await run.resumed.wait()
@@ -187,7 +190,7 @@ async def test_its_session_waits_for_it_and_its_place_is_taken() -> None:
     supervisor.submit(request(1, 11))
     assert handler.started.empty()
     run.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await handler.started.get()).request.subtask_id == 11
     handler.runs["11"].gate.set()
     await idle(supervisor)

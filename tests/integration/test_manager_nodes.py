@@ -55,6 +55,15 @@ async def test_a_malformed_register_is_refused_and_the_next_one_works(
         assert (await executor.register())["success"] is True
 
 
+async def test_a_message_beyond_the_librarys_own_limits_is_taken(manager: RunningManager) -> None:
+    """Engine.IO ends a connection at 1 MB, uvicorn at 16 MiB, unless told otherwise."""
+    async with manager.executor() as executor:
+        for size in (2 * 2**20, 20 * 2**20):
+            ack = await executor.beat(note="x" * size)
+            assert ack["success"] is True
+        assert not executor.disconnected.is_set()
+
+
 async def test_a_newer_connection_of_an_executor_ends_the_older_one(
     manager: RunningManager,
 ) -> None:

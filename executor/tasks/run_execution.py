@@ -1,7 +1,7 @@
 """Carrying out one run, from its start to its verdict.
 
 Bounds it in time, ends it when somebody does not want it any more, and makes a verdict of whatever
-goes wrong. Together with the supervisor the only place with a broad ``except``.
+goes wrong: hence its broad ``except``, as in :mod:`executor.tasks.lifecycle`, where runs begin.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The supervisor: every accepted run ends with exactly one verdict, and none disturbs another.
 
-It admits runs, keeps those of one session in order, bounds how many go on at once, and keeps what
-becomes of them. How one run is carried out is :mod:`executor.tasks.run_execution`'s.
+It admits runs, takes up those of an earlier process, hears what is asked of them, and stops. What
+becomes of one that is accepted is :mod:`executor.tasks.lifecycle`'s.
 
 All methods that decide something are synchronous, so that messages of the wire take effect in the
 order in which they came.
@@ -10,28 +10,28 @@ order in which they came.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
-from executor.delivery.state import FINISHED_KEPT_S, RunRecord
+from executor.delivery.state import RunRecord
 from executor.tasks import redispatch
 from executor.tasks.disk_pause import Disk, DiskPause
 from executor.tasks.early_cancels import EarlyCancels
 from executor.tasks.ending import end_ours, fail_left
 from executor.tasks.known_runs import AcceptedRun, KnownRuns
+from executor.tasks.lifecycle import Lifecycle
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.redispatch import RedispatchClock
 from executor.tasks.reporting import Records, Reporter
-from executor.tasks.run_execution import INTERRUPT_GRACE_S, RunExecution
+from executor.tasks.run_execution import INTERRUPT_GRACE_S
 from executor.tasks.run_handler import Run, RunHandler
 from executor.tasks.slots import Slots
 from executor.tasks.submission import Submission
-from executor.tasks.verdicts import cancelled, failed, internal
+from executor.tasks.verdicts import cancelled
 from executor.tasks.whereabouts import Whereabouts, whereabouts
 from shared.errors import Refusal
 from shared.logging import get_logger
-from shared.protocol.events import AgentEvent, EventType, RunKey, RunRef, utc_timestamp
+from shared.protocol.events import RunKey, RunRef
 from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import Cancel, Input, InputAck, RunReport
 from shared.status import ErrorCode
@@ -80,8 +80,6 @@ class Supervisor:
         self._handler = handler
         self._reporter = reporter
         self._records = records
-        self._timeout_s = timeout_s
-        self._interrupt_grace_s = interrupt_grace_s
         self._catch_up_s = catch_up_s
         self._known = KnownRuns()
         self._slots = Slots(self._known, limit=max_concurrent, queue_limit=queue_limit)
@@ -89,6 +87,16 @@ class Supervisor:
         self._redispatch = RedispatchClock(self._give_up_left, wait_s=redispatch_wait_s)
         self._disk = DiskPause()
         self._redispatches = redispatches
+        self._lifecycle = Lifecycle(
+            handler,
+            reporter,
+            records,
+            self._known,
+            self._slots,
+            self._disk,
+            timeout_s=timeout_s,
+            interrupt_grace_s=interrupt_grace_s,
+        )
         self.draining = False
 
     # --- What the wire asks ---------------------------------------------------------------------
@@ -125,7 +133,7 @@ class Supervisor:
         entries = self._known.meant_by(cancel)
         live = [entry for entry in entries if not entry.finished]
         for entry in reversed(live):  # none begins because the one before it has ended
-            self._cancel(entry, cancel.reason)
+            self._lifecycle.cancel(entry, cancel.reason)
         if live:
             return "cancelling"
         if entries:
@@ -154,12 +162,12 @@ class Supervisor:
 
     def supersede(self, key: RunKey) -> None:
         """Stop a run that the backend does not want any more, and forget what it told."""
-        self._forget(key)
+        self._lifecycle.forget(key)
         entry = self._known.remove(key)
         if entry is None or entry.finished:
             return
         logger.warning("superseded: the run stops here", **entry.names)
-        self._cancel(entry, "superseded")
+        self._lifecycle.cancel(entry, "superseded")
 
     # --- What the wire tells --------------------------------------------------------------------
 
@@ -223,10 +231,7 @@ class Supervisor:
         for key, run in living.items():
             entry = self._known.get(key)
             if entry is not None and entry.left is not None and not self.draining:
-                entry.left = None
-                entry.count_absence(timeout_s=self._timeout_s, catch_up_s=self._catch_up_s)
-                self._slots.occupy(entry)
-                self._carry_out(entry, run)
+                self._lifecycle.follow(entry, run, catch_up_s=self._catch_up_s)
         if self._disk.trouble is not None:
             self._disk.apply(self._slots.running)
 
@@ -253,7 +258,7 @@ class Supervisor:
             self._reporter.resume(request)
             request = redispatch.continued(request, entry.sdk_session_id)
         self._slots.wait_for(entry, request)
-        self._start_next()
+        self._lifecycle.start_next()
         return Submission(resumed=resumed)
 
     def _reattach(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
@@ -263,12 +268,12 @@ class Supervisor:
 
     def _give_up_left(self, why: str) -> None:
         """Fail the runs that wait in vain to be dispatched again."""
-        fail_left(self._known, why, self._end_unstarted)
+        fail_left(self._known, why, self._lifecycle.end_unstarted)
 
     def disk_trouble(self, reason: str | None, disk: Disk = "home") -> None:
         """Stand still while this disk takes no writes; ``None``: it does again."""
         self._disk.changed(disk, reason, self._slots.running)
-        self._start_next()
+        self._lifecycle.start_next()
 
     # --- Stopping -------------------------------------------------------------------------------
 
@@ -282,7 +287,7 @@ class Supervisor:
         self._redispatch.stop()
         if self._redispatches:
             for entry in self._slots.waiting:
-                self._park(entry)
+                self._lifecycle.park(entry)
 
     async def drain(self, grace_s: float) -> None:
         """Stop accepting, let runs finish for *grace_s* seconds, and end what is left of them.
@@ -296,27 +301,19 @@ class Supervisor:
             async with asyncio.timeout(grace_s):
                 await self._slots.wait_for_ours()
         except TimeoutError:
-            end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
+            end_ours(self._slots, self._lifecycle.end_unstarted, redispatches=self._redispatches)
             await self._slots.wait_for_ours()
 
     async def close(self) -> None:
         """End all as :meth:`drain` does at its end, and every warm process; let the others go."""
         self.stop_accepting()
-        end_ours(self._slots, self._end_unstarted, redispatches=self._redispatches)
+        end_ours(self._slots, self._lifecycle.end_unstarted, redispatches=self._redispatches)
         await self._slots.wait_for_ours()
         for entry in self._slots.running:
             if entry.execution is not None:
                 entry.execution.let_go()
         await self._slots.wait_idle()
         await self._handler.close()
-
-    def _park(self, entry: AcceptedRun) -> None:
-        """Keep a run as it stands, for a later process."""
-        self._reporter.park(entry.key)
-        entry.execution = None
-        entry.left = "interrupted" if self._reporter.last_seq(entry.key) else "queued"
-        self._slots.leave(entry)
-        logger.info("the run is kept for the next start: %s", entry.left, **entry.names)
 
     # --- Inside ---------------------------------------------------------------------------------
 
@@ -331,87 +328,11 @@ class Supervisor:
         self._reporter.open(request)
         early = self._early_cancels.take(request.subtask_id, now=_now())
         if early is not None:
-            self._end_unstarted(entry, cancelled(early.reason))
+            self._lifecycle.end_unstarted(entry, cancelled(early.reason))
         else:
             self._slots.wait_for(entry, request)
-            self._start_next()
+            self._lifecycle.start_next()
         return Submission(acceptance=entry.written)
-
-    def _start_next(self) -> None:
-        """Start what may start."""
-        while self._disk.trouble is None and (next_one := self._slots.take()) is not None:
-            self._start(*next_one)
-
-    def _start(self, entry: AcceptedRun, request: ExecutionRequest) -> None:
-        try:
-            run = self._handler.start(request)
-        except Exception as exc:
-            logger.exception("the run cannot be started", **entry.names)
-            self._tell(entry, failed(internal(exc)))
-            self._retire(entry)
-            return
-        entry.limit_s = request.timeout_seconds or self._timeout_s
-        self._carry_out(entry, run)
-
-    def _carry_out(self, entry: AcceptedRun, run: Run) -> None:
-        entry.since = utc_timestamp()
-        entry.execution = RunExecution(
-            run,
-            names=entry.names,
-            tell=functools.partial(self._tell, entry),
-            ended=functools.partial(self._ended, entry),
-            limit_s=entry.limit_s,
-            used_s=entry.used_s,
-            save_used=functools.partial(self._save_time, entry),
-            interrupt_grace_s=self._interrupt_grace_s,
-        )
-
-    def _save_time(self, entry: AcceptedRun, used_s: float) -> None:
-        # What a full disk refuses is kept in memory, and this would be more and more of it.
-        if entry in self._known and not entry.finished and self._disk.of("home") is None:
-            self._records.save_time(entry.key, used_s, entry.limit_s)
-
-    def _tell(self, entry: AcceptedRun, event: AgentEvent) -> None:
-        if event.type == EventType.SESSION:
-            entry.sdk_session_id = event.data["sdk_session_id"]
-        entry.finished = event.terminal
-        # A run that was superseded tells nothing: its key may already be its successor's.
-        if entry in self._known:
-            seq = self._reporter.report(entry.ref, event)
-            if event.terminal:
-                entry.verdict, entry.last_seq = event.action, seq
-
-    def _ended(self, entry: AcceptedRun) -> None:
-        """Nothing of a started run goes on any more."""
-        if entry.finished:
-            self._retire(entry)
-        else:
-            self._park(entry)
-        self._start_next()
-
-    def _end_unstarted(self, entry: AcceptedRun, verdict: AgentEvent) -> None:
-        self._tell(entry, verdict)
-        self._retire(entry)
-        self._start_next()
-
-    def _retire(self, entry: AcceptedRun) -> None:
-        """Remember the run for repeats, and forget those of long ago."""
-        self._slots.leave(entry)
-        self._known.retire(entry, now=_now())
-        for key in self._known.ended_before(_now() - FINISHED_KEPT_S):
-            if self._reporter.delivered(key):
-                self._known.remove(key)
-                self._forget(key)
-
-    def _forget(self, key: RunKey) -> None:
-        self._reporter.forget(key)
-        self._records.forget_run(key)
-
-    def _cancel(self, entry: AcceptedRun, reason: str | None) -> None:
-        if entry.execution is None:
-            self._end_unstarted(entry, cancelled(reason))
-        else:
-            entry.execution.cancel(reason)
 
 
 def _now() -> float:

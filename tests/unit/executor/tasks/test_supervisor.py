@@ -182,7 +182,7 @@ async def test_a_finished_run_keeps_nothing_of_its_request(make: Make, reports: 
 async def test_a_run_is_forgotten_once_its_time_is_over_and_its_verdict_delivered(
     make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT_S", -1.0)
+    monkeypatch.setattr("executor.tasks.lifecycle.FINISHED_KEPT_S", -1.0)
     handler = Handler()
     supervisor = make(handler)
     reports.undelivered.add(("10", 1))
@@ -197,7 +197,7 @@ async def test_a_run_is_forgotten_once_its_time_is_over_and_its_verdict_delivere
 async def test_a_dispatch_again_of_what_was_superseded_is_not_forgotten_with_it(
     make: Make, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("executor.tasks.supervisor.FINISHED_KEPT_S", -1.0)
+    monkeypatch.setattr("executor.tasks.lifecycle.FINISHED_KEPT_S", -1.0)
     handler = Handler()
     supervisor = make(handler)
     reports.undelivered.add(("10", 1))

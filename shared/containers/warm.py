@@ -69,11 +69,16 @@ class WarmKeeper:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while len(self._members.warm) < self._target and not self._members.full:
+            while self._wants_one:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._pause_s):
                         await self._encouraged.wait()
-                await self._start_one()
+                if self._wants_one:  # still: sessions take places meanwhile
+                    await self._start_one()
+
+    @property
+    def _wants_one(self) -> bool:
+        return len(self._members.warm) < self._target and not self._members.full
 
     async def _start_one(self) -> None:
         member = self._prepare(secrets.token_hex(8))

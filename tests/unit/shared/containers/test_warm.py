@@ -25,9 +25,12 @@ async def start(one: Member) -> None:
 
 @asynccontextmanager
 async def keeping(
-    members: Members, target: int, start: Callable[[Member], Awaitable[None]]
+    members: Members,
+    target: int,
+    start: Callable[[Member], Awaitable[None]],
+    first_pause_s: float = 0.001,
 ) -> AsyncIterator[WarmKeeper]:
-    keeper = WarmKeeper(members, target, member, start, first_pause_s=0.001)
+    keeper = WarmKeeper(members, target, member, start, first_pause_s=first_pause_s)
     task = asyncio.create_task(keeper.run())
     try:
         async with asyncio.timeout(30):
@@ -98,6 +101,26 @@ async def test_failures_wait_longer_each_time_and_leave_no_place_taken() -> None
         await fine.wait()
     assert pauses == [0.0, 0.001, 0.002, 0.004, 0.008]
     assert len(members) == 1
+
+
+async def test_none_is_started_when_its_place_was_taken_during_a_pause() -> None:
+    members, tried = Members(1), asyncio.Queue[int]()
+    session = Member("s", "image", "ephemeral", Path("s"), "7")
+
+    async def fail(_: Member) -> None:
+        tried.put_nowait(len(members))
+        raise ContainerError("no")
+
+    async with keeping(members, 1, fail, first_pause_s=3600) as keeper:
+        assert await tried.get() == 1
+        members.add(session)
+        keeper.encourage()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        members.drop(session)
+        keeper.encourage()
+        assert await tried.get() == 1  # of so many as there may be
+    assert tried.empty()
 
 
 async def test_encouragement_ends_a_pause() -> None:

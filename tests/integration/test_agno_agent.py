@@ -176,6 +176,43 @@ async def test_a_session_whose_turn_does_not_end_in_time_is_not_used_again(
     assert not turn.end.reusable
 
 
+async def test_what_a_turn_has_done_is_known_when_it_ends_early(playing: Playing) -> None:
+    use = tool_step("mcp__fake__run", {"command": "echo made $((6 * 7))"})
+    first = scenario(use, error_step(400), name="first", prompt="Hi")
+    after = scenario(text_step("It is made."), name="after", history="made 42")
+    async with (
+        playing(after, first) as agno,
+        agno.opened(agno.bot("solo", mcp_servers=fake_server())) as session,
+    ):
+        failed = await take_turn(session, "Hi")
+        again = await take_turn(session, "Go on")
+
+    assert failed.end.error_code == ErrorCode.API_ERROR
+    assert again.end.result == "It is made."
+
+
+async def test_what_a_turn_has_done_is_known_after_a_kill(playing: Playing) -> None:
+    use = tool_step("mcp__fake__run", {"command": "echo made $((6 * 7))"})
+    rest = step({"text": "And now"}, {"gate": "never"})
+    killed = scenario(use, rest, name="killed", prompt="Hi")
+    after = scenario(text_step("It is made."), name="after", history=["made 42", "[cut off here"])
+    async with playing(after, killed) as agno:
+        bot = priced(agno, "solo")
+        async with agno.opened(bot) as session:
+            turn = session.turn(agno.job(bot, prompt="Hi").request, nobody)
+            async for item in turn:
+                if getattr(item, "type", None) == EventType.LLM_STREAM:
+                    break  # from here on nothing is written down any more
+            job = await asyncio.to_thread(agno.job, bot, resume=session.session_id)
+            cost_usd = await agno.agent().past_cost_usd(job)
+            async with agno.opened(bot, resume=session.session_id) as resumed:
+                again = await take_turn(resumed, "Go on")
+            await turn.aclose()
+
+    assert again.end.result == "It is made."
+    assert cost_usd > 0
+
+
 async def test_a_turn_that_nobody_reads_to_its_end_leaves_no_request(playing: Playing) -> None:
     endless = scenario(step({"text": "I think"}, {"gate": "never"}), name="endless")
     async with playing(endless) as agno, agno.opened() as session:

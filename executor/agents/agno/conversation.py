@@ -77,6 +77,14 @@ class Conversation:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    def save_unfinished(self, turn: Sequence[Message], cost_usd: float) -> None:
+        """Write down how far the turn in progress is, for a process that goes on from there.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._write([*self.turns, turn], self.cost_usd + cost_usd)
+
     def add(self, turn: Sequence[Message], cost_usd: float = 0.0) -> None:
         """Remember one more turn; when it gets too long, forget earlier pictures, then turns."""
         self.cost_usd += cost_usd
@@ -93,13 +101,11 @@ class Conversation:
         Raises:
             OSError: It cannot be written.
         """
-        write_private_file(
-            self.file,
-            json.dumps(
-                {"session": self.session, "turns": self.turns, "cost_usd": self.cost_usd},
-                default=str,
-            ),
-        )
+        self._write(self.turns, self.cost_usd)
+
+    def _write(self, turns: Sequence[Sequence[Message]], cost_usd: float) -> None:
+        kept = {"session": self.session, "turns": turns, "cost_usd": cost_usd}
+        write_private_file(self.file, json.dumps(kept, default=str))
 
 
 def _size(turn: Sequence[Message]) -> int:

@@ -16,6 +16,7 @@ from agno.run.team import BaseTeamRunEvent
 
 from executor.agents.agno.members import Member
 from executor.agents.agno.prices import Prices
+from executor.agents.agno.steps import Steps
 from executor.agents.chats import Chats
 from executor.agents.protocol import TurnEnd
 from shared.protocol.events import AgentEvent, EventType, Source
@@ -86,6 +87,7 @@ class TurnMapper:
         """How often it has given one."""
         self.answer = ""
         """The last of what it has said: after its last use of a tool."""
+        self.steps = Steps()
         self.model: str | None = None
         self.failures: dict[str, TurnEnd] = {}
         """What has ended somebody's last answer, by their keys: the models tell more than agno."""
@@ -181,6 +183,7 @@ class TurnMapper:
         if tool is None:
             return []
         arguments = _plain(tool.tool_args)
+        self.steps.note(run.chat or "", run.member.called, tool, "(not ended)")
         chosen = self._chosen(run, tool.tool_name, arguments)
         if not chosen:
             if tool.tool_name == _DELEGATE and _routes(run):
@@ -215,6 +218,7 @@ class TurnMapper:
     def _called(self, run: _Run, tool: Any) -> list[AgentEvent]:
         if tool is None:
             return []
+        self.steps.note(run.chat or "", run.member.called, tool, str(tool.result or ""))
         if tool.tool_call_id in run.delegations:
             run.delegations.remove(tool.tool_call_id)
             return []  # the member's own events have told it

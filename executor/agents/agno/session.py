@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -33,6 +34,18 @@ END_TIMEOUT_S: Final = 5.0
 """For what is left of a turn that was cancelled; after that nobody waits for it."""
 
 _CUT_OFF: Final = "[cut off here: {}]"
+_DONE: Final = "[tools used in this turn, with what they answered:\n{}]"
+
+_STEPS: Final = frozenset(
+    {
+        EventType.TOOL_CALL,
+        EventType.TOOL_RESULT,
+        EventType.DISPATCH_WORKER,
+        EventType.DISPATCH_TEAM,
+        EventType.MEMBER_COMPLETED,
+    }
+)
+"""Events after which a turn is written down: what was done must not be done again."""
 
 
 async def open_session(
@@ -127,6 +140,9 @@ class AgnoSession:
             work.start(request, self._conversation.messages, self.session_id)
             async for event in work.told():
                 yield event
+                if event.type in _STEPS:
+                    with suppress(OSError):  # the end of the turn tells
+                        await in_thread(self._save_unfinished, request, mapper)
         finally:
             self._parts.gate.ask = None
             ended = await finish(work.ended(END_TIMEOUT_S))
@@ -183,6 +199,10 @@ class AgnoSession:
             notices.append("pictures are left out that were given as an address, not as base64")
         return [*events, *(AgentEvent(EventType.WARNING, {"message": text}) for text in notices)]
 
+    def _save_unfinished(self, request: ExecutionRequest, mapper: TurnMapper) -> None:
+        turn = _cut_off(request, mapper, "the program was restarted")
+        self._conversation.save_unfinished(turn, mapper.cost_usd or 0.0)
+
     def _write_down(
         self, request: ExecutionRequest, work: Work, mapper: TurnMapper, end: TurnEnd
     ) -> None:
@@ -201,12 +221,17 @@ class AgnoSession:
                 # After the result of a tool that has ended the turn: the next prompt needs one.
                 messages.append({"role": "assistant", "content": mapper.answer or "(no answer)"})
             return messages
-        cut = _CUT_OFF.format(end.error)
-        text = f"{mapper.answer}\n\n{cut}" if mapper.answer else cut
-        return [
-            {"role": "user", "content": request.prompt_text or "(a picture)"},
-            {"role": "assistant", "content": text},
-        ]
+        return _cut_off(request, mapper, end.error or "")
+
+
+def _cut_off(request: ExecutionRequest, mapper: TurnMapper, why: str) -> list[dict[str, Any]]:
+    """What is known of a turn that has no end of its own."""
+    done = [_DONE.format("\n".join(lines))] if (lines := mapper.steps.lines) else []
+    texts = [*done, mapper.answer, _CUT_OFF.format(why)]
+    return [
+        {"role": "user", "content": request.prompt_text or "(a picture)"},
+        {"role": "assistant", "content": "\n\n".join(filter(None, texts))},
+    ]
 
 
 def _end(work: Work, mapper: TurnMapper, team: Member) -> TurnEnd:

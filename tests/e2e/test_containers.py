@@ -59,7 +59,7 @@ async def test_a_run_goes_on_while_no_executor_runs_and_nothing_of_it_is_lost_or
         await live.until("llm.tool_result")
         assert await end(first.program, signals) == status
         model.gate("half").release()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await model.wait_for_request(
                 lambda request: request.step == 1 and request.outcome == "answered"
             )

@@ -42,7 +42,7 @@ async def test_a_run_that_an_engine_brings_back_is_followed_or_ended(
 ) -> None:
     agent = ScriptedAgent()
     agent.script = [tool_call(1), asyncio.Event()]
-    async with in_containers(agent, tmp_path) as (handler, pool), asyncio.timeout(20):
+    async with in_containers(agent, tmp_path) as (handler, pool), asyncio.timeout(50):
         events = (run := handler.start(make_request())).events()
         async for event in events:
             if event.type == "llm.tool_call":

@@ -158,7 +158,7 @@ async def test_the_reserve_holds_the_largest_verdicts_of_all_slots_and_those_of_
         for run in runs:
             size = MAX_DATA_BYTES if int(run.subtask_id) < 4 else 1000
             outbox.put(event(run, 1, EventType.FAILED, size))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             held = (await store.outstanding()).held
         assert [h.ended for h in held] == [True] * 104
         assert await troubles.next() is not None
@@ -185,7 +185,7 @@ async def test_without_any_space_everything_waits_and_nothing_is_lost(home: Path
         backend = Backend()
         pump = asyncio.create_task(outbox.pump(backend, acks=True))
         await asyncio.to_thread(disk.free)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await accepting
             await outbox.wait_empty()
         pump.cancel()
@@ -212,14 +212,14 @@ class Waiting:
 
     async def warned(self) -> str:
         """Wait until it says that it waits."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not (warnings := [e for e in self.told if e.type == EventType.WARNING]):
                 self._came.clear()
                 await self._came.wait()
         return str(warnings[0].data["message"])
 
     async def verdict(self) -> AgentEvent:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await self.over
         return self.told[-1]
 
@@ -283,7 +283,7 @@ async def supervised(home: Path) -> AsyncIterator[tuple[Supervisor, Reports]]:
         )
         handler.state.on_disk_trouble(supervisor.disk_trouble)
         yield supervisor, reports
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await supervisor.close()
 
 
@@ -363,7 +363,7 @@ async def test_a_full_disk_of_sessions_refuses_tasks_and_pauses_agents_until_the
         supervisor.submit(request(2, 20))
     finally:
         workspaces.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await supervisor.close()
 
 

@@ -190,7 +190,7 @@ async def test_nothing_is_lost_while_the_receiver_is_away(
         tried.set()
         await asyncio.sleep(seconds)
 
-    async with open_bench(tmp_path, sleep=sleep) as bench, asyncio.timeout(20):
+    async with open_bench(tmp_path, sleep=sleep) as bench, asyncio.timeout(50):
         await bench.begin(receiver)
         await receiver.stop()
         tell(bench.log, RUN, EventType.STARTED, EventType.TODOS, EventType.COMPLETED)

@@ -177,7 +177,7 @@ async def test_a_stop_of_uvicorn_ends_streams(tmp_path: Path) -> None:
             await client.events("1", until="agent.input_required")
             follower = asyncio.create_task(client.events("1"))
             program.signal(signal.SIGTERM)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(50):
                 await asyncio.wait({follower})  # a stream may be cut off in its middle
                 await program.ended()
     if not follower.exception():
@@ -411,7 +411,7 @@ async def test_streams_end_with_the_executor_and_are_resumed_after_it(tmp_path: 
         told = await executor.client.events("1", until="agent.input_required")
         follower = asyncio.create_task(executor.client.events("1"))
         executor.program.signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             followed = await follower
         assert "close" not in [event.name for event in followed]
     async with docker_process(tmp_path) as executor:

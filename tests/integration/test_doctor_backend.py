@@ -23,7 +23,7 @@ from tests.fakes.wire import open_wire
 
 
 async def look(url: str, token: str | None = TOKEN) -> list[Finding]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         return await look_at_backend(url, SecretStr(token) if token else None, os.environ)
 
 

@@ -255,7 +255,7 @@ async def test_a_cancelled_clone_leaves_neither_process_nor_folder(
 ) -> None:
     server.fault = "hang"
     preparing = asyncio.create_task(workspaces.prepare(of(server.url("calc"))))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await server.reached.wait()
 
     preparing.cancel()

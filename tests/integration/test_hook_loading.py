@@ -182,6 +182,6 @@ async def test_an_executor_with_a_hook_that_cannot_be_used_does_not_start(
     caplog.set_level(logging.INFO)
     made = await asyncio.to_thread(settings, tmp_path, WEGENT_HOOKS="nowhere_to_be_found:Hook")
     with pytest.raises(ConfigError, match="nowhere_to_be_found"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await run_local(made, StopSignals(), Redactor())
     assert "Starting Local Executor Runner" not in caplog.text

@@ -342,7 +342,7 @@ async def test_a_message_of_ten_megabytes_does_not_cost_the_connection() -> None
         return {"accepted": False}
 
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         client(backend.url).connect(receive) as link,
     ):
@@ -355,7 +355,7 @@ async def test_a_message_of_ten_megabytes_does_not_cost_the_connection() -> None
 
 async def test_a_message_beyond_the_limit_ends_the_link_and_says_why() -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         client(backend.url).connect(ignore) as link,
     ):

@@ -59,7 +59,7 @@ async def test_a_question_asked_during_a_disconnect_is_answered_after_the_reconn
     store: StateStore, tmp_path: Path
 ) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         open_wire(backend.port) as wire,
         asking(store, wire.port, tmp_path / "a") as harness,
@@ -90,7 +90,7 @@ async def test_a_question_told_while_nobody_is_there_arrives_with_the_reconnect(
     store: StateStore, tmp_path: Path
 ) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         open_wire(backend.port) as wire,
         asking(store, wire.port, tmp_path / "a") as harness,
@@ -118,7 +118,7 @@ async def test_a_backend_that_cannot_answer_is_asked_nothing_and_the_policy_deci
 ) -> None:
     backend = FakeBackend(features=features) if features else FakeBackend.base()
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend(backend),
         asking(store, backend.port, tmp_path / "a"),
     ):
@@ -133,7 +133,7 @@ async def test_a_backend_that_cannot_answer_is_asked_nothing_and_the_policy_deci
 async def test_what_a_dead_process_asked_has_expired_and_the_run_asks_anew(
     store: StateStore, tmp_path: Path
 ) -> None:
-    async with asyncio.timeout(20), open_backend() as backend:
+    async with asyncio.timeout(50), open_backend() as backend:
         async with asking(store, backend.port, tmp_path / "a") as harness:
             await backend.expect(LocalEvent.HEARTBEAT)
             await backend.send(LocalEvent.DISPATCH, DISPATCH)

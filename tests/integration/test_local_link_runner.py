@@ -153,7 +153,7 @@ async def test_what_was_told_during_an_outage_arrives_in_order_and_once(store: S
 async def test_a_cut_in_the_middle_of_a_stream_loses_nothing(store: StateStore) -> None:
     agent = ScriptedRunHandler([*map(tool_call, range(500)), completed()])
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         open_wire(backend.port) as wire,
         Harness(store, wire.port, agent).running(),
@@ -329,7 +329,7 @@ async def test_a_dispatch_behind_a_register_ack_that_forgets_its_run_starts_it_a
 
 async def test_a_prompt_of_ten_megabytes_is_refused_and_costs_nothing(store: StateStore) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         open_backend() as backend,
         Harness(store, backend.port).running(),
     ):

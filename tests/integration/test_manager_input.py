@@ -113,7 +113,7 @@ async def test_an_answer_during_an_outage_is_kept_and_told_after_the_next_regist
 async def test_an_answer_that_is_not_acknowledged_is_repeated(tmp_path: Path) -> None:
     async with (
         asyncio.timeout(30),
-        running_manager(tmp_path, call_timeout_s=0.05, poll_s=0.05) as manager,
+        running_manager(tmp_path, call_timeout_s=0.5, poll_s=0.05) as manager,
         manager.executor() as executor,
     ):
         executor.answers[LocalEvent.INPUT] = stay_silent

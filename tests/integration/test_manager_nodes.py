@@ -131,7 +131,7 @@ async def test_a_run_goes_to_the_executor_and_ends_with_its_verdict(
 
 
 async def test_messages_sent_at_once_are_stored_in_their_order(manager: RunningManager) -> None:
-    async with asyncio.timeout(20), manager.executor() as executor:
+    async with asyncio.timeout(50), manager.executor() as executor:
         request = await manager.dispatched(executor)
         async with asyncio.TaskGroup() as group:
             calls = [

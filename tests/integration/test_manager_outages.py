@@ -139,7 +139,7 @@ async def test_a_dispatch_without_an_answer_is_repeated_on_the_same_connection(
 
 
 async def test_a_run_goes_on_after_a_restart_of_the_manager(tmp_path: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         async with running_manager(tmp_path) as manager, manager.executor() as executor:
             request = await manager.dispatched(executor, secrets={"/git_token": "T"})
             await executor.progress(request, 1, "lifecycle.started", {})

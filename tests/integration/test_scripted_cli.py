@@ -62,7 +62,7 @@ async def test_an_interrupt_ends_the_turn_and_the_next_one_works(
         spoken = asyncio.Event()
         endless = script("word " * 1000, pieces=1000, pause_s=0.01)
         turn = asyncio.create_task(take_turn(session, endless, spoken=spoken))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await spoken.wait()
             await session.interrupt()
             ended = await turn
@@ -79,7 +79,7 @@ async def test_killed_it_is_a_crash_and_its_child_is_left_to_the_executor(
         endless = script("word " * 1000, pieces=1000, pause_s=0.01, child_s=7321)
         children: list[psutil.Process] = []
         ends: list[TurnEnd] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             async for item in session.turn(make_request(endless), nobody):
                 if isinstance(item, TurnEnd):
                     ends.append(item)
@@ -114,7 +114,7 @@ async def test_a_deaf_and_stubborn_one_is_ended_all_the_same(
     async with opened(jobs.job(), agent) as session:
         prompt = script("a b", tool_s=7322, deaf=True, stubborn=True, child_s=7322, diary=diary)
         turn = asyncio.create_task(take_turn(session, prompt))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while len(notes(diary)) < 3:  # noqa: ASYNC110 - written by another process
                 await asyncio.sleep(0.02)
             await session.interrupt()
@@ -136,7 +136,7 @@ async def test_two_turns_in_one_folder_are_told(jobs: JobMaker, agent: ClaudeCod
         spoken = asyncio.Event()
         endless = script("word " * 1000, pieces=1000, pause_s=0.01)
         turn = asyncio.create_task(take_turn(first, endless, spoken=spoken))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await spoken.wait()
             refused = await take_turn(second)
             await first.interrupt()

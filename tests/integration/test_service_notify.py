@@ -123,7 +123,7 @@ async def test_a_backend_that_answers_no_heartbeat_feeds_it_by_hearing_them(
 ) -> None:
     """A base backend: that its connection lives, the transport's own ping says."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         watched(tmp_path) as (end, observer),
         open_backend(FakeBackend.silent()) as backend,
     ):
@@ -138,7 +138,7 @@ async def test_heartbeats_that_nobody_answers_do_not_feed_it(
 ) -> None:
     deaf = FakeBackend(heartbeat_interval=BEAT_S, heartbeat_timeout=30)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         watched(tmp_path) as (end, observer),
         open_backend(deaf) as backend,
     ):
@@ -160,7 +160,7 @@ async def test_heartbeats_that_nobody_answers_do_not_feed_it(
 async def test_a_frozen_network_does_not_feed_it_and_a_failed_attempt_does(
     store: StateStore, tmp_path: Path
 ) -> None:
-    backend_kind = FakeBackend(heartbeat_interval=BEAT_S, heartbeat_timeout=1)
+    backend_kind = FakeBackend(heartbeat_interval=BEAT_S, heartbeat_timeout=3)
     async with (
         asyncio.timeout(30),
         watched(tmp_path) as (end, observer),
@@ -188,7 +188,7 @@ async def test_nothing_feeds_it_while_the_event_loop_is_blocked(
 ) -> None:
     lively = FakeBackend(heartbeat_interval=0.001, heartbeat_timeout=30)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(50),
         watched(tmp_path) as (end, observer),
         open_backend(lively) as backend,
     ):

@@ -34,7 +34,7 @@ async def another_executor(
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             assert await process.stdout.readline() == b"locked\n"
         yield process
     finally:

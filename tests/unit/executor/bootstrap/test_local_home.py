@@ -36,7 +36,7 @@ async def start_and_stop(
         WEGENT_CLAUDE_PATH=claude,
     )
     stop = StopSignals()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         running = asyncio.create_task(run_local(settings, stop, Redactor()))
         while not once():  # noqa: ASYNC110 - what is in the log
             await asyncio.sleep(0.01)

@@ -238,7 +238,7 @@ class Watch:
     async def until(self, text: str, *, times: int = 1) -> None:
         """Wait until this was shown so often."""
         assert self._process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while self.shown.count(text) < times:
                 piece = await self._process.stdout.read(65536)
                 assert piece, self.shown
@@ -247,7 +247,7 @@ class Watch:
     async def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send the signal; the exit status."""
         self._process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             return await self._process.wait()
 
 
@@ -278,7 +278,7 @@ async def test_a_watch_in_a_pipe_tells_changes_and_ends_with_an_interrupt(
     await watch.until("/家")
     executor.answers["status"]["last_heartbeat"] = utc_timestamp()
     asked = len(executor.asked)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while len(executor.asked) < asked + 2:  # noqa: ASYNC110 - whoever asks tells nobody
             await asyncio.sleep(0.05)
     executor.answers["status"]["outbox"] = 5
@@ -327,7 +327,7 @@ async def test_a_watch_on_a_terminal_gives_the_screen_back(
     os.close(line)
     shown = b""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while shown.count("/家".encode()) < 2:
                 shown += await asyncio.to_thread(os.read, screen, 65536)
             process.send_signal(number)

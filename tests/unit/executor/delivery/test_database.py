@@ -190,7 +190,7 @@ async def test_a_full_disk_does_not_hold_up_the_end_however_much_waits(tmp_path:
     for number in range(2 * MAX_GROUP):
         database.add(insert, number, done=lambda _, error: refused.append(error))
     database.tell(lambda db: db.execute("INSERT INTO t VALUES (1)"))  # for this there is room
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await database.close()
     assert [type(error) for error in refused] == [DatabaseClosed] * 2 * MAX_GROUP
     again = await Database.open(tmp_path / "d.db", table)

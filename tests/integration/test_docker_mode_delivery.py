@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +145,20 @@ async def test_a_run_that_was_cut_off_goes_on_in_the_same_log(
     numbers = [number for number, _ in receiver.callbacks]
     assert numbers == sorted(numbers)
     assert numbers[-1] == len(whole) - 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+async def test_a_run_has_after_a_kill_what_was_left_of_its_time(tmp_path: Path) -> None:
+    task = {"prompt": script("never said", asks=True), "timeout_seconds": 600}
+    async with docker_process(tmp_path) as executor:
+        await executor.client.execute(**task)
+        await executor.client.events("1", until="agent.input_required")
+        await kill(executor)
+    with closing(sqlite3.connect(executor.home / "docker.db", isolation_level=None)) as state:
+        ((used_s, limit_s),) = state.execute("SELECT used_s, limit_s FROM runs")
+        assert 0 < used_s < limit_s == 600
+        state.execute("UPDATE runs SET used_s = limit_s")  # as though it had been long
+    async with docker_process(tmp_path) as executor:
+        assert (await executor.client.execute(**task))["resumed"]
+        run = await executor.client.finished("1")
+    assert (run["state"], run["error_code"]) == ("failed", "timed_out")

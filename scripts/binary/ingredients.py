@@ -96,6 +96,8 @@ PURPOSES: Final[dict[str, str]] = {
     "libffi": "the interpreter",
     "libbz2": "the interpreter",
     "libuuid": "the interpreter",
+    "libexpat": "the interpreter, where it has the system's",
+    "libmpdec": "the interpreter, where it has the system's",
     "_sysconfigdata__linux_x86_64-linux-gnu": "the interpreter",
     "libgcc_s": "the interpreter, and libraries made with Rust",
     "the standard library": "the interpreter",

@@ -113,6 +113,7 @@ def test_a_part_has_the_purpose_of_its_package() -> None:
     assert purpose("aiohttp/_http_parser.cpython-311-x86_64-linux-gnu.so") == PURPOSES["aiohttp"]
     assert purpose("python3.11/lib-dynload/_codecs_cn.so") == PURPOSES["_codecs_cn"]
     assert purpose("python3.11/lib-dynload/_json.so") == PURPOSES["python3"]
+    assert purpose("libexpat.so.1") == PURPOSES["libexpat"]
     assert purpose("nobody/knows.txt") == ""
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import sqlite3
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from urllib.parse import quote
 
 from scripts.scripted_model import ScriptedModel
 from shared.redaction import MASK
 from tests.fakes.model import error_step, reaching, scenario, step, text_step
-from tests.fakes.processes import system
+from tests.fakes.processes import MODULE, ROOT, plain_environ, system
 from tests.fakes.runs import FinishedRun
 
 API_KEY = "sk-Zq8-of-the-request/2718+281828"
@@ -48,7 +52,25 @@ def database(path: Path) -> str:
     return str(rows) + "\n".join(str(value) for table in rows for row in table for value in row)
 
 
-async def test_no_form_of_a_secret_reaches_events_streams_databases_or_logs(
+def told_to_the_operator(home: Path, report: Path) -> list[str]:
+    """What the commands say about the executor in *home*, and all that is in a report about it."""
+    nobody = {
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
+        "WEGENT_BACKEND_URL": "http://127.0.0.1:1",
+    }
+    env = plain_environ(home / "user", WEGENT_EXECUTOR_HOME=str(home), **nobody)
+    said = []
+    for typed in (["status", "--json"], ["tasks", "--json"], ["bundle", "-o", str(report)]):
+        command = [sys.executable, *MODULE, *typed]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said += [done.stdout, done.stderr]
+    with tarfile.open(report) as archive:
+        files = [archive.extractfile(member) for member in archive.getmembers()]
+        return [*said, *(file.read().decode() for file in files if file is not None)]
+
+
+async def test_no_form_of_a_secret_reaches_events_streams_databases_logs_or_reports(
     tmp_path: Path,
 ) -> None:
     printing = "cat <<'END'\n" + "\n".join(FORMS) + "\nEND"
@@ -76,6 +98,9 @@ async def test_no_form_of_a_secret_reaches_events_streams_databases_or_logs(
         failed = await manager.run(f"fail with {API_KEY}", config)
         # Another run's text is not shaped by the secrets of these.
         other = await manager.run("greet", reaching(model.url))
+        report = await asyncio.to_thread(
+            told_to_the_operator, executor.home, tmp_path / "report.tar.gz"
+        )
         logs = [executor.log, executor.program.output, manager.program.output]
         logs += [path.read_text() for path in (manager.home / "logs").iterdir()]
     assert (printed.verdict, failed.verdict) == (("completed", None), ("failed", "api_error"))
@@ -86,6 +111,8 @@ async def test_no_form_of_a_secret_reaches_events_streams_databases_or_logs(
     assert MASK in failed.error
     assert shown(json.dumps([printed.task["result"], failed.error], ensure_ascii=False)) == []
     assert shown("\n".join(logs)) == []
+    assert any(printed.task["session_id"] in text for text in report)
+    assert shown("\n".join(report)) == []
     events = database(manager.home / "manager.db").replace(f"fail with {API_KEY}", "")
     assert shown(events) == []  # but for the prompt, which is the user's own text
     state = database(executor.home / "state.db")

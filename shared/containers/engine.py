@@ -250,10 +250,20 @@ class Engine:
             Listed(c["Id"], c["Names"][0].removeprefix("/"), c["Labels"], c["State"]) for c in found
         ]
 
-    async def remove_unused_volumes(self, labels: Mapping[str, str]) -> None:
-        """Remove the anonymous volumes with these labels that no container has."""
+    async def remove_unused_volumes(self, labels: Mapping[str, str]) -> bool:
+        """Remove the anonymous volumes with these labels that no container has.
+
+        Returns:
+            Whether that was done: an engine does it for one at a time, whosever they are.
+        """
         async with self._call(self._patience.slow_s) as docker:
-            await docker.volumes.prune(filters={"label": _label_filters(labels)})
+            try:
+                await docker.volumes.prune(filters={"label": _label_filters(labels)})
+            except aiodocker.DockerError as exc:
+                if exc.status != _CONFLICT:
+                    raise
+                return False
+            return True
 
     @asynccontextmanager
     async def events(self, labels: Mapping[str, str]) -> AsyncIterator[AsyncIterator[EngineEvent]]:

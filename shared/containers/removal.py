@@ -128,7 +128,8 @@ class Remover:
             logger.info("%d containers left over were removed", len(doomed))
         await self._forget_the_gone()
         await asyncio.to_thread(self._remove_directories)
-        await self._engine.remove_unused_volumes(self._labels)
+        if not await self._engine.remove_unused_volumes(self._labels):
+            asyncio.get_running_loop().call_later(FIRST_PAUSE_S, self.sweep_later)
         return len(doomed)
 
     async def _take_away(self, container_id: str, saved: Path) -> None:

@@ -1,0 +1,55 @@
+"""Sweeping where others sweep, too."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from shared.containers.engine import Engine
+from shared.containers.members import Members
+from shared.containers.records import Records
+from shared.containers.removal import Remover
+
+
+async def test_volumes_that_an_engine_cannot_look_for_now_are_looked_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.containers.removal.FIRST_PAUSE_S", 0.01)
+    asked: asyncio.Queue[int] = asyncio.Queue()
+    answers = iter([409, 200])
+
+    async def engine_says(request: web.Request) -> web.Response:
+        if request.path.endswith("/volumes/prune"):
+            status = next(answers)
+            asked.put_nowait(status)
+            said = {"message": "a prune operation is already running"}
+            return web.json_response(said, status=status)
+        known = {"ApiVersion": "1.41"} if request.path.endswith("/version") else []
+        return web.json_response(known)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", engine_says)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "sock")).start()
+    try:
+        async with Engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"}) as engine:
+            remover = Remover(
+                engine,
+                "owner",
+                Members(1),
+                Records(tmp_path / "state"),
+                logs_dir=tmp_path / "logs",
+                warm_dir=tmp_path / "warm",
+            )
+            assert await remover.sweep() == 0
+            sweeping = asyncio.create_task(remover.run())
+            async with asyncio.timeout(10):
+                assert [await asked.get() for _ in range(2)] == [409, 200]
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+    finally:
+        await runner.cleanup()

@@ -144,6 +144,28 @@ async def test_a_handler_that_raises_is_answered_and_ends_nothing() -> None:
         assert await backend.send(LocalEvent.DISPATCH, {}) == {"fine": True}
 
 
+async def test_an_ack_that_cannot_be_handled_is_logged_as_a_fault_of_ours_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard = asyncio.Event()
+
+    def fail(_: object) -> None:
+        heard.set()
+        raise RuntimeError("a fault")
+
+    async with (
+        asyncio.timeout(30),
+        open_backend() as backend,
+        client(backend.url).connect(ignore) as link,
+    ):
+        await link.emit(LocalEvent.HEARTBEAT, {}, on_ack=fail)
+        await heard.wait()
+        [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert line.exc_info is not None
+        assert isinstance(line.exc_info[1], RuntimeError)
+        await (await link.send_event(event(1)))
+
+
 @pytest.mark.parametrize("payload", [(), (None,), ([1],), ("text",), ({}, {"extra": 1})])
 async def test_odd_payloads_reach_the_handler_as_they_are(payload: tuple[Any, ...]) -> None:
     seen: list[object] = []

@@ -103,7 +103,7 @@ class Link:
             LinkLost: The connection is gone; the message may or may not have arrived.
         """
         self._check()
-        callback = None if on_ack is None else (lambda *args: on_ack(args[0] if args else None))
+        callback = None if on_ack is None else _hearing(on_ack)
         try:
             # No lock: one packet per message, and the library's queue takes it without waiting.
             await self._sio.emit(event, payload, namespace=NAMESPACE, callback=callback)
@@ -312,6 +312,16 @@ class WebSocketClient:
                 timeout_s=self._connect_timeout_s,
             )
             raise LinkLost(problem.message, hint=problem.hint) from None
+
+
+def _hearing(on_ack: Callable[[object], None]) -> Callable[..., None]:
+    def hear(*args: object) -> None:
+        try:
+            on_ack(args[0] if args else None)
+        except Exception:  # a fault of ours, which must not pass for garbage of the backend's
+            logger.exception("an acknowledgement could not be handled")
+
+    return hear
 
 
 def _answering(receive: Receive) -> Callable[..., Awaitable[dict[str, Any]]]:

@@ -23,7 +23,7 @@ from tests.fakes.runs import RUN_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NAP = "86413"
+NAP = f"86413.1{os.getpid()}"
 """Seconds that the commands of this file sleep: nobody else's do."""
 
 

@@ -131,20 +131,22 @@ async def test_a_command_that_computes_in_silence_is_no_stall(tmp_path: Path) ->
     assert runs.warnings == []
 
 
+NAP = f"614.1{os.getpid()}"
+"""Seconds that the command of the next test sleeps, and nobody else's."""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell command")
 async def test_a_command_that_only_sleeps_is_a_stall_and_ends(tmp_path: Path) -> None:
     scenarios = [
         scenario(text_step("I do without."), prompt=AFTER_STALL),
-        scenario(tool_step("Bash", {"command": "exec sleep 614", "timeout": 600_000})),
+        scenario(tool_step("Bash", {"command": f"exec sleep {NAP}", "timeout": 600_000})),
     ]
     async with running(tmp_path, *scenarios) as runs:
         verdict = await runs.carry_out(stall_timeout_seconds=2)
-        sleeping = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == SLEEP]
+        everybody = psutil.process_iter(["cmdline"])
+        sleeping = [p for p in everybody if p.info["cmdline"] == ["sleep", NAP]]
     assert verdict.data.get("result") == "I do without.", verdict.data
     assert sleeping == []
-
-
-SLEEP = ["sleep", "614"]
 
 
 async def test_the_clis_own_pause_before_a_retry_is_no_stall(tmp_path: Path) -> None:

@@ -197,16 +197,20 @@ async def test_a_command_cannot_ask_to_be_let_out(house: House) -> None:
     assert house.written() == []
 
 
+NAP = f"617.1{os.getpid()}"
+"""Seconds that the commands of the next test sleep, and nobody else's."""
+
+
 async def test_a_background_process_stays_inside_and_ends_with_its_command(house: House) -> None:
     attempts = f"echo x > {house.outside}/escaped; cat {house.secrets[0]} > leaked"
-    loop = f"sleep 0.2; {attempts}; sleep 617"
+    loop = f"sleep 0.2; {attempts}; sleep {NAP}"
     async with playing(
         house,
         bash(f"(setsid nohup sh -c '{loop}' > /dev/null 2>&1 &); (sh -c '{loop}' &); echo started"),
         bash(f"setsid sh -c '{loop}' & disown; echo started", run_in_background=True),
         bash("sleep 0.5; true"),
     ) as (maker, _):
-        left = [p for p in psutil.process_iter(["cmdline"]) if "617" in str(p.info["cmdline"])]
+        left = [p for p in psutil.process_iter(["cmdline"]) if NAP in str(p.info["cmdline"])]
         # Neither is any of them left that was started in the background.
         assert left == []
     assert house.written() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.protocol.part import Part
 from shared.protocol.provisions import McpServers, Skills
@@ -25,17 +25,24 @@ def _check_length(value: str | None) -> str | None:
 SystemPrompt = Annotated[str | None, AfterValidator(_check_length)]
 
 
-def _none_as_empty(value: Any) -> Any:
-    return [] if value is None else value
+class _Sparse(Part):
+    """A part of which anything may be null for "not said", as backends write it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_is_none(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        return {name: value for name, value in raw.items() if value is not None}
 
 
-class AgentConfig(Part):
+class AgentConfig(_Sparse):
     """``bot[].agent_config``: what the agent's process gets as environment."""
 
     env: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
-class Bot(Part):
+class Bot(_Sparse):
     """One member of the team that a backend assigned; local mode uses the first."""
 
     id: int | str | None = None
@@ -51,7 +58,7 @@ class Bot(Part):
     permission_mode: PermissionMode | None = None
     role: str | None = None
     """What a leader is told that this member is for."""
-    members: Annotated[list[Bot], BeforeValidator(_none_as_empty)] = Field(default_factory=list)
+    members: list[Bot] = Field(default_factory=list)
     """Whom it leads; empty: it works by itself."""
     mode: str | None = None
     """How it leads them: ``coordinate``, ``collaborate`` or ``route``."""

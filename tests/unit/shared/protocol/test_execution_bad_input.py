@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ProtocolError
+from shared.protocol.bot import Bot
 from shared.protocol.execution import (
     MAX_DEPTH,
     ExecutionRequest,
@@ -203,6 +204,14 @@ def test_other_names_and_unknown_fields_are_taken() -> None:
     request = read(repo_url="https://h/x", git_branch="main", nonsense={"a": 1})
 
     assert (request.git_url, request.branch_name) == ("https://h/x", "main")
+
+
+@pytest.mark.parametrize(
+    "bot",
+    [{"agent_config": None}, {"agent_config": {"env": None}}, dict.fromkeys(Bot.model_fields)],
+)
+def test_what_a_bot_leaves_out_may_be_null(bot: dict[str, Any]) -> None:
+    assert read(bot=[bot]).bot == [Bot()]
 
 
 def test_one_bot_is_a_list_of_one() -> None:

@@ -20,6 +20,8 @@ class OpenAIApi:
 
     replies: Sequence[Reply]
     url: str = ""
+    elsewhere: str = ""
+    """Where refusals point to."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -31,7 +33,8 @@ class OpenAIApi:
         self.headers.append(dict(request.headers))
         if isinstance(reply, int):
             error = {"message": "refused", "type": "test", "code": "test"}
-            return web.json_response({"error": error}, status=reply, headers={"retry-after": "99"})
+            headers = {"retry-after": "99", "location": self.elsewhere}
+            return web.json_response({"error": error}, status=reply, headers=headers)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         if isinstance(reply, list):

@@ -92,6 +92,16 @@ async def test_what_is_not_a_whole_answer_is_none(
     assert len(api.requests) == 1  # what was said would be told twice
 
 
+async def test_a_key_does_not_follow_to_another_address(playing: Playing) -> None:
+    async with playing() as agno, openai_api("Hello") as other, openai_api(307) as api:
+        api.elsewhere = f"{other.url}/chat/completions"
+        async with agno.opened(agno.bot("solo", agent_config=asking(api))) as session:
+            turn = await take_turn(session, "Hi")
+
+    assert turn.end.error_code == ErrorCode.API_ERROR
+    assert not other.requests
+
+
 async def test_an_api_that_says_nothing_is_asked_again(playing: Playing) -> None:
     async with (
         playing() as agno,

@@ -107,6 +107,17 @@ async def test_disallowed_tools_are_not_offered(tmp_path: Path) -> None:
     assert not {"Write", "Bash", "ScheduleWakeup", "ListAgents"} & set(request.tools)
 
 
+async def test_a_workflow_which_would_go_on_behind_the_result_is_not_begun(tmp_path: Path) -> None:
+    script = "export const meta = {name: 'x', description: 'x', phases: []}; await agent('x')"
+    call = use("Workflow", script=script)
+    async with ScriptedModel([scenario(step(call), text_step("done"))]) as model:
+        async with opened(JobMaker(tmp_path, model.url).job()) as session:
+            turn = await take_turn(session)
+        (request, *_) = [r for r in model.requests if r.kind == "turn"]
+    assert "Workflow" not in request.tools
+    assert [failed for _, failed in turn.results] == [True]
+
+
 async def _in_mode(tmp_path: Path, mode: str | None, *calls: dict[str, object]) -> Turn:
     async with ScriptedModel([scenario(step(*calls), text_step("done"))]) as model:
         maker = JobMaker(tmp_path, model.url, mode=mode)

@@ -31,6 +31,7 @@ ABSENT_TOOLS: Final = (
     "Monitor",
     "ScheduleWakeup",
     "SendMessage",
+    "Workflow",
 )
 """Not offered: they act when a run is over and nobody listens, or reach other sessions."""
 

@@ -57,6 +57,26 @@ class HomeLock:
         os.close(self._descriptor)
 
 
+def holder(home: Path) -> int | None:
+    """The process that holds *home*; ``None``: nobody does, or this system does not tell.
+
+    Only Linux does. To try the lock instead could keep an executor from its home that is just
+    starting.
+    """
+    file = home / LOCK_FILE
+    try:
+        owner, inode = file.read_text(encoding="ascii").strip(), file.stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in held:  # 1: FLOCK  ADVISORY  WRITE 4711 fd:01:131073 0 EOF
+        match line.split():
+            case [_, "FLOCK", _, _, pid, place, *_] if pid == owner:
+                if place.rpartition(":")[2] == str(inode):
+                    return int(pid)
+    return None
+
+
 def _unusable(home: Path, exc: OSError) -> ConfigError:
     return ConfigError(
         f"WEGENT_EXECUTOR_HOME: {home} cannot be used: {exc.strerror}",

@@ -23,13 +23,30 @@ class ControlError(WegentError):
 
 
 class NotRunning(ControlError):
-    """No executor is running with this home."""
+    """No executor is running with this home.
+
+    Attributes:
+        holder: The process that has the home all the same: it starts, or ends. ``None``: nobody
+            has it, or the system does not tell.
+    """
 
     code = "not_running"
+
+    def __init__(self, message: str, *, holder: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
 
 
 def not_running(home: Path) -> NotRunning:
     """Nobody listens for *home*."""
+    from executor.home_lock import holder
+
+    if (pid := holder(home)) is not None:
+        return NotRunning(
+            f"the executor with the home {home} (pid {pid}) is just starting, or ending",
+            holder=pid,
+            hint="ask again in a moment",
+        )
     return NotRunning(
         f"no executor is running with the home {home}",
         hint="`wegent-executor` starts one; WEGENT_EXECUTOR_HOME names another home",

@@ -19,7 +19,9 @@ def look_at_running(home: Path) -> Finding:
     """What the executor says of itself, if there is one. Blocks: not for the event loop."""
     try:
         status = cast(Status, ask(home, "status", timeout_s=ANSWER_WITHIN_S))
-    except NotRunning:
+    except NotRunning as exc:
+        if exc.holder is not None:
+            return ok(CHECK, f"pid {exc.holder} is just starting, or ending")
         return ok(CHECK, "none is running with this home")
     except ControlError as exc:
         return warning(CHECK, f"one is running, and cannot be asked: {exc.message}", exc.hint)

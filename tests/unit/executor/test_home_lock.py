@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.home_lock import HomeLock
+from executor.home_lock import HomeLock, holder
 from shared.errors import ConfigError
 
 HOLDER = """
@@ -85,3 +85,13 @@ async def test_a_full_disk_keeps_nobody_out_of_a_home(
     async with another_executor(tmp_path, repository_root, limit + HOLDER):
         with pytest.raises(ConfigError, match="another executor is running"):
             await asyncio.to_thread(HomeLock.acquire, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has locked a file")
+async def test_who_holds_a_home_can_be_told_without_a_try(
+    tmp_path: Path, repository_root: Path
+) -> None:
+    assert await asyncio.to_thread(holder, tmp_path) is None
+    async with another_executor(tmp_path, repository_root) as other:
+        assert await asyncio.to_thread(holder, tmp_path) == other.pid
+    assert await asyncio.to_thread(holder, tmp_path) is None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -18,6 +19,7 @@ from executor.control import protocol
 from executor.control.client import ask
 from executor.control.errors import ControlError, NotRunning
 from executor.control.server import MAX_CLIENTS, ControlServer
+from executor.home_lock import HomeLock
 from tests.fakes.users import another_user
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks at a Unix socket")
@@ -100,6 +102,20 @@ def test_another_user_is_told_who_may_ask() -> None:
             ask(Path(home), "status")
 
     assert caught.value.hint == "only the user who runs an executor, and root, may ask it"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has locked a file")
+async def test_an_executor_that_is_only_starting_is_told_from_none(home: Path) -> None:
+    lock = await asyncio.to_thread(HomeLock.acquire, home)
+    try:
+        with pytest.raises(NotRunning, match="is just starting, or ending") as caught:
+            await asked(home)
+    finally:
+        lock.release()
+    assert caught.value.holder == os.getpid()
+    with pytest.raises(NotRunning, match="no executor is running") as caught:
+        await asked(home)
+    assert caught.value.holder is None
 
 
 async def test_a_home_that_is_not_there_has_no_executor(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from executor.control.errors import ControlError
 from executor.control.server import Answer, ControlServer
 from executor.diagnosis.finding import Finding, State
 from executor.diagnosis.running import look_at_running
+from executor.home_lock import HomeLock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks at a Unix socket")
 
@@ -54,6 +56,19 @@ async def look(home: Path, answer: Answer) -> Finding:
 
 def test_a_home_without_an_executor_is_ok(home: Path) -> None:
     assert look_at_running(home) == Finding("executor", State.OK, "none is running with this home")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has locked a file")
+def test_one_that_is_just_starting_is_ok(home: Path) -> None:
+    lock = HomeLock.acquire(home)
+    try:
+        finding = look_at_running(home)
+    finally:
+        lock.release()
+
+    assert finding == Finding(
+        "executor", State.OK, f"pid {os.getpid()} is just starting, or ending"
+    )
 
 
 async def test_one_that_is_registered_is_ok(home: Path) -> None:

@@ -7,12 +7,12 @@ every subscriber gets every event, and a slow one costs a page of memory.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from sse_starlette import ServerSentEvent
 
+from shared.protocol import wire_json
 from shared.web.hub import Hub, WakeUp
 
 KEEPALIVE_SECONDS: Final = 15.0
@@ -114,6 +114,6 @@ def _server_sent(event: StreamedEvent) -> ServerSentEvent:
     return ServerSentEvent(
         id=str(event.sequence),
         event=event.type,
-        data=json.dumps(event.to_dict(), ensure_ascii=False, separators=(",", ":")),
+        data=wire_json.dumps(event.to_dict()),
         sep="\n",
     )

@@ -159,6 +159,16 @@ async def test_a_run_is_told_in_order_with_its_own_token(
     assert tokens_on_disk(tmp_path) == [None]
 
 
+async def test_what_is_no_number_in_json_is_told_as_null(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        await bench.begin(receiver)
+        tell(bench.log, RUN, EventType.COMPLETED, result=[float("nan"), float("inf"), 1.5])
+        await bench.settled()
+    assert receiver.requests[0].body["data"]["result"] == [None, None, 1.5]
+
+
 async def test_a_receiver_without_a_token_is_sent_none(tmp_path: Path, receiver: Receiver) -> None:
     async with open_bench(tmp_path) as bench:
         await bench.begin(receiver, token=None)

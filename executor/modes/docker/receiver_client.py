@@ -18,6 +18,7 @@ from yarl import URL
 from executor.network.access import NetworkAccess
 from executor.network.problem import diagnose
 from shared.errors import ConfigError, WegentError
+from shared.protocol import wire_json
 from shared.protocol.execution import MAX_DEPTH, nests_deeper
 from shared.version import __version__
 
@@ -117,7 +118,7 @@ class ReceiverClient:
         content = None
         sent = dict(headers)
         if body is not None:
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            content = wire_json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"

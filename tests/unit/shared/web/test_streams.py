@@ -55,6 +55,15 @@ async def test_a_verdict_that_is_read_slowly_ends_no_stream_when_another_attempt
     assert names == [EventType.COMPLETED, "close"]
 
 
+async def test_what_is_no_number_in_json_is_shown_as_null(tmp_path: Path) -> None:
+    async with open_log(tmp_path) as (_, log), asyncio.timeout(30):
+        await log.accept(FIRST)
+        tell(log, FIRST, EventType.COMPLETED, result=float("nan"))
+        async with aclosing(Streams(log.hub).follow(log, "9", after=0, finished_at=None)) as stream:
+            event = await anext(stream)
+    assert '"data":{"result":null}' in str(event.data)
+
+
 async def test_a_stop_ends_streams_without_goodbye_and_those_that_come_later_at_once(
     tmp_path: Path,
 ) -> None:

@@ -36,6 +36,10 @@ async def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
         await read_body(request_with(body), lambda raw: raw)
 
 
+async def test_what_is_no_number_in_json_says_nothing() -> None:
+    assert await read_body(request_with(b"[NaN, -Infinity, 1.5]"), list) == [None, None, 1.5]  # type: ignore[arg-type] # a list
+
+
 @pytest.mark.parametrize("body", [b"", b"null", b"{}"])
 async def test_a_body_that_may_be_left_out_says_nothing_then(body: bytes) -> None:
     assert await read_model(request_with(body), CancelRun, empty=CancelRun()) == CancelRun()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from executor.agents.agno.agent import AgnoAgent
 from executor.agents.agno.model_api import OwnApis
 from executor.agents.protocol import AgentJob, AgentSession
@@ -100,6 +102,12 @@ def playing_in(root: Path) -> Playing:
             yield Agno(root, model)
 
     return playing
+
+
+async def ask_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have APIs that fail asked again without a pause."""
+    await AgnoAgent(Path(), {}).load()  # it imports agno as it must be imported
+    monkeypatch.setattr("executor.agents.agno.models.FIRST_PAUSE_S", 0)
 
 
 def fake_server(**fields: Any) -> dict[str, Any]:

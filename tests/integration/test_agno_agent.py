@@ -14,12 +14,13 @@ from shared.errors import RunError
 from shared.protocol.events import EventType, Source
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import nobody, take_turn
-from tests.fakes.agno import Agno, Playing, fake_server, playing_in, says, told
+from tests.fakes.agno import Agno, Playing, ask_again_at_once, fake_server, playing_in, says, told
 from tests.fakes.model import Step, error_step, scenario, step, text_step, tool_step
 
 
 @pytest.fixture
-def playing(tmp_path: Path) -> Playing:
+async def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    await ask_again_at_once(monkeypatch)
     return playing_in(tmp_path)
 
 

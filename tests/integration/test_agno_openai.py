@@ -11,12 +11,13 @@ from executor.agents.agno.model_api import OwnApi
 from shared.protocol.events import EventType
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import take_turn
-from tests.fakes.agno import Playing, fake_server, playing_in, says, texts
+from tests.fakes.agno import Playing, ask_again_at_once, fake_server, playing_in, says, texts
 from tests.fakes.openai_api import OpenAIApi, openai_api, part_of
 
 
 @pytest.fixture
-def playing(tmp_path: Path) -> Playing:
+async def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    await ask_again_at_once(monkeypatch)
     return playing_in(tmp_path)
 
 

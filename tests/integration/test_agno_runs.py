@@ -20,13 +20,14 @@ from executor.tasks.sandbox_probe import probe_sandbox
 from shared.protocol.events import AgentEvent, EventType
 from tests.fakes.agent import in_process
 from tests.fakes.agent_jobs import make_request, take_turn
-from tests.fakes.agno import Agno, Playing, fake_server, playing_in, says
+from tests.fakes.agno import Agno, Playing, ask_again_at_once, fake_server, playing_in, says
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
 from tests.fakes.openai_api import openai_api
 
 
 @pytest.fixture
-def playing(tmp_path: Path) -> Playing:
+async def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    await ask_again_at_once(monkeypatch)
     return playing_in(tmp_path)
 
 

@@ -11,12 +11,22 @@ import pytest
 from shared.protocol.events import AgentEvent, EventType, Source
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import take_turn
-from tests.fakes.agno import Playing, delegates, fake_server, playing_in, says, texts, told
+from tests.fakes.agno import (
+    Playing,
+    ask_again_at_once,
+    delegates,
+    fake_server,
+    playing_in,
+    says,
+    texts,
+    told,
+)
 from tests.fakes.model import error_step, scenario, step, text_step, tool_step
 
 
 @pytest.fixture
-def playing(tmp_path: Path) -> Playing:
+async def playing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    await ask_again_at_once(monkeypatch)
     return playing_in(tmp_path)
 
 

@@ -199,7 +199,7 @@ async def test_a_session_is_not_used_again_whose_turn_has_left_a_tool_at_work(
         assert session.alive
         await session.interrupt()
         await taking
-        while session.alive:  # the server is told of it first
+        while session.alive:  # noqa: ASYNC110 - the server is told of it first
             await asyncio.sleep(0)
         await asyncio.to_thread(may_end.write_bytes, b"")
 

@@ -114,6 +114,18 @@ async def test_an_api_that_says_nothing_is_asked_again(playing: Playing) -> None
     assert turn.end.result == "Hello "
 
 
+async def test_half_a_character_costs_neither_its_turn_nor_the_next(playing: Playing) -> None:
+    async with (
+        playing() as agno,
+        openai_api("Hello") as api,
+        agno.opened(agno.bot("solo", agent_config=asking(api))) as session,
+    ):
+        turns = [await take_turn(session, prompt) for prompt in ("Half \ud83d, 研究", "Again")]
+
+    assert [turn.end.error for turn in turns] == [None, None]
+    assert [request["messages"][1]["content"] for request in api.requests] == ["Half ?, 研究"] * 2
+
+
 async def test_tokens_that_are_counted_along_are_counted_once(playing: Playing) -> None:
     counts = [{"prompt_tokens": 11, "completion_tokens": n, "total_tokens": 11 + n} for n in (1, 2)]
     parts = [

@@ -15,6 +15,7 @@ import httpx2
 from agno.exceptions import ModelProviderError
 from agno.models.anthropic import Claude
 from agno.models.base import Model
+from agno.models.message import Message
 from agno.models.openai import OpenAIChat
 from agno.models.response import ModelResponse
 from anthropic import AsyncAnthropic, Omit
@@ -71,11 +72,14 @@ class _Watched:
 
     watch: Watch
 
-    async def ainvoke_stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ModelResponse]:
+    async def ainvoke_stream(
+        self, messages: list[Message], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ModelResponse]:
+        _mend(messages)
         for attempt in itertools.count():
             spoken, reason, usage = False, None, None
             try:
-                async for part in super().ainvoke_stream(*args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
+                async for part in super().ainvoke_stream(messages, *args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
                     spoken |= bool(part.content or part.reasoning_content or part.tool_calls)
                     reason = getattr(part, _REASON, None) or reason
                     # Some servers count along: the last count is that of the whole answer.
@@ -95,6 +99,13 @@ class _Watched:
                 yield ModelResponse(response_usage=usage)
                 return
             await asyncio.sleep(pause)
+
+
+def _mend(messages: list[Message]) -> None:
+    """Replace halves of characters, which JSON can bring: no later request could be sent."""
+    for message in messages:
+        if isinstance(message.content, str) and not message.content.isascii():
+            message.content = message.content.encode("utf-8", "replace").decode()
 
 
 def check_end(reason: str | None) -> None:

@@ -200,10 +200,30 @@ def _unpack(archive: Path, folder: Path, name: str) -> Path:
     make_private_directory(folder)
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
+            _extract(tar, folder)
     except (tarfile.TarError, OSError, EOFError) as exc:
         raise UpdateError(f"the archive cannot be unpacked: {exc}") from exc
     for inner in folder.iterdir():
         if (inner / name).is_file():
             return inner
     raise UpdateError(f"the archive does not hold a folder with {name} in it")
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpack what stays in *folder*.
+
+    Raises:
+        tarfile.TarError: Something would not, or is neither file, folder nor link.
+    """
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    # Python before 3.11.4, which Debian 12 has, knows no filters.
+    for member in tar:
+        path = folder / member.name
+        target = (path.parent if member.issym() else folder) / member.linkname
+        inside = all(each.resolve().is_relative_to(folder.resolve()) for each in (path, target))
+        if not inside or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            raise tarfile.TarError(f"{member.name} does not belong in there")
+        member.mode &= 0o755
+        tar.extract(member, folder)

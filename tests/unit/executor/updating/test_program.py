@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,16 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.fixture(params=["has filters", "before 3.11.4"])
+def _both_pythons(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives are unpacked as well where tarfile does not know by itself what is harmless."""
+    if request.param == "before 3.11.4":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    elif not hasattr(tarfile, "data_filter"):
+        pytest.skip("this Python has none")
+
+
+@pytest.mark.usefixtures("_both_pythons")
 @pytest.mark.parametrize("kind", [single_file, folder])
 def test_another_version_takes_the_place_and_the_one_before_stays(
     tmp_path: Path, kind: object
@@ -164,12 +176,30 @@ def test_a_file_cannot_become_a_folder_or_the_reverse(tmp_path: Path) -> None:
     assert version_of(file.entry) == version_of(packed.entry) == "1"
 
 
+def linking(kind: bytes, target: str) -> bytes:
+    """An archive whose folder has the program, and a link of this *kind*."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        content = program("2")
+        entry = tarfile.TarInfo(f"folder/{NAME}")
+        entry.mode, entry.size = 0o4777, len(content)
+        tar.addfile(entry, io.BytesIO(content))
+        link = tarfile.TarInfo("folder/link")
+        link.type, link.linkname = kind, target
+        tar.addfile(link)
+    return packed.getvalue()
+
+
+@pytest.mark.usefixtures("_both_pythons")
 @pytest.mark.parametrize(
     ("packed", "reason"),
     [
         (archive(program("2"), name="other"), "does not hold"),
         (archive(program("2"))[:100], "cannot be unpacked"),
         (archive(program("2"), name="../../escaped"), "cannot be unpacked"),
+        (linking(tarfile.SYMTYPE, "../../../escaped"), "cannot be unpacked"),
+        (linking(tarfile.LNKTYPE, "../../bin/escaped"), "cannot be unpacked"),
+        (linking(tarfile.FIFOTYPE, ""), "cannot be unpacked"),
     ],
 )
 def test_a_bad_archive_leaves_nothing(tmp_path: Path, packed: bytes, reason: str) -> None:
@@ -182,6 +212,15 @@ def test_a_bad_archive_leaves_nothing(tmp_path: Path, packed: bytes, reason: str
 
     assert names(tmp_path / "bin") == [NAME]
     assert names(tmp_path / "versions") == before
+
+
+@pytest.mark.usefixtures("_both_pythons")
+def test_links_within_the_folder_stay_and_nobody_else_may_write(tmp_path: Path) -> None:
+    installed = folder(tmp_path)
+    put_in_place(installed, linking(tarfile.SYMTYPE, NAME))
+    there = (tmp_path / "bin" / NAME).resolve()
+    assert (there.parent / "link").readlink() == Path(NAME)
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755
 
 
 def test_without_hard_links_the_version_before_is_a_copy(

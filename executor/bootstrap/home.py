@@ -19,6 +19,7 @@ from executor.executor_id import load_executor_id
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from executor.tasks.agent_environment import claude_state
+from executor.tasks.disk_room import is_disk_full
 from executor.tasks.isolation import temporary_folder
 from shared.errors import ConfigError
 from shared.logging import get_logger
@@ -91,14 +92,14 @@ async def _open(settings: ExecutorSettings, stop: StopSignals) -> Home | None:
         except ConfigError as exc:
             problem = exc
         # The room may have come in this moment: only a second failure is told.
-        if await asyncio.to_thread(has_room, settings.home):
+        if not is_disk_full(problem) and await asyncio.to_thread(has_room, settings.home):
             if had_room:
                 raise problem
             had_room = True
             continue
         had_room = False
         if not waiting:
-            logger.error("no space left for %s: waiting for some (%s)", settings.home, problem)
+            logger.error("no space left: waiting for some (%s)", problem)
             waiting = True
         with suppress(TimeoutError):
             async with asyncio.timeout(ROOM_CHECK_S):

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,22 @@ async def executor_on_small_disk(
                 yield backend, process, disk
     except DiskNotPermitted as exc:
         pytest.skip(f"NOT TESTED, a full disk: {exc}")
+
+
+async def run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0
+
+
+def use_up_inodes(place: Path) -> list[Path]:
+    """Make files until there is no room for another one."""
+    made: list[Path] = []
+    with suppress(OSError):
+        while True:
+            file = place / f"file-{len(made)}"
+            file.touch()
+            made.append(file)
+    return made
 
 
 async def dispatch(backend: FakeBackend, task_id: int, prompt: str, **fields: Any) -> Any:
@@ -162,6 +178,24 @@ async def test_a_start_on_a_full_disk_waits_for_space(tmp_path: Path, *, used: b
         await process.registered()
         assert (await dispatch(backend, 0, "hello"))["accepted"]
         assert (await backend.expect(LocalEvent.RESULT))["result"]["value"] == ANSWER
+
+
+async def test_a_start_waits_until_the_folder_of_the_workspaces_can_be_made(
+    tmp_path: Path,
+) -> None:
+    place, home = tmp_path / "small", tmp_path / "home"
+    try:
+        async with small_disk(place, 4), open_backend() as backend:
+            await run("mount", "-o", "remount,nr_inodes=8", str(place))
+            files = await asyncio.to_thread(use_up_inodes, place)
+            settings = {"LOCAL_WORKSPACE_ROOT": str(place / "sessions")}
+            async with executor_process(home, backend.url, TOKEN, **settings) as process:
+                await process.program.says("waiting for some")
+                for file in files:
+                    file.unlink()
+                await process.registered()
+    except DiskNotPermitted as exc:
+        pytest.skip(f"NOT TESTED, a full disk: {exc}")
 
 
 async def test_a_start_that_waits_for_space_can_be_stopped(tmp_path: Path) -> None:

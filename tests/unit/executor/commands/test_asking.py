@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import re
@@ -234,6 +235,7 @@ class Watch:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     async def until(self, text: str, *, times: int = 1) -> None:
         """Wait until this was shown so often."""
@@ -242,7 +244,7 @@ class Watch:
             while self.shown.count(text) < times:
                 piece = await self._process.stdout.read(65536)
                 assert piece, self.shown
-                self.shown += piece.decode()
+                self.shown += self._decoder.decode(piece)
 
     async def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send the signal; the exit status."""

@@ -59,7 +59,7 @@ class Engine:
 
     Nothing is asked when it is entered; :meth:`ping` does. Every call raises
     :class:`EngineUnavailable` when no engine answers in time, and :class:`ContainerError` when it
-    refuses.
+    refuses, or says what cannot be understood.
     """
 
     def __init__(
@@ -245,10 +245,7 @@ class Engine:
         """All containers that have these labels, running or not."""
         filters = json.dumps({"label": _label_filters(labels)})
         async with self._call(self._patience.quick_s) as docker:
-            found = await docker.containers.list(all=True, filters=filters)
-        return [
-            Listed(c["Id"], c["Names"][0].removeprefix("/"), c["Labels"], c["State"]) for c in found
-        ]
+            return [Listed.read(c) for c in await docker.containers.list(all=True, filters=filters)]
 
     async def remove_unused_volumes(self, labels: Mapping[str, str]) -> bool:
         """Remove the anonymous volumes with these labels that no container has.
@@ -310,6 +307,8 @@ class Engine:
             raise ContainerError(f"the Docker engine refused: {exc.message}") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise EngineUnavailable("the connection to the Docker engine was lost") from exc
+        except (LookupError, TypeError, ValueError, AttributeError) as exc:
+            raise ContainerError("the Docker engine's answer cannot be understood") from exc
 
 
 @asynccontextmanager

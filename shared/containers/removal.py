@@ -142,9 +142,13 @@ class Remover:
                 await self._records.forget(container_id)
 
     def _remove_directories(self) -> None:
-        if not self._warm_dir.is_dir():
+        try:
+            there = list(self._warm_dir.iterdir())
+        except FileNotFoundError:
             return
-        there = list(self._warm_dir.iterdir())
+        except OSError as exc:  # of no consequence: the next sweep looks again
+            logger.warning("%s cannot be looked into: %s", self._warm_dir, exc.strerror)
+            return
         used = {member.directory for member in self._members}  # later: a member comes first
         for directory in there:
             if directory not in used:

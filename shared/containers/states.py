@@ -76,6 +76,16 @@ class Listed:
     labels: Mapping[str, str]
     status: str
 
+    @classmethod
+    def read(cls, listed: Any) -> Self:
+        """From the engine's answer, an item of which is what aiodocker calls a container."""
+        return cls(
+            container_id=listed["Id"],
+            name=listed["Names"][0].removeprefix("/"),
+            labels=listed["Labels"],
+            status=listed["State"],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from shared.containers.engine import Engine
 from shared.containers.members import Members
 from shared.containers.records import Records
 from shared.containers.removal import Remover
+from tests.fakes.engine_answers import engine_that
 
 
 async def test_volumes_that_an_engine_cannot_look_for_now_are_looked_for_later(
@@ -30,26 +30,36 @@ async def test_volumes_that_an_engine_cannot_look_for_now_are_looked_for_later(
         known = {"ApiVersion": "1.41"} if request.path.endswith("/version") else []
         return web.json_response(known)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", engine_says)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.UnixSite(runner, str(tmp_path / "sock")).start()
-    try:
-        async with Engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"}) as engine:
-            remover = Remover(
-                engine,
-                "owner",
-                Members(1),
-                Records(tmp_path / "state"),
-                logs_dir=tmp_path / "logs",
-                warm_dir=tmp_path / "warm",
-            )
-            assert await remover.sweep() == 0
-            sweeping = asyncio.create_task(remover.run())
-            async with asyncio.timeout(10):
-                assert [await asked.get() for _ in range(2)] == [409, 200]
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
-    finally:
-        await runner.cleanup()
+    async with engine_that(engine_says, tmp_path) as engine:
+        remover = Remover(
+            engine,
+            "owner",
+            Members(1),
+            Records(tmp_path / "state"),
+            logs_dir=tmp_path / "logs",
+            warm_dir=tmp_path / "warm",
+        )
+        assert await remover.sweep() == 0
+        sweeping = asyncio.create_task(remover.run())
+        async with asyncio.timeout(10):
+            assert [await asked.get() for _ in range(2)] == [409, 200]
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def test_a_place_that_cannot_be_looked_into_holds_no_sweep_up(tmp_path: Path) -> None:
+    async def engine_says(request: web.Request) -> web.Response:
+        known = {"ApiVersion": "1.41"} if request.path.endswith("/version") else []
+        return web.json_response(known)
+
+    (tmp_path / "warm").write_text("a file")
+    async with engine_that(engine_says, tmp_path) as engine:
+        remover = Remover(
+            engine,
+            "owner",
+            Members(1),
+            Records(tmp_path / "state"),
+            logs_dir=tmp_path / "logs",
+            warm_dir=tmp_path / "warm",
+        )
+        assert await remover.sweep() == 0

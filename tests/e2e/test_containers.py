@@ -214,11 +214,21 @@ async def test_an_engine_that_starts_later_than_the_executor_is_waited_for(
 
 
 async def test_without_an_engine_tasks_are_refused_with_the_reason(tmp_path: Path) -> None:
+    impatient = """
+import executor.bootstrap.containers
+executor.bootstrap.containers.PATIENCE_S = 1.0
+from executor.main import main
+main()
+"""
     variables = {"LOCAL_ISOLATION": "container", "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
     async with (
         manager_process(tmp_path / "manager") as manager,
         executor_process(
-            tmp_path / "executor", manager.url, manager.executor_token, **variables
+            tmp_path / "executor",
+            manager.url,
+            manager.executor_token,
+            command=["-c", impatient],
+            **variables,
         ) as executor,
     ):
         async with asyncio.timeout(60):

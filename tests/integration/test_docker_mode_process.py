@@ -215,18 +215,19 @@ async def test_uvicorn_is_told_what_is_wrong_with_the_settings(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("variable", "value", "message"),
     [
-        ({"WEGENT_HOOKS": "nobody_has_this:Hook"}, "WEGENT_HOOKS: nobody_has_this:Hook cannot be"),
-        ({"WORKSPACE_ROOT": "/proc/nobody"}, "WORKSPACE_ROOT: /proc/nobody cannot be made"),
+        ("WEGENT_HOOKS", "nobody_has_this:Hook", "WEGENT_HOOKS: nobody_has_this:Hook cannot be"),
+        ("WORKSPACE_ROOT", "{place}/file/workspace", "/file/workspace cannot be made"),
     ],
 )
 async def test_uvicorn_is_told_once_and_without_a_traceback_what_cannot_be_used(
-    tmp_path: Path, wrong: dict[str, str], message: str
+    tmp_path: Path, variable: str, value: str, message: str
 ) -> None:
-    command = ("-m", "uvicorn", "executor.main:app", "--port", "0")
-    async with running(*command, env=docker_environ(tmp_path, **wrong)) as program:
-        assert await program.ended() not in (0, None)
+    (tmp_path / "file").touch()
+    env = docker_environ(tmp_path) | {variable: value.format(place=tmp_path)}
+    async with running("-m", "uvicorn", "executor.main:app", "--port", "0", env=env) as program:
+        assert await program.ended() != ExitStatus.OK
     assert program.output.count(message) == 1
     assert "Traceback" not in program.output
     assert message in (tmp_path / "home" / "logs" / "executor.log").read_text()

@@ -536,6 +536,28 @@ async def test_an_agent_that_the_image_does_not_carry_is_refused_before_anything
     assert "claude_code" in str(refused.value.hint)
 
 
+async def test_a_pause_that_the_engine_could_not_do_is_done_when_it_is_asked_for_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = site.stand()
+    run = site.handler.start(make_request())
+    events = run.events()
+    await until(events)
+
+    async def no_engine(container_id: str) -> None:
+        raise EngineUnavailable("no engine answers")
+
+    with monkeypatch.context() as away:
+        away.setattr(site.pool, "pause", no_engine)
+        with pytest.raises(EngineUnavailable):
+            await run.pause()
+    await run.pause()
+    assert site.pool.calls == ["pause"]
+    await run.resume()
+    gate.set()
+    assert (await rest_of(events))[-1].type == EventType.COMPLETED
+
+
 async def test_a_run_that_stands_still_is_not_taken_for_dead(site: Site) -> None:
     gate = site.stand()
     run = site.handler.start(make_request())

@@ -126,6 +126,7 @@ class HeldContainer:
         """Talks to the executor inside; ``None``: no container is held."""
         self._unpaused = asyncio.Event()
         self._unpaused.set()
+        self._stands = False  # whether the container is known to be paused
 
     async def take(self, on_pull: OnPull, *, again: bool) -> ContainerClient:
         """Hold the session's container; waits as long as all of them are in use.
@@ -160,7 +161,7 @@ class HeldContainer:
                     raise
                 await self._engine_until(give_up_at)
         if not self._unpaused.is_set():
-            await self._pool.pause(self._endpoint.container_id)
+            await self._have_stand(self._endpoint.container_id)
         self.client = self._connect(self._endpoint)
         return self.client
 
@@ -213,17 +214,21 @@ class HeldContainer:
 
     async def pause(self) -> None:
         """Stop what it does where it stands, also what it would do later; harmless again."""
-        if self._unpaused.is_set():
-            self._unpaused.clear()
-            if self._endpoint is not None:
-                await self._pool.pause(self._endpoint.container_id)
+        self._unpaused.clear()
+        if self._endpoint is not None and not self._stands:
+            await self._have_stand(self._endpoint.container_id)
 
     async def resume(self) -> None:
         """Let it go on; harmless when it is not paused."""
         if not self._unpaused.is_set():
             if self._endpoint is not None:
                 await self._pool.unpause(self._endpoint.container_id)
+            self._stands = False
             self._unpaused.set()
+
+    async def _have_stand(self, container_id: str) -> None:
+        await self._pool.pause(container_id)
+        self._stands = True
 
     async def wake(self) -> None:
         """Let it go on after an earlier process may have left it paused.

@@ -6,6 +6,7 @@ statement: a cursor for SQLAlchemy is made, executed, read and closed one by one
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -22,6 +23,20 @@ async def connect(database: str) -> aiosqlite.Connection:
 
 
 class _Connection(aiosqlite.Connection):
+    _stopped: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        # SQLAlchemy closes what a cancellation has broken off, and stops it when that is cancelled
+        # as well: a second time there is no thread any more that would answer.
+        if self._stopped is None:
+            self._stopped = super().stop()
+        return self._stopped
+
+    async def close(self) -> None:
+        stopped = self.stop()  # closes it in its thread
+        if stopped is not None:
+            await asyncio.shield(stopped)
+
     def cursor(self) -> _Cursor:  # type: ignore[override]  # what SQLAlchemy needs of one
         return _Cursor(self)
 

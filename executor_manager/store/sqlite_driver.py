@@ -1,7 +1,9 @@
 """The driver of SQLite, with one step of its thread for a statement instead of four.
 
 Each step wakes the thread and then the event loop, which under load takes longer than the
-statement: a cursor for SQLAlchemy is made, executed, read and closed one by one otherwise.
+statement: a cursor for SQLAlchemy is made, executed, read and closed one by one otherwise. And a
+caller who is cancelled in between leaves the cursor open, and with it its transaction: the
+database stays locked.
 """
 
 from __future__ import annotations

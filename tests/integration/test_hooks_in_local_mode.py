@@ -108,6 +108,9 @@ async def test_hooks_of_every_kind_see_a_run_whose_result_is_as_without_them(
             await backend.send(LocalEvent.DISPATCH, DISPATCH)
             while await agent.reached.get() != "gate":
                 pass
+            # A hook is reported in the stream only as long as the run goes on.
+            while (await backend.expect(LocalEvent.PROGRESS))["event"]["action"] != "warning":
+                pass
             (session / "output").mkdir(exist_ok=True)
             (session / "output" / "report.md").write_text("# done")
             gate.set()

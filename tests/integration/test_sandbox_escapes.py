@@ -104,7 +104,7 @@ async def test_no_other_spelling_opens_a_way_to_this_machine(house: House, site:
     port, curl = site.server_port, "curl --silent --max-time 9 --noproxy ''"
     asked = [
         *(
-            f"http://{host}:{port}/"
+            f"'http://{host}:{port}/'"  # brackets mean something to some shells
             for host in (
                 "localhost",
                 "[::1]",

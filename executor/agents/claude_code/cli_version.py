@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,9 @@ from shared.private_files import PRIVATE_DIRECTORY, write_private_file
 VERSION_TIMEOUT_S: Final = 10.0
 """How long a CLI may take to tell its version. Measured: 0.03 s, from a cold disk 0.2 s; one that
 needs Node, or is looked at by a virus scanner, may take seconds."""
+
+_BUSY_PAUSE_S: Final = 0.02
+"""Until a file that is being written is tried again."""
 
 _ANSWER: Final = re.compile(r"(\d{1,9}\.\d{1,9}\.\d{1,9})\S* \(Claude Code\)")
 
@@ -49,16 +54,7 @@ def ask_version(cli: Path, environ: Mapping[str, str]) -> str:
     if sys.platform == "win32" and cli.suffix.lower() != ".exe":
         raise Unusable("is not a claude.exe, and anything else would run through a shell")
     try:
-        # In a session of its own, so that whatever it starts can be ended with it.
-        process = subprocess.Popen(  # noqa: S603 - no shell, and no word of anybody else's
-            [cli, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cli.anchor,
-            env=_environment(environ),
-            start_new_session=True,
-        )
+        process = _start(cli, environ)
     except OSError as exc:
         raise Unusable(f"does not start: {exc.strerror}") from exc
     with process:
@@ -76,6 +72,28 @@ def ask_version(cli: Path, environ: Mapping[str, str]) -> str:
     if told is None:
         raise Unusable("is another program: it does not answer with a version of Claude Code")
     return told[1]
+
+
+def _start(cli: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    give_up_at = time.monotonic() + VERSION_TIMEOUT_S
+    while True:
+        try:
+            # In a session of its own, so that whatever it starts can be ended with it.
+            return subprocess.Popen(  # noqa: S603 - no shell, and no word of anybody else's
+                [cli, "--version"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cli.anchor,
+                env=_environment(environ),
+                start_new_session=True,
+            )
+        except OSError as exc:
+            # A child that another thread has just forked has what was open here until it starts
+            # its own program, also a CLI that was being unpacked in that moment.
+            if exc.errno != errno.ETXTBSY or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

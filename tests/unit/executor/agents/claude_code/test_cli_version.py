@@ -9,7 +9,7 @@ import pytest
 
 from executor.agents.claude_code import cli_version
 from executor.agents.claude_code.cli_version import Unusable, VersionMemory, ask_version
-from tests.fakes.claude import program, says
+from tests.fakes.claude import NEW, program, says
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the CLIs here are shell scripts")
 
@@ -40,6 +40,15 @@ def test_a_program_that_the_system_cannot_start_says_why(tmp_path: Path) -> None
     cli = program(tmp_path / "claude", "")
     cli.write_text("#!/no/such/interpreter\n")
     assert reason(cli) == "does not start: No such file or directory"
+
+
+def test_a_cli_that_somebody_still_has_open_for_writing_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli = says(NEW, tmp_path / "claude")
+    with cli.open("ab") as writing:
+        monkeypatch.setattr("time.sleep", lambda _: writing.close())
+        assert ask_version(cli, {}) == NEW
 
 
 def test_a_broken_cli_is_skipped_with_its_own_last_words(tmp_path: Path) -> None:

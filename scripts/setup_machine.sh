@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks what the project needs of the machine: Python 3.11 or newer with venv, and git.
 #
-# With --install, for the tests, also what Claude Code's sandbox and PyInstaller need on Linux, and for
-# root, who alone can start one, a Docker engine; what is missing is installed where that needs no
+# With --install, for the tests, also what Claude Code's sandbox and PyInstaller need on Linux, and
+# for root on Debian a Docker engine and the shells that commands are completed in; what is missing is installed where that needs no
 # question (Debian, as root).
 # Otherwise the command to type is printed and the exit status is 1. Prints the path of the Python
 # to use on standard output, everything else on standard error.
@@ -19,7 +19,7 @@ if [ "$install" = yes ] && [ "$(uname -s)" = Linux ]; then
   needed_commands="$needed_commands bwrap:bubblewrap socat:socat objcopy:binutils"
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     needed_commands="$needed_commands dockerd:docker.io docker:docker-cli iptables:iptables"
-    needed_commands="$needed_commands ip:iproute2 debootstrap:debootstrap"
+    needed_commands="$needed_commands ip:iproute2 debootstrap:debootstrap zsh:zsh fish:fish"
   fi
 fi
 

@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from shared.containers.engine import Engine
 from shared.containers.members import Members
 from shared.containers.records import Records
 from shared.containers.removal import Remover
 from tests.fakes.engine_answers import engine_that
+
+
+def remover_of(engine: Engine, folder: Path) -> Remover:
+    records = Records(folder / "state")
+    places = {"logs_dir": folder / "logs", "warm_dir": folder / "warm"}
+    return Remover(engine, "owner", Members(1), records, **places)
 
 
 async def test_volumes_that_an_engine_cannot_look_for_now_are_looked_for_later(
@@ -31,14 +38,7 @@ async def test_volumes_that_an_engine_cannot_look_for_now_are_looked_for_later(
         return web.json_response(known)
 
     async with engine_that(engine_says, tmp_path) as engine:
-        remover = Remover(
-            engine,
-            "owner",
-            Members(1),
-            Records(tmp_path / "state"),
-            logs_dir=tmp_path / "logs",
-            warm_dir=tmp_path / "warm",
-        )
+        remover = remover_of(engine, tmp_path)
         assert await remover.sweep() == 0
         sweeping = asyncio.create_task(remover.run())
         async with asyncio.timeout(10):
@@ -54,12 +54,5 @@ async def test_a_place_that_cannot_be_looked_into_holds_no_sweep_up(tmp_path: Pa
 
     (tmp_path / "warm").write_text("a file")
     async with engine_that(engine_says, tmp_path) as engine:
-        remover = Remover(
-            engine,
-            "owner",
-            Members(1),
-            Records(tmp_path / "state"),
-            logs_dir=tmp_path / "logs",
-            warm_dir=tmp_path / "warm",
-        )
+        remover = remover_of(engine, tmp_path)
         assert await remover.sweep() == 0

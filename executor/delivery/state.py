@@ -67,17 +67,12 @@ class RunRecord:
     origin: int | None = None
     """The origin of its last event that has one; what follows it was not told here."""
     used_s: float = 0.0
-    """For how long it has been carried out, or followed, in seconds; see :meth:`time_left_s`."""
+    """For how long it has been carried out, or followed, in seconds."""
     limit_s: float | None = None
     """How long it may take in all; ``None``: nobody has said so far."""
     seen_at: float | None = None
     """When *used_s* was written, by the monotonic clock; it means nothing after a restart of the
     system. ``None``: never."""
-
-    @property
-    def time_left_s(self) -> float | None:
-        """What is left of its time, in seconds, 0.0 at least; ``None``: its limit is not known."""
-        return None if self.limit_s is None else max(0.0, self.limit_s - self.used_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import Final
 
 from executor.config.broken_lines import broken_lines
 from executor.config.loading import CONFIG_FILE, Settings, exposed_config_file
-from executor.config.local import LocalSettings
 from executor.network.handed_on import adopt_handed_on
 from executor.network.variables import adopt
 from shared.logging import LogFile, Logs, configure_logging, get_logger
@@ -45,7 +44,7 @@ def prepare_process(settings: Settings) -> tuple[Redactor, Logs]:
         level=settings.lowest_level,
         format=settings.log_format,
         redactor=redactor,
-        console_name=None if isinstance(settings, LocalSettings) else CONSOLE_NAME,
+        console_name=None if settings.mode == "local" else CONSOLE_NAME,
     )
     for line in broken_lines(settings.home / CONFIG_FILE):
         get_logger("cli").warning("%s", line)

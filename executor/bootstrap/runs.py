@@ -7,8 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from executor.agents.agno import agent as agno
-from executor.agents.agno.model_api import OwnApi, OwnApis
+from executor.agents.agno import installed as agno
 from executor.agents.claude_code.agent import ClaudeCodeAgent
 from executor.agents.claude_code.location import ClaudeSearch, Origin, find_claude
 from executor.agents.claude_code.unpacking import remove_other_versions
@@ -132,6 +131,9 @@ def in_process(
 def _agents(settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent) -> AgentFactory:
     if not means.has_agno:
         return AgentFactory({CLAUDE_CODE: claude}, absent={agno.NAME: agno.REMEDY})
+    from executor.agents.agno.agent import AgnoAgent
+    from executor.agents.agno.model_api import OwnApi, OwnApis
+
     api, openai = _api(settings), settings.openai_api_key
     own: OwnApis = {
         "anthropic": OwnApi(api.api_key, api.auth_token, api.base_url, api.model),
@@ -140,9 +142,7 @@ def _agents(settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent) -
             base_url=settings.openai_base_url,
         ),
     }
-    return AgentFactory(
-        {CLAUDE_CODE: claude, agno.NAME: agno.AgnoAgent(settings.home / "agno", own)}
-    )
+    return AgentFactory({CLAUDE_CODE: claude, agno.NAME: AgnoAgent(settings.home / "agno", own)})
 
 
 async def clear_leftovers() -> None:

@@ -6,19 +6,21 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from executor.config.broken_lines import broken_lines
-from executor.config.docker import DockerSettings
 from executor.config.home import HOME_VARIABLE, executor_home
-from executor.config.local import LocalSettings
 from executor.config.problems import Problem, WrongSettings
 from executor.config.settings import MISFIT
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from executor.config.docker import DockerSettings
+    from executor.config.local import LocalSettings
 
 CONFIG_FILE: Final = "config.env"
 
@@ -33,7 +35,7 @@ EXAMPLES: Final = {
 }
 """What a message suggests for variables that have no default."""
 
-Settings: TypeAlias = LocalSettings | DockerSettings
+Settings: TypeAlias = "LocalSettings | DockerSettings"
 
 _CONSEQUENCE: Final = "default_factory_not_called"
 """What pydantic says of a default that depends on others, when any is wrong."""
@@ -88,13 +90,16 @@ def told_mode() -> type[Settings]:
         signs = _Signs(_env_file=file)
     except (OSError, UnicodeDecodeError) as exc:
         raise unreadable(file, exc) from None
-    match signs.mode.lower():
-        case "local":
-            return LocalSettings
-        case "docker":
-            return DockerSettings
-        case _:  # a wrong word is refused when the settings are read
-            return LocalSettings if signs.backend_url or signs.auth_token else DockerSettings
+    mode = signs.mode.lower()
+    if mode not in {"local", "docker"}:  # a wrong word is refused when the settings are read
+        mode = "local" if signs.backend_url or signs.auth_token else "docker"
+    if mode == "local":  # only those of the mode: making both takes 5 ms of every start
+        from executor.config.local import LocalSettings
+
+        return LocalSettings
+    from executor.config.docker import DockerSettings
+
+    return DockerSettings
 
 
 def variables_of(kind: type[Settings]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import ssl
 import sys
 from collections.abc import Mapping
@@ -55,6 +56,16 @@ def find_engine(environ: Mapping[str, str]) -> Address:
     if not name or name == "default":
         return Address(DEFAULT_SOCKET)
     return _of_context(config / "contexts", str(name))
+
+
+def missing_socket(environ: Mapping[str, str]) -> str | None:
+    """The socket of the engine, if it is a file and not there; reads files, connects to nothing.
+
+    Raises:
+        ConfigError: As from :func:`find_engine`.
+    """
+    scheme, _, path = find_engine(environ).url.partition("://")
+    return path if scheme == "unix" and not os.path.exists(path) else None  # noqa: PTH110 - raises nothing
 
 
 def _of_context(contexts: Path, name: str) -> Address:

@@ -215,8 +215,8 @@ async def test_an_engine_that_starts_later_than_the_executor_is_waited_for(
 
 async def test_without_an_engine_tasks_are_refused_with_the_reason(tmp_path: Path) -> None:
     impatient = """
-import executor.bootstrap.containers
-executor.bootstrap.containers.PATIENCE_S = 1.0
+import executor.bootstrap.container_runs
+executor.bootstrap.container_runs.PATIENCE_S = 1.0
 from executor.main import main
 main()
 """

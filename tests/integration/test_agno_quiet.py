@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from executor.agents import agno as package
-from executor.agents.agno.agent import is_installed
+from executor.agents.agno.installed import is_installed
 from executor.agents.agno.model_api import OwnApi
 from shared.errors import RunError
 from shared.status import ErrorCode
@@ -112,7 +112,7 @@ def _with(job: Any, request: Any) -> Any:
 def test_composing_an_executor_imports_neither_agno_nor_an_sdk_of_a_model() -> None:
     program = (
         "import sys, executor.bootstrap.local, executor.bootstrap.docker\n"
-        "from executor.agents.agno.agent import is_installed\n"
+        "from executor.agents.agno.installed import is_installed\n"
         "assert is_installed()\n"
         "names = {name.partition('.')[0] for name in sys.modules}\n"
         "print(names & {'agno', 'anthropic', 'openai', 'mcp', 'httpx2', 'claude_agent_sdk'})"

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from executor.bootstrap.containers import Adoption
+from executor.bootstrap.container_runs import Adoption
 from executor.delivery.state import RunRecord
 from executor.tasks.isolation import Availability
 from executor.tasks.run_handler import Run

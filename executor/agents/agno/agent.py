@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Final
 
 from executor.agents.agno.conversation import Conversation, forget_old
+from executor.agents.agno.installed import REMEDY
 from executor.agents.agno.members import Member, read_members
 from executor.agents.agno.model_api import ModelApi, OwnApis, check_budget, model_apis
 from executor.agents.protocol import AgentJob, AgentSession
@@ -22,19 +22,7 @@ from shared.status import ErrorCode
 
 logger = get_logger("agno_agent")
 
-NAME: Final = "agno"
-
-REMEDY: Final = 'pip install "wegent-executor[agno]" (the packaged program has no agno in it)'
-"""How to have agno where it is missing."""
-
-_NEEDED: Final = ("agno", "anthropic", "openai", "mcp")
-
 _FORGOTTEN: Final = "the earlier conversation is not here any more; a new one was begun"
-
-
-def is_installed() -> bool:
-    """Whether agno can be had; imports nothing. Looks at the disk."""
-    return all(importlib.util.find_spec(name) is not None for name in _NEEDED)
 
 
 class AgnoAgent:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.hooks import with_hooks
-from executor.bootstrap.runs import clear_leftovers, find_means, in_process
+from executor.bootstrap.runs import clear_leftovers, complete_models, find_means, in_process
 from executor.bootstrap.service import FLUSH_WITHIN_S, Service, default_callback, with_service
 from executor.config.docker import DockerSettings
 from executor.control.desk import Desk, Identity
@@ -102,7 +102,10 @@ async def opened(
         service = await stack.enter_async_context(
             with_service(settings, handler, runs.handler, redactor)
         )
-        for work in (clear_leftovers(), *([runs.claude.load()] if means.search.claude else [])):
+        later = [complete_models(), clear_leftovers()]
+        if means.search.claude:
+            later.append(runs.claude.load())
+        for work in later:
             stack.push_async_callback(end, asyncio.create_task(work))
         standing = ServerStanding()
         identity = Identity(

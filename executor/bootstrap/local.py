@@ -9,7 +9,7 @@ import os
 from executor.bootstrap.containers import with_containers
 from executor.bootstrap.home import Home, opened_home
 from executor.bootstrap.hooks import with_hooks
-from executor.bootstrap.runs import Means, clear_leftovers, find_means, in_process
+from executor.bootstrap.runs import Means, clear_leftovers, complete_models, find_means, in_process
 from executor.config.local import LocalSettings
 from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
@@ -119,6 +119,7 @@ async def _run(
             features.update(offered)
             if later:
                 return
+            later.append(asyncio.create_task(complete_models(), name="complete the models"))
             later.append(asyncio.create_task(clear_leftovers(), name="clear leftovers"))
             if means.search.claude is not None and least is not Isolation.CONTAINER:
                 later.append(asyncio.create_task(runs.claude.load(), name="load the SDK"))

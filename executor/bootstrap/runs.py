@@ -29,6 +29,8 @@ from executor.tasks.warm_sessions import WarmSessions
 from executor.tasks.workspace import Workspaces
 from shared.logging import get_logger
 from shared.protocol.execution import Isolation
+from shared.protocol.local import Payload
+from shared.protocol.part import Part, complete
 
 logger = get_logger("bootstrap")
 
@@ -149,6 +151,12 @@ async def clear_leftovers() -> None:
     """Remove what killed programs have left unpacked; a program that was not unpacked has none."""
     if left := await asyncio.to_thread(remove_own_leftovers):
         logger.info("removed the unpacked files of %d killed executors", len(left))
+
+
+async def complete_models() -> None:
+    """Make the validators of messages now, which the first one would hold the loop up for."""
+    for base in (Part, Payload):
+        await asyncio.to_thread(complete, base)
 
 
 def _find_claude(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.errors import ProtocolError
 from shared.protocol.events import RunRef
 from shared.protocol.execution import Id, protocol_error
+from shared.protocol.part import BUILD_AT_FIRST_USE
 
 NAMESPACE: Final = "/local-executor"
 SOCKETIO_PATH: Final = "socket.io"
@@ -61,7 +62,12 @@ class Feature(StrEnum):
 class Payload(BaseModel):
     """Base of all payloads: immutable, tolerant of fields that a newer peer adds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        defer_build=BUILD_AT_FIRST_USE,
+    )
 
 
 # --- Registration and liveness ------------------------------------------------------------------

@@ -119,6 +119,35 @@ def test_local_mode_loads_neither_a_web_server_nor_the_agents_sdk(run: Run) -> N
     assert done.stdout == "set()\n", done.stderr
 
 
+def test_local_mode_loads_no_settings_and_no_agent_of_others(run: Run) -> None:
+    work = """
+        import sys
+        others = {"executor.config.docker", "executor.agents.agno.agent", "fastapi"}
+        print(others & set(sys.modules))
+    """
+    done = run("-c", "import executor.bootstrap.runs\n" + program(work), **SETTINGS)
+
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_nothing_is_collected_while_modules_are_loaded_and_only_what_is_new_later(run: Run) -> None:
+    seen = textwrap.dedent(
+        """
+        import gc, sys
+        class Finder:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name in ("executor.bootstrap.process", "shared.redaction"):
+                    print(gc.isenabled())
+        sys.meta_path.insert(0, Finder)
+        """
+    )
+    work = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    done = run("-c", seen + program(work), **SETTINGS)
+
+    assert done.stdout.split() == ["False", "False", "True", "True"], done.stderr
+
+
 def test_the_executor_itself_runs_without_what_only_other_commands_show_with(run: Run) -> None:
     work = """
         import executor.modes.local.runner, executor.tasks.supervisor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.containers.address import DEFAULT_SOCKET, Address, find_engine
+from shared.containers.address import DEFAULT_SOCKET, Address, find_engine, missing_socket
 from shared.errors import ConfigError
 from tests.fakes.authority import Authority
 
@@ -106,3 +106,14 @@ def test_certificates_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match="certificates"):
         find_engine(environ)
+
+
+def test_only_a_socket_that_is_a_file_can_be_missing(tmp_path: Path) -> None:
+    def missing(host: str) -> str | None:
+        return missing_socket({"DOCKER_CONFIG": str(tmp_path), "DOCKER_HOST": host})
+
+    (tmp_path / "there.sock").touch()
+    assert missing(f"unix://{tmp_path}/none.sock") == f"{tmp_path}/none.sock"
+    assert missing(f"unix://{tmp_path}/there.sock") is None
+    assert missing("tcp://engine:2375") is None
+    assert missing("npipe:////./pipe/docker_engine") is None

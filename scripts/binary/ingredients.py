@@ -78,6 +78,18 @@ EXCLUDED: Final[dict[str, str]] = {
 }
 """Modules that stay out, each with what they would be for."""
 
+UNREAD: Final = frozenset(
+    {
+        "INSTALLER",
+        "RECORD",
+        "REQUESTED",
+        "WHEEL",
+        "issue.json",  # of jsonschema's benchmarks
+    }
+)
+"""Files that packages bring and nobody reads: what an installer has noted. Each start of the file
+would unpack them, and writing a file takes longer than its few bytes let one think."""
+
 LOADER_HOOKS: Final = "pyi_rth_"
 """How PyInstaller names scripts of its own that would run before the program: for source code in
 tracebacks, for listing packages and for child processes of the same program. The executor needs

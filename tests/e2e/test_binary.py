@@ -126,6 +126,16 @@ def test_beside_it_are_its_digest_and_what_is_inside(binary: Path) -> None:
     assert binary.stat().st_size < 30_000_000
 
 
+def test_a_start_unpacks_no_more_and_inflates_no_more_than_it_has_to(binary: Path) -> None:
+    listed = binary.with_name("wegent-executor.contents.txt").read_text().splitlines()[3:-1]
+    parts = [line.split(maxsplit=2) for line in listed]
+    assert [part for _, _, part in parts if "RECORD" in part or "INSTALLER" in part] == []
+    libraries = {part: (size, unpacked) for size, unpacked, part in parts if "libcrypto" in part}
+    assert len(libraries) == 1
+    ((stored, unpacked),) = libraries.values()
+    assert stored == unpacked
+
+
 def test_it_answers_without_any_environment(binary: Path) -> None:
     version = ask(binary, "--version")
     assert (version.returncode, version.stderr) == (0, "")

@@ -99,6 +99,7 @@ async def opened(
         runs.handler, settings, means.environ, redactor, session_dir=only_dir
     )
     async with AsyncExitStack() as stack:
+        stack.callback(logger.info, "executor has stopped")  # the last that happens here
         service = await stack.enter_async_context(
             with_service(settings, handler, runs.handler, redactor)
         )

@@ -194,6 +194,7 @@ async def test_a_stop_of_uvicorn_lets_runs_finish(tmp_path: Path) -> None:
             await client.events("1", until="llm.stream")
         program.signal(signal.SIGTERM)
         await program.ended()
+    assert program.output.count("executor has stopped") == 1
     async with docker_process(tmp_path) as executor:
         assert (await executor.client.run("1"))["state"] == "completed"
 
@@ -331,6 +332,7 @@ async def test_a_stop_lets_runs_finish_and_takes_nothing_new(tmp_path: Path) -> 
 
         assert "lifecycle.completed" in [event.name for event in await events]
         assert await executor.program.ended() == ExitStatus.OK
+        assert executor.log.splitlines()[-1].endswith("executor has stopped")
 
 
 async def test_a_run_that_a_stop_cut_off_goes_on_when_it_is_asked_for_again(
@@ -403,6 +405,7 @@ async def test_a_second_signal_ends_at_once_and_leaves_no_process(tmp_path: Path
         await executor.program.says("stopping: 1 running tasks")
         executor.program.signal(signal.SIGTERM)
         assert await executor.program.ended() == ExitStatus.INTERRUPTED
+        assert "executor has stopped" in executor.log
     # That nothing is left behind is looked at after every test.
 
 

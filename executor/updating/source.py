@@ -103,9 +103,16 @@ class Source:
                 line = await self._small_answer(beside)
             else:
                 line = await asyncio.to_thread(_read_start, Path(beside))
-        except (UpdateError, OSError) as exc:
-            reason = exc.message if isinstance(exc, UpdateError) else exc.strerror
-            raise UpdateError(f"there is no checksum beside {self}: {reason}", hint=hint) from exc
+        except UpdateError as exc:  # what is in the way there is in the way of the program, too
+            raise UpdateError(
+                f"no checksum can be read beside {self}: {exc.message}", hint=exc.hint or hint
+            ) from exc
+        except OSError as exc:
+            if not await asyncio.to_thread(Path(self._text).exists):
+                raise UpdateError(f"there is no file {self}") from exc
+            raise UpdateError(
+                f"no checksum can be read beside {self}: {exc.strerror}", hint=hint
+            ) from exc
         first, *_ = line.decode("ascii", "replace").split(maxsplit=1) or [""]
         try:
             return _read_checksum(first)

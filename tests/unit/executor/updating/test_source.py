@@ -13,6 +13,7 @@ from executor.network.access import NetworkAccess
 from executor.updating.errors import UpdateError
 from executor.updating.source import Source
 from shared.errors import ConfigError
+from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.programs import NAME, checksum_line, put, sha256
 
@@ -23,6 +24,11 @@ CONTENT = os.urandom(600_000)  # more than two chunks
 def server() -> Iterator[FileServer]:
     with file_server() as serving:
         yield serving
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
 
 
 class Fetched:
@@ -133,9 +139,23 @@ async def test_without_a_checksum_nothing_is_fetched(
 ) -> None:
     server.files = {NAME: CONTENT}
     for text in (server.url(NAME), put(tmp_path / "new", CONTENT, checksum=False)):
-        with pytest.raises(UpdateError, match=r"no checksum beside .*--sha256"):
+        with pytest.raises(UpdateError, match=r"no checksum can be read beside .*--sha256"):
             await fetch(text)
     assert server.requested == [f"{NAME}.sha256"]
+
+
+async def test_what_is_in_the_way_of_a_checksum_is_told_with_what_to_do(
+    authority: Authority, tmp_path: Path
+) -> None:
+    async with behind_tls(1, authority, "127.0.0.1") as url:
+        source = Source(f"{url}/{NAME}", sha256=None, network=NetworkAccess({}))
+        with pytest.raises(UpdateError, match="is not trusted") as caught:
+            await source.checksum()
+    assert "SSL_CERT_FILE" in (caught.value.hint or "")
+
+    missing = Source(str(tmp_path / "missing"), sha256=None, network=NetworkAccess({}))
+    with pytest.raises(UpdateError, match=r"there is no file .*missing"):
+        await missing.checksum()
 
 
 async def test_a_page_in_the_place_of_a_checksum_is_refused(

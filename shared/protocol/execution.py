@@ -7,6 +7,7 @@ the names of the fields at fault, never with their values: a dispatch carries pr
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -39,6 +40,7 @@ from shared.protocol.provisions import (
     SubAgents,
     Variables,
     server_credentials,
+    typed_server,
 )
 from shared.protocol.repository import (
     DEVICE_NAMES,
@@ -216,15 +218,20 @@ class ExecutionRequest(Part):
 
     @property
     def servers(self) -> dict[str, dict[str, Any]]:
-        """The MCP servers of this run: the bot's, over them the request's; references resolved."""
-        merged = {**(self.first_bot.mcp_servers or {}), **self.mcp_servers}
-        servers: dict[str, dict[str, Any]] = resolved(merged, self.variables)
-        return servers
+        """The MCP servers of this run: the bot's, over them the request's.
+
+        References are resolved, and every server that is reached over HTTP says its type.
+        """
+        return self._ready({**(self.first_bot.mcp_servers or {}), **self.mcp_servers})
 
     def servers_of(self, bot: Bot) -> dict[str, dict[str, Any]]:
-        """The MCP servers of one bot alone; references resolved."""
-        servers: dict[str, dict[str, Any]] = resolved(bot.mcp_servers or {}, self.variables)
-        return servers
+        """The MCP servers of one bot alone, as those of :attr:`servers`."""
+        return self._ready(bot.mcp_servers or {})
+
+    def _ready(self, servers: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {
+            name: typed_server(resolved(server, self.variables)) for name, server in servers.items()
+        }
 
     @property
     def all_skills(self) -> list[Skill]:

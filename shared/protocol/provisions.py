@@ -68,14 +68,28 @@ def _by_name(items: list[Any], what: str) -> dict[str, Any]:
     return named
 
 
+def _can_be_reached(server: dict[str, Any]) -> dict[str, Any]:
+    # Claude Code passes over one that cannot, without a word.
+    if not any(isinstance(server.get(way), str) and server[way] for way in ("command", "url")):
+        raise ValueError("needs a command or a url")
+    return server
+
+
 _ServerName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 
 McpServers = Annotated[
-    dict[_ServerName, dict[str, Any]],
+    dict[_ServerName, Annotated[dict[str, Any], AfterValidator(_can_be_reached)]],
     BeforeValidator(_servers_by_name),
     Field(max_length=MAX_SERVERS),
 ]
 """MCP servers by name, as Claude Code configures them; also ``{"mcpServers": …}`` and a list."""
+
+
+def typed_server(server: dict[str, Any]) -> dict[str, Any]:
+    """*server* with its type where it is one by its address: Claude Code does not guess it."""
+    if server.get("type") or server.get("command"):
+        return server
+    return {**server, "type": "http"}
 
 
 def server_credentials(server: Mapping[str, Any]) -> Iterator[str]:

@@ -194,7 +194,7 @@ async def test_a_start_that_is_cancelled_while_it_writes_its_files_leaves_none(
 ) -> None:
     headers = Gated()
     maker = JobMaker(tmp_path, "http://127.0.0.1:1")
-    job = maker.job(bot={"mcp_servers": {"s": {"type": "http", "headers": headers}}})
+    job = maker.job(bot={"mcp_servers": {"s": {"url": "http://h", "headers": headers}}})
     headers.holds = True
     opening = asyncio.create_task(claude_agent(Path("/bin/true")).open(job))
     await headers.begun.wait()
@@ -212,7 +212,7 @@ async def test_a_start_that_cannot_write_its_files_leaves_none(
     tmp_path: Path, hosts: tuple[str, ...] | None
 ) -> None:
     maker = JobMaker(tmp_path, "http://127.0.0.1:1", hosts=hosts)
-    bot = {"mcp_servers": {"s": {"headers": {"a": object()}}}}
+    bot = {"mcp_servers": {"s": {"url": "http://h", "headers": {"a": object()}}}}
     job = await asyncio.to_thread(lambda: maker.job(system_prompt="x", bot=bot))
     with pytest.raises(TypeError):
         await claude_agent(Path("/bin/true")).open(job)

@@ -39,8 +39,7 @@ def _described(server: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(server.get("type", "stdio"))
     if isinstance(url := server.get("url"), str):
         return {"type": kind, "at": _origin(url)}
-    command = server.get("command")
-    return {"type": kind, "command": Path(command).name if isinstance(command, str) else None}
+    return {"type": kind, "command": Path(server["command"]).name}
 
 
 def _origin(url: str) -> str | None:

@@ -313,7 +313,8 @@ async def test_a_rate_limit_is_not_waited_out_beyond_what_is_left_of_the_time(ru
 
 async def test_half_a_character_in_a_request_does_not_fail_its_run(runs: Runs) -> None:
     env = {"api_key": "half \ud800", "HALF": "\udfff"}
-    bot = {"agent_config": {"env": env}, "mcp_servers": {"s": {"headers": {"a": "\ud800"}}}}
+    server = {"url": "http://h", "headers": {"a": "\ud800"}}
+    bot = {"agent_config": {"env": env}, "mcp_servers": {"s": server}}
     told = await runs.carry_out(prompt="half \ud800", bot=bot)
     assert verdicts(told) == [EventType.COMPLETED]
     assert "".join(runs.agent.jobs[0].env.values()).encode()

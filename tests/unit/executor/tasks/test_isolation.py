@@ -53,7 +53,7 @@ def test_requests_strengthen_and_never_weaken(
         ({"type": "http", "url": "https://x", "command": "sh"}, True),
         ({"type": "http", "url": "https://x", "headersHelper": "sh"}, True),
         ({"command": "sh", "headersHelper": "sh"}, True),
-        ({"url": "https://x"}, True),
+        ({"url": "https://x"}, False),
         ({"type": "ws", "url": "wss://x"}, True),
     ],
 )

@@ -185,7 +185,10 @@ def test_secrets_do_not_show_in_the_requests_representation() -> None:
         git_url=f"https://u:{SECRET}@h/x",
         user={"git_token": SECRET},
         prompt=SECRET,
-        bot={"agent_config": {"env": {"api_key": SECRET}}, "mcp_servers": {"a": {"x": SECRET}}},
+        bot={
+            "agent_config": {"env": {"api_key": SECRET}},
+            "mcp_servers": {"a": {"command": "a", "x": SECRET}},
+        },
         attachments=[{"filename": "a", "content_base64": SECRET}],
     )
 

@@ -41,6 +41,25 @@ def test_a_server_of_the_request_takes_the_place_of_the_bots() -> None:
     assert servers == {"a": {"command": "x"}, "b": SERVER}
 
 
+@pytest.mark.parametrize(
+    "server", [{}, {"args": ["x"]}, {"type": "http"}, {"command": ""}, {"command": 5}]
+)
+def test_a_server_that_nobody_can_reach_is_refused_by_what_it_needs(server: Any) -> None:
+    for fields, place in [
+        ({"mcp_servers": {"a": server}}, "mcp_servers.a"),
+        ({"bot": {"mcp_servers": [{"name": "a", **server}]}}, "bot.0.mcp_servers.a"),
+    ]:
+        with pytest.raises(ProtocolError, match="needs a command or a url") as raised:
+            read(**fields)
+        assert raised.value.fields == (place,)
+
+
+def test_a_server_with_only_an_address_is_one_over_http() -> None:
+    request = read(bot={"mcp_servers": {"a": {"url": "https://h/mcp"}}})
+
+    assert request.servers == request.servers_of(request.first_bot) == {"a": SERVER}
+
+
 def test_references_in_servers_are_resolved_from_the_requests_variables() -> None:
     server = {"type": "http", "url": "https://${HOST:-h}/", "headers": {"X-Key": "${KEY}"}}
     request = read(bot={"mcp_servers": {"a": server}}, variables={"KEY": SECRET})
@@ -55,8 +74,8 @@ def test_references_in_servers_are_resolved_from_the_requests_variables() -> Non
     ("fields", "place"),
     [
         ({"mcp_servers": {"a": {"url": "${MISSING}"}}}, "mcp_servers"),
-        ({"bot": {"mcp_servers": {"a": {"args": ["${MISSING}"]}}}}, "bot"),
-        ({"bot": [{}, {"mcp_servers": {"a": {"env": {"A": "${MISSING}"}}}}]}, "bot"),
+        ({"bot": {"mcp_servers": {"a": {"command": "x", "args": ["${MISSING}"]}}}}, "bot"),
+        ({"bot": [{}, {"mcp_servers": {"a": {"command": "${MISSING}"}}}]}, "bot"),
     ],
 )
 def test_an_unknown_variable_is_refused_by_its_name(
@@ -71,7 +90,7 @@ def test_an_unknown_variable_is_refused_by_its_name(
 
 
 def test_a_header_is_a_secret_whatever_its_variable_is_called() -> None:
-    servers = {"a": {"headers": {"Authorization": "Bearer ${PLAIN}"}}}
+    servers = {"a": {**SERVER, "headers": {"Authorization": "Bearer ${PLAIN}"}}}
 
     assert SECRET in read(mcp_servers=servers, variables={"PLAIN": SECRET}).secrets
 
@@ -208,7 +227,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], at_fault: str) -> None:
     [
         {"variables": {"KEY": [SECRET]}},
         {"variables": {SECRET: "x"}},
-        {"mcp_servers": {"a": {"headers": f"${{{SECRET}}}"}}},
+        {"mcp_servers": {"a": {**SERVER, "headers": f"${{{SECRET}}}"}}},
         {"skills": {"a": {"archive": [SECRET]}}},
         {"skills": {"a": {f"../{SECRET}": SECRET}}},
         {"input_files": [{"path": f"../{SECRET}", "content": SECRET}]},
@@ -226,7 +245,7 @@ def test_a_refusal_repeats_no_value(fields: dict[str, Any]) -> None:
 def test_contents_do_not_show_in_the_requests_representation() -> None:
     request = read(
         variables={"A": SECRET},
-        mcp_servers={"a": {"x": SECRET}},
+        mcp_servers={"a": {"command": SECRET}},
         skills={"a": {"SKILL.md": SECRET}, "b": {"archive": SECRET}, "c": {"url": SECRET}},
         input_files=[{"path": "a", "content": SECRET}, {"path": "b", "url": SECRET}],
         agents={"a": {"description": "d", "prompt": SECRET}},

@@ -114,7 +114,7 @@ def test_variables_that_servers_of_members_need_must_be_there() -> None:
 
     request = make_request(bot=bots, variables={"WHERE": "here"})
     member = request.bot[0].members[0]
-    assert request.servers_of(member) == {"s": {"url": "http://x/here"}}
+    assert request.servers_of(member)["s"]["url"] == "http://x/here"
 
 
 def test_null_members_are_none() -> None:

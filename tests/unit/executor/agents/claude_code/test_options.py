@@ -99,7 +99,7 @@ def test_secrets_and_long_texts_are_in_files_and_not_in_the_command_line(maker: 
         bot=[
             {
                 "system_prompt": "y" * 100_000,
-                "mcp_servers": {"s": {"type": "http", "headers": {"A": "mcp-secret"}}},
+                "mcp_servers": {"s": {"url": "http://h", "headers": {"A": "mcp-secret"}}},
             }
         ],
     )

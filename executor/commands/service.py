@@ -267,7 +267,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "stop",
         stop,
         "stop it until it is started or its user logs in again",
-        "Runs get LOCAL_SHUTDOWN_GRACE_SECONDS to finish; on Windows it is ended at once.",
+        "Runs get LOCAL_SHUTDOWN_GRACE_SECONDS to finish. On Windows it is ended at once, and a "
+        "login does not start it either.",
     )
     add("status", status, "show how it stands").add_argument(
         "--json", action="store_true", help="print one JSON document"

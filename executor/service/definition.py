@@ -82,7 +82,7 @@ class ServiceKeeper(Protocol):
         ...
 
     def stop(self) -> list[Step]:
-        """Have it stop, until it is started or the user logs in again."""
+        """Have it stop, until it is started or, but for Windows, the user logs in again."""
         ...
 
     def status(self) -> ServiceStatus:

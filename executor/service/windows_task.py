@@ -1,8 +1,12 @@
 """The executor as a scheduled task of Windows, which starts when its user logs in.
 
 The Task Scheduler has no watchdog, and it ends a program without telling it before: what runs then
-is gone on with after the next start. It may rewrite what it is given, so changes that somebody has
-made to the task cannot be told from its own; only whether we have made it can.
+is gone on with after the next start. Its own rule for tasks that fail (``RestartOnFailure``) starts
+only those again that it could not start at all, not a program that has ended: a trigger looks every
+minute instead, and a task that runs already is left alone. A stop has to disable the task, then.
+
+The Task Scheduler may rewrite what it is given, so changes that somebody has made to the task
+cannot be told from its own; only whether we have made it can.
 """
 
 from __future__ import annotations
@@ -32,14 +36,18 @@ NAMESPACE: Final = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 VERSION: Final = "1.2"
 """Of the schema: Windows Vista and later."""
 
-STARTS_AGAIN: Final = 255
-"""How often a task that fails is started again: as often as the schema allows."""
+LOOK_EVERY: Final = "PT1M"
+"""After how long one that has ended is started again: the shortest that the schema allows."""
+
+LOOK_SINCE: Final = "2000-01-01T00:00:00"
+"""Since when: any time that is over."""
 
 _INHERITED: Final = frozenset({"PATH"})
 """What a task has from its user's login without our doing."""
 
-_STILL_RUNNING: Final = 0x41301
-_NEVER_RUN: Final = 0x41303
+_NO_EXIT_STATUS: Final = frozenset({0x41301, 0x41303, 0x41306, 0x41325, 0x800710E0})
+"""Results that are the Task Scheduler's own and no failure: it runs still, has never run, was
+stopped by a user, waits to be started, was not started a second time."""
 
 _QUERY: Final = (
     f"$t = Get-ScheduledTask -TaskName '{NAME}' -ErrorAction SilentlyContinue; "
@@ -80,6 +88,12 @@ def task_text(service: Service, user: str) -> str:
         _element(
             "Triggers",
             _element("LogonTrigger", _element("Enabled", "true"), _element("UserId", user)),
+            _element(
+                "TimeTrigger",
+                _element("Enabled", "true"),
+                _element("StartBoundary", LOOK_SINCE),
+                _element("Repetition", _element("Interval", LOOK_EVERY)),
+            ),
         ),
         _element(
             "Principals",
@@ -104,11 +118,6 @@ def task_text(service: Service, user: str) -> str:
             ),
             _element("ExecutionTimeLimit", "PT0S"),  # none; otherwise three days
             _element("Priority", "6"),  # normal; otherwise below normal, for agents as well
-            _element(
-                "RestartOnFailure",
-                _element("Interval", "PT1M"),
-                _element("Count", str(STARTS_AGAIN)),
-            ),
         ),
         _element(
             "Actions",
@@ -130,7 +139,10 @@ def task_text(service: Service, user: str) -> str:
 class TaskSchedulerKeeper:
     """The Task Scheduler."""
 
-    advice = "It starts when you log in, in a window of its own."
+    advice = (
+        "It starts within a minute, and when you log in, in a window of its own; "
+        "`wegent-executor service stop` keeps it from that."
+    )
 
     def __init__(self, environ: Mapping[str, str], home: Path, *, run: Run = run_program) -> None:
         """*home* is where the task's file may lie while it is read."""
@@ -158,12 +170,15 @@ class TaskSchedulerKeeper:
         return [*self.stop(), _schtasks("/Delete", "/TN", NAME, "/F")]
 
     def start(self) -> list[Step]:
-        """Run the task now."""
-        return [_schtasks("/Run", "/TN", NAME)]
+        """Run the task now, and from now on."""
+        return [_schtasks("/Change", "/TN", NAME, "/ENABLE"), _schtasks("/Run", "/TN", NAME)]
 
     def stop(self) -> list[Step]:
-        """End the program, without its having a chance to end its runs."""
-        return [_schtasks("/End", "/TN", NAME, may_fail=True)]  # fails when it does not run
+        """End the program, without its having a chance to end its runs, and have it stay so."""
+        return [
+            _schtasks("/Change", "/TN", NAME, "/DISABLE"),
+            _schtasks("/End", "/TN", NAME, may_fail=True),  # fails when it does not run
+        ]
 
     def status(self) -> ServiceStatus:
         """Ask the Task Scheduler."""
@@ -172,7 +187,7 @@ class TaskSchedulerKeeper:
             return ServiceStatus("not installed")
         last = shown.get("last")
         running = shown.get("state") == "Running"
-        ended = isinstance(last, int) and last not in (_STILL_RUNNING, _NEVER_RUN)
+        ended = isinstance(last, int) and last not in _NO_EXIT_STATUS
         return ServiceStatus(
             "running" if running else "failed" if ended and last else "stopped",
             at_login=shown.get("state") != "Disabled",

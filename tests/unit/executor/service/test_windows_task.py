@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -27,11 +28,16 @@ SCHEMA: Final[Mapping[str, tuple[str, ...]]] = {
         "URI", "SecurityDescriptor", "Source", "Date", "Author", "Version", "Description",
         "Documentation",
     ),
-    "Triggers": ("LogonTrigger",),
+    "Triggers": ("LogonTrigger", "TimeTrigger"),
     "LogonTrigger": (
         "Enabled", "StartBoundary", "EndBoundary", "Repetition", "ExecutionTimeLimit",
         "UserId", "Delay",
     ),
+    "TimeTrigger": (
+        "Enabled", "StartBoundary", "EndBoundary", "Repetition", "ExecutionTimeLimit",
+        "RandomDelay",
+    ),
+    "Repetition": ("Interval", "Duration", "StopAtDurationEnd"),
     "Principals": ("Principal",),
     "Principal": (
         "UserId", "LogonType", "GroupId", "DisplayName", "RunLevel", "ProcessTokenSidType",
@@ -45,20 +51,18 @@ SCHEMA: Final[Mapping[str, tuple[str, ...]]] = {
         "ExecutionTimeLimit", "Priority", "RunOnlyIfIdle",
     ),
     "IdleSettings": ("Duration", "WaitTimeout", "StopOnIdleEnd", "RestartOnIdle"),
-    "RestartOnFailure": ("Interval", "Count"),
     "Actions": ("Exec",),
     "Exec": ("Command", "Arguments", "WorkingDirectory"),
 }  # fmt: skip
 """Which elements may be in which, as of version 1.2: [MS-TSCH] 2.5, and task-scheduler-schema."""
 
-SEQUENCES = ("LogonTrigger",)
+SEQUENCES = ("LogonTrigger", "TimeTrigger")
 """Whose elements have to be in this order; those of all others may be in any."""
 
 VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "LogonType": ("S4U", "Password", "InteractiveToken", "InteractiveTokenOrPassword"),
     "RunLevel": ("LeastPrivilege", "HighestAvailable"),
     "MultipleInstancesPolicy": ("Parallel", "Queue", "IgnoreNew", "StopExisting"),
-    "Count": tuple(map(str, range(1, 256))),
     "Interval": ("PT1M",),  # the shortest that is allowed
     "Priority": tuple(map(str, range(11))),
     **dict.fromkeys(
@@ -127,6 +131,32 @@ def test_the_task_starts_the_program_at_the_users_login_for_as_long_as_it_likes(
     assert values["RunLevel"] == "LeastPrivilege"
 
 
+def test_one_that_has_ended_is_started_again_within_a_minute_for_ever() -> None:
+    """What the Task Scheduler calls a failure is a program that it cannot start, and no other."""
+    task = parsed()
+    trigger = task.find(f".//{{{NAMESPACE}}}TimeTrigger")
+    assert trigger is not None
+    values = {name_of(element): element.text for element in trigger.iter()}
+    assert values["Interval"] == "PT1M"
+    assert {"Duration", "EndBoundary"}.isdisjoint(values)  # it never ends
+    assert datetime.fromisoformat(values["StartBoundary"] or "") < datetime.now()  # noqa: DTZ005
+    policy = task.findtext(f".//{{{NAMESPACE}}}MultipleInstancesPolicy")
+    assert policy == "IgnoreNew"  # while it runs, nothing happens
+
+
+def test_what_was_stopped_stays_so_until_it_is_started(tmp_path: Path) -> None:
+    keeper = TaskSchedulerKeeper(USER, tmp_path, run=Windows())
+    task = ("/TN", "wegent-executor")
+    assert keeper.stop() == [
+        RunProgram(("schtasks", "/Change", *task, "/DISABLE")),
+        RunProgram(("schtasks", "/End", *task), may_fail=True),
+    ]
+    assert keeper.start() == [
+        RunProgram(("schtasks", "/Change", *task, "/ENABLE")),
+        RunProgram(("schtasks", "/Run", *task)),
+    ]
+
+
 def test_a_home_of_ones_own_has_to_be_set_for_all_programs() -> None:
     elsewhere = {"PATH": "x", "WEGENT_EXECUTOR_HOME": r"D:\we"}
     with pytest.raises(ConfigError, match="setx WEGENT_EXECUTOR_HOME"):
@@ -162,12 +192,10 @@ def test_a_task_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 def test_uninstalling_ends_and_deletes_the_task_if_it_is_there(tmp_path: Path) -> None:
     assert TaskSchedulerKeeper(USER, tmp_path, run=Windows()).uninstall(force=False) == []
     windows = Windows({"state": "Running", "source": MADE_BY, "last": 0x41301})
-    end, delete = TaskSchedulerKeeper(USER, tmp_path, run=windows).uninstall(force=False)
-    assert isinstance(end, RunProgram)
-    assert isinstance(delete, RunProgram)
-    assert end.argv == ("schtasks", "/End", "/TN", "wegent-executor")
-    assert end.may_fail
-    assert delete.argv == ("schtasks", "/Delete", "/TN", "wegent-executor", "/F")
+    keeper = TaskSchedulerKeeper(USER, tmp_path, run=windows)
+    *stop, delete = keeper.uninstall(force=False)
+    assert stop == keeper.stop()
+    assert delete == RunProgram(("schtasks", "/Delete", "/TN", "wegent-executor", "/F"))
 
 
 @pytest.mark.parametrize(
@@ -179,6 +207,8 @@ def test_uninstalling_ends_and_deletes_the_task_if_it_is_there(tmp_path: Path) -
         ({"state": "Ready", "last": 0}, ServiceStatus("stopped", at_login=True, last_exit=0)),
         ({"state": "Ready", "last": 0x41303}, ServiceStatus("stopped", at_login=True)),
         ({"state": "Disabled", "last": 0x41303}, ServiceStatus("stopped")),
+        ({"state": "Disabled", "last": 0x41306}, ServiceStatus("stopped")),
+        ({"state": "Ready", "last": 0x800710E0}, ServiceStatus("stopped", at_login=True)),
     ],
 )
 def test_how_it_stands_is_read_from_the_task_scheduler(

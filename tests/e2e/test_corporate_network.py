@@ -2,18 +2,21 @@
 
 An operator has written them into ``config.env`` and nowhere else, as one does for a service; or the
 system itself trusts the authority. Names of other machines are known to the proxy only: backend,
-repository and API are reached through it.
+repository and API are reached through it. It is the built program that has to find its way there:
+what it trusts must not be what the machine trusted that it was built on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import which
 
 import pytest
 
+from executor.agents.claude_code.location import bundled_claude
 from executor.exit_status import ExitStatus
 from executor.network.trust import SYSTEM_FILES
 from scripts.scripted_model import ScriptedModel
@@ -29,29 +32,36 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-WITH_OTHER_FILES = """
-import os, sys
-others = zip(sys.argv[1::2], sys.argv[2::2])
-binds = [part for other, file in others for part in ("--ro-bind", other, file)]
-program = [sys.executable, "-m", "executor.main"]
-os.execvp("bwrap", ["bwrap", "--die-with-parent", "--dev-bind", "/", "/", *binds, *program])
-"""
-"""Starts an executor for which some files of the system are others."""
-
+BUBBLEWRAP = which("bwrap") or "bwrap"
 needs_bubblewrap = pytest.mark.skipif(not which("bwrap"), reason="needs bubblewrap")
 
 
-def trusted_by_system(authority: Authority) -> tuple[str, ...]:
-    """The command of an executor whose system trusts *authority*, too."""
+def with_other(file: Path, other: Path, *program: str) -> tuple[str, ...]:
+    """The arguments of Bubblewrap that start *program*, for which *file* is *other*."""
+    binds = ("--dev-bind", "/", "/", "--ro-bind", str(other), str(file))
+    return ("--die-with-parent", *binds, *program)
+
+
+def store_with(authority: Authority) -> tuple[Path, Path]:
+    """The file in which this system has its authorities, and one with *authority* beside them."""
     store = next(file for file in map(Path, SYSTEM_FILES) if file.exists()).resolve()
     changed = authority.file.with_name("store.pem")
     changed.write_bytes(store.read_bytes() + authority.file.read_bytes())
-    return ("-c", WITH_OTHER_FILES, str(changed), str(store))
+    return store, changed
 
 
+@pytest.fixture
+def claude() -> Path:
+    """A CLI that is installed on the machine."""
+    installed = bundled_claude()
+    assert installed is not None
+    return installed
+
+
+@pytest.mark.timeout(600)  # the program may have to be built first
 @pytest.mark.parametrize("trusted", ["config.env", pytest.param("system", marks=needs_bubblewrap)])
 async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
-    tmp_path: Path, trusted: str
+    tmp_path: Path, program_folder: Path, claude: Path, trusted: str
 ) -> None:
     make_repository(tmp_path / "source", {"greeting.txt": "hello\n"})
     git(tmp_path, "clone", "--quiet", "--bare", "source", "served/greeter.git")
@@ -70,16 +80,23 @@ async def test_a_task_is_done_with_all_that_it_needs_behind_the_proxy(
         home.mkdir()
         config = home / "config.env"
         lines = [f"HTTPS_PROXY={proxy.url(ENCODED)}", "CLAUDE_MAX_WARM_SESSIONS=0"]
-        command: tuple[str, ...] = MODULE
+        executable, command = str(program_folder / "wegent-executor"), tuple[str, ...]()
         if trusted == "system":
-            command = trusted_by_system(authority)
+            executable, command = BUBBLEWRAP, with_other(*store_with(authority), executable)
             lines.append("LOCAL_ISOLATION=none")  # no sandbox works inside of another
         else:
             lines.append(f"SSL_CERT_FILE={authority.file}")
         config.write_text("\n".join(lines), encoding="utf-8")
         config.chmod(0o600)
-        token = manager.executor_token
-        async with executor_process(home, backend, token, command=command) as executor:
+        async with executor_process(
+            home,
+            backend,
+            manager.executor_token,
+            command=command,
+            executable=executable,
+            PATH="/usr/bin:/bin",
+            WEGENT_CLAUDE_PATH=str(claude),
+        ) as executor:
             await executor.registered()
             run = await manager.run(
                 "What does it say?", {"repo_url": f"{repository}/greeter.git", **reaching(api)}
@@ -113,7 +130,8 @@ async def test_a_task_is_done_where_the_addresses_of_ipv6_answer_nothing(tmp_pat
             tmp_path / "executor",
             backend,
             manager.executor_token,
-            command=("-c", WITH_OTHER_FILES, str(hosts), "/etc/hosts"),
+            executable=BUBBLEWRAP,
+            command=with_other(Path("/etc/hosts"), hosts, sys.executable, *MODULE),
             LOCAL_ISOLATION="none",
             CLAUDE_MAX_WARM_SESSIONS="0",
         ) as executor:

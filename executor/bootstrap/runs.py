@@ -98,10 +98,11 @@ def in_process(
         session_id: The only session that is served, where there is only one; ``None``: whichever
             comes first.
     """
+    api = _api(settings)
     memory = SystemMemory()
     claude = ClaudeCodeAgent(means.search, memory)
     handler = InProcessRunHandler(
-        agents=_agents(settings, means, claude),
+        agents=_agents(settings, means, claude, api),
         workspaces=Workspaces(
             settings.workspace_root,
             private_dir=private_dir(settings),
@@ -112,7 +113,7 @@ def in_process(
             session_dir=settings.only_session_dir,
             session_id=session_id,
         ),
-        rules=_rules(settings, means),
+        rules=_rules(settings, means, api),
         state=state,
         warm=WarmSessions(
             limit=settings.claude_max_warm_sessions,
@@ -130,13 +131,15 @@ def in_process(
     return InProcess(handler, claude)
 
 
-def _agents(settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent) -> AgentFactory:
+def _agents(
+    settings: ExecutorSettings, means: Means, claude: ClaudeCodeAgent, api: ExecutorApi
+) -> AgentFactory:
     if not means.has_agno:
         return AgentFactory({CLAUDE_CODE: claude}, absent={agno.NAME: agno.REMEDY})
     from executor.agents.agno.agent import AgnoAgent
     from executor.agents.agno.model_api import OwnApi, OwnApis
 
-    api, openai = _api(settings), settings.openai_api_key
+    openai = settings.openai_api_key
     own: OwnApis = {
         "anthropic": OwnApi(api.api_key, api.auth_token, api.base_url, api.model),
         "openai": OwnApi(
@@ -206,13 +209,13 @@ def _isolation(settings: ExecutorSettings, environ: dict[str, str]) -> Isolation
     return IsolationRules(Isolation(settings.isolation), reason)
 
 
-def _rules(settings: ExecutorSettings, means: Means) -> AgentRules:
+def _rules(settings: ExecutorSettings, means: Means, api: ExecutorApi) -> AgentRules:
     hosts = settings.sandbox_allowed_hosts
     mode = settings.permission_mode
     return AgentRules(
         home=settings.home,
         environ=means.environ,
-        api=_api(settings),
+        api=api,
         permission_mode=None if mode == "unattended" else mode,
         isolation=means.isolation,
         hidden=(settings.log_dir,)

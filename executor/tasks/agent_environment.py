@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +14,11 @@ from executor.network.children import children_environment
 from executor.tasks.allowed_hosts import API_URL
 from executor.tasks.search_path import with_absolute_path
 from shared.errors import RunError
+from shared.logging import get_logger
 from shared.protocol.execution import ExecutionRequest
 from shared.status import ErrorCode
+
+logger = get_logger("agent_environment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,10 @@ class ExecutorApi:
     def with_variables(self, given: Mapping[str, Any]) -> ExecutorApi:
         """This, with the operator's own *given* for all agents; refused are those of requests, too.
 
-        An address and a key among them count where the executor has none.
+        An address and a key among them count where the executor has none. What is left out is
+        named in the log.
         """
+        _tell_left_out(given)
         variables = _given(given)
         base_url = variables.pop("ANTHROPIC_BASE_URL", None)
         model = variables.pop("ANTHROPIC_MODEL", None)
@@ -237,7 +242,7 @@ def _given(raw: Mapping[str, Any]) -> dict[str, str]:
     """The request's variables under their own names, without refused and unusable ones."""
     env: dict[str, str] = {}
     for name, value in raw.items():
-        if name in _ALIASES or not _NAME.fullmatch(name) or _REFUSED.fullmatch(name):
+        if name in _ALIASES or _is_refused(name):
             continue
         if (text := _text(value)) is not None:
             env[name] = text
@@ -246,6 +251,31 @@ def _given(raw: Mapping[str, Any]) -> dict[str, str]:
             env[name] = text
     # An empty credential says nothing, and would hide the executor's own.
     return {name: text for name, text in env.items() if text or not name.startswith("ANTHROPIC_")}
+
+
+def _tell_left_out(given: Mapping[str, Any]) -> None:
+    refused = {name for name in given if name not in _ALIASES and _is_refused(name)}
+    no_text = {name for name, value in given.items() if value is not None and _text(value) is None}
+    if refused:
+        logger.warning(
+            "EXECUTOR_ENV: no agent is given %s: these are no names of variables, or change how "
+            "programs load, whom they trust or which files Claude Code takes for its own",
+            _listed(refused),
+        )
+    if no_text := no_text - refused:
+        logger.warning(
+            "EXECUTOR_ENV: no agent is given %s: a value must be a text, a number or a boolean",
+            _listed(no_text),
+        )
+
+
+def _listed(names: Collection[str]) -> str:
+    # What follows NAME= in a name is a value, which is shown to nobody.
+    return ", ".join(sorted({repr(name.partition("=")[0]) for name in names}))
+
+
+def _is_refused(name: str) -> bool:
+    return _NAME.fullmatch(name) is None or _REFUSED.fullmatch(name) is not None
 
 
 def _text(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,22 @@ def test_the_operators_variables_are_below_those_of_the_request() -> None:
     assert found.env.get("PATH") != "/evil"
     assert "NESTED" not in found.env
     assert found.env["ANTHROPIC_API_KEY"] == "sk-own"
+
+
+def test_the_operator_is_told_which_variables_are_left_out_and_no_value(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given = {"PATH": "v1", "A B": "v2", "C=v3": "v4", "NESTED": {"v5": 1}, "api_key": ["v6"]}
+    ExecutorApi().with_variables(given)
+
+    refused, no_text = caplog.messages
+    assert "no agent is given 'A B', 'C', 'PATH': these are no names of variables" in refused
+    assert "no agent is given 'NESTED', 'api_key': a value must be" in no_text
+    assert not {f"v{n}" for n in range(1, 7)} & set(re.findall(r"v\d", caplog.text))
+
+    caplog.clear()
+    ExecutorApi().with_variables({"PLACE": "here", "model": "m", "N": 1, "ABSENT": None})
+    assert not caplog.messages
 
 
 def test_a_key_among_the_operators_variables_goes_to_its_own_address_only() -> None:

@@ -139,12 +139,12 @@ def _agents(
     from executor.agents.agno.agent import AgnoAgent
     from executor.agents.agno.model_api import OwnApi, OwnApis
 
-    openai = settings.openai_api_key
+    openai, variables = settings.openai_api_key, api.variables
     own: OwnApis = {
         "anthropic": OwnApi(api.api_key, api.auth_token, api.base_url, api.model),
         "openai": OwnApi(
-            openai.get_secret_value() if openai is not None else None,
-            base_url=settings.openai_base_url,
+            openai.get_secret_value() if openai is not None else variables.get("OPENAI_API_KEY"),
+            base_url=settings.openai_base_url or variables.get("OPENAI_BASE_URL"),
         ),
     }
     return AgentFactory({CLAUDE_CODE: claude, agno.NAME: AgnoAgent(settings.home / "agno", own)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -19,22 +20,26 @@ from tests.fakes.agent_jobs import JobMaker, take_turn
 from tests.fakes.openai_api import openai_api
 
 
-@pytest.mark.parametrize("settings_of", [LocalSettings, DockerSettings])
-async def test_the_executors_own_openai_key_and_address_reach_agno_in_both_modes(
-    settings_of: type[LocalSettings | DockerSettings], tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings_of", "for_all_agents"),
+    [(LocalSettings, False), (DockerSettings, False), (DockerSettings, True)],
+    ids=["local", "docker", "EXECUTOR_ENV"],
+)
+async def test_the_executors_own_openai_key_and_address_reach_agno(
+    settings_of: type[LocalSettings | DockerSettings], for_all_agents: bool, tmp_path: Path
 ) -> None:
     variables = {
         "WEGENT_EXECUTOR_HOME": tmp_path / "home",
         "WEGENT_BACKEND_URL": "https://backend.example",
         "WEGENT_AUTH_TOKEN": "t",
-        "OPENAI_API_KEY": "sk-of-the-operator",
     }
     no_claude = ClaudeSearch(None, (), "")
     means = Means(dict(os.environ), IsolationRules(Isolation.NONE, None), no_claude, has_agno=True)
     state = await StateStore.open(tmp_path / "state.db")
     try:
         async with openai_api("Hello") as api:
-            variables["OPENAI_BASE_URL"] = f"{api.url}/"
+            own = {"OPENAI_API_KEY": "sk-of-the-operator", "OPENAI_BASE_URL": f"{api.url}/"}
+            variables |= {"EXECUTOR_ENV": json.dumps(own)} if for_all_agents else own
             settings = await asyncio.to_thread(lambda: settings_of(**variables))  # type: ignore[arg-type]  # as an environment gives it
             handler = in_process(
                 settings, means, state, answerable=lambda: False, backend_url=None

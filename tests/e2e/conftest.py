@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from executor.agents.claude_code.location import bundled_claude
 from tests.fakes.built_program import GIVEN_BINARY, built_program
 from tests.fakes.git_server import make_repository
 from tests.fakes.processes import ExecutorProcess, ManagerProcess, system
@@ -39,6 +40,14 @@ def repository(tmp_path: Path) -> str:
     """The address of a small repository on this machine."""
     path = make_repository(tmp_path / "greeter", {"greeting.txt": "hello\n", "README.md": "# Hi\n"})
     return path.as_uri()
+
+
+@pytest.fixture(scope="session")
+def claude() -> Path:
+    """A CLI that is installed on the machine, for programs that bring none."""
+    installed = bundled_claude()
+    assert installed is not None
+    return installed
 
 
 @pytest.fixture(scope="session")

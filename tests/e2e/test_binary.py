@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import os
 import re
 import signal
@@ -54,6 +53,7 @@ class Machine:
 
     manager: ManagerProcess
     binary: Path
+    claude: Path
     home: Path
     temporary: Path
 
@@ -67,7 +67,7 @@ class Machine:
             executable=str(self.binary),
             PATH=MINIMAL_PATH,
             TMPDIR=str(self.temporary),
-            WEGENT_CLAUDE_PATH=str(claude()),
+            WEGENT_CLAUDE_PATH=str(self.claude),
             **variables,
         )
 
@@ -76,17 +76,11 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(tmp_path: Path, binary: Path, temporary: Path) -> AsyncIterator[Machine]:
+async def machine(
+    tmp_path: Path, binary: Path, claude: Path, temporary: Path
+) -> AsyncIterator[Machine]:
     async with manager_process(tmp_path / "manager") as manager:
-        yield Machine(manager, binary, tmp_path / "executor", temporary)
-
-
-def claude() -> Path:
-    """A CLI that is installed on the machine."""
-    spec = importlib.util.find_spec("claude_agent_sdk")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "_bundled" / "claude"
+        yield Machine(manager, binary, claude, tmp_path / "executor", temporary)
 
 
 def ask(binary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 
 from executor.exit_status import ExitStatus
+from scripts.scripted_model import ScriptedModel
 from shared.protocol.local import LocalEvent
 from tests.fakes.backend import TOKEN, open_backend
+from tests.fakes.model import reaching, scenario, text_step
+from tests.fakes.processes import executor_process, manager_process, running
 from tests.fakes.programs import NAME, archive, program, put, sha256
+from tests.fakes.runs import FinishedRun
 from tests.fakes.user_systemd import NoUserSystemd, UserSystemd, user_systemd
 
 pytestmark = [
@@ -143,29 +147,49 @@ async def test_a_service_is_updated_brought_back_and_saved_from_a_bad_version(
         assert (await command("service", "stop"))[0] == 0
 
 
-def test_where_nothing_runs_it_is_updated_and_brought_back(
-    versions: Versions, repository_root: Path, tmp_path: Path
+async def test_a_conversation_goes_on_after_an_update_and_after_the_way_back(
+    versions: Versions, repository_root: Path, claude: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "user" / ".wegent-executor"
     home.parent.mkdir()
-
-    def run(*words: str | Path) -> str:
-        ended = subprocess.run(
-            words,
-            env={"PATH": MINIMAL_PATH, "HOME": str(home.parent)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
-
-    run("sh", repository_root / "scripts" / "install.sh", "--from", versions.old, "--no-path")
     entry = home / "bin" / NAME
+    install = repository_root / "scripts" / "install.sh"
+    job = scenario(text_step("I remember"), prompt="And now?", history="Do it")
 
-    assert "Updated to" in run(entry, "update", "--from", versions.new)
-    assert versions.in_place(home) == (versions.new, versions.old)
-    assert "is installed" in run(entry, "update", "--from", versions.new)
-    assert "Back to" in run(entry, "update", "--rollback")
-    assert versions.in_place(home) == (versions.old, versions.new)
+    async def run(*words: str | Path) -> str:
+        env = {"PATH": MINIMAL_PATH, "HOME": str(home.parent)}
+        async with running(*map(str, words[1:]), env=env, executable=str(words[0])) as program:
+            assert await program.ended() == 0, program.output
+        return program.output
+
+    async with (
+        asyncio.timeout(300),
+        manager_process(tmp_path / "manager") as manager,
+        ScriptedModel([job, scenario(text_step("Done"), prompt="Do it")]) as model,
+    ):
+
+        async def answer(prompt: str, session_id: str | None = None) -> FinishedRun:
+            async with executor_process(
+                home,
+                manager.url,
+                manager.executor_token,
+                command=(),
+                executable=str(entry),
+                PATH=MINIMAL_PATH,
+                WEGENT_CLAUDE_PATH=str(claude),
+            ) as executor:
+                await executor.registered()
+                return await manager.run(prompt, reaching(model.url), session_id)
+
+        await run("/bin/sh", install, "--from", versions.old, "--no-path")
+        first = await answer("Do it")
+        assert first.answer == "Done"
+
+        assert "Updated to" in await run(entry, "update", "--from", versions.new)
+        assert versions.in_place(home) == (versions.new, versions.old)
+        assert (await answer("And now?", first.task["session_id"])).answer == "I remember"
+        assert "is installed" in await run(entry, "update", "--from", versions.new)
+
+        assert "Back to" in await run(entry, "update", "--rollback")
+        assert versions.in_place(home) == (versions.old, versions.new)
+        assert (await answer("And now?", first.task["session_id"])).answer == "I remember"

@@ -16,7 +16,6 @@ from shutil import which
 
 import pytest
 
-from executor.agents.claude_code.location import bundled_claude
 from executor.exit_status import ExitStatus
 from executor.network.trust import SYSTEM_FILES
 from scripts.scripted_model import ScriptedModel
@@ -48,14 +47,6 @@ def store_with(authority: Authority) -> tuple[Path, Path]:
     changed = authority.file.with_name("store.pem")
     changed.write_bytes(store.read_bytes() + authority.file.read_bytes())
     return store, changed
-
-
-@pytest.fixture
-def claude() -> Path:
-    """A CLI that is installed on the machine."""
-    installed = bundled_claude()
-    assert installed is not None
-    return installed
 
 
 @pytest.mark.timeout(600)  # the program may have to be built first

@@ -1,4 +1,4 @@
-"""What the bodies of docker mode call the fields of a request: errors name what was sent."""
+"""What callers call the fields of a request: errors name what was sent."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ _FIELD_AND_REASON: Final = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.*)
 
 
 def names_in_task(given: Mapping[str, Any]) -> NameOf:
-    """The names of a body of ``/api/tasks/execute`` that says *given*."""
+    """The names of a dispatch, or of a body of ``/api/tasks/execute``, that says *given*."""
     called = {
-        name: next((choice for choice in choices if choice in given), name)
+        # Null and an empty text say nothing.
+        name: next((choice for choice in choices if given.get(choice) not in (None, "")), name)
         for name, choices in _CHOICES.items()
     }
 

@@ -178,7 +178,7 @@ def read_seed_task(
         "subtask_id": uuid.uuid4().hex if task.run_id is None else task.run_id,
         **{name: raw[name] for name in BESIDE_CONFIG if raw.get(name) is not None},
     }
-    name_of = names_in_seed_task(_without_blank(config))
+    name_of = names_in_seed_task(config)
     try:
         request = read_execution_request(payload)
     except ProtocolError as exc:

@@ -18,6 +18,7 @@ from shared.errors import ProtocolError, Refusal
 from shared.logging import get_logger
 from shared.protocol.events import RunRef
 from shared.protocol.execution import Id, read_execution_request
+from shared.protocol.field_names import names_in_task, refusal_in_words_of
 from shared.protocol.local import (
     Cancel,
     CancelAck,
@@ -97,7 +98,9 @@ class TaskHandler:
             except ProtocolError as exc:
                 return self._refused(raw, ErrorCode.INVALID_REQUEST, str(exc))
             except Refusal as exc:
-                return self._refused(raw, exc.error_code, str(exc), exc.reason)
+                name_of = names_in_task(raw)  # type: ignore[arg-type]  # it could be read
+                refusal = refusal_in_words_of(name_of, exc)
+                return self._refused(raw, refusal.error_code, str(refusal), refusal.reason)
             how = " before: a duplicate" if submission.duplicate else ""
             logger.info("accepted%s", ", to go on" if submission.resumed else how)
             await submission.written()

@@ -16,7 +16,9 @@ from executor.delivery.state import Outstanding, RunRecord, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor
+from shared.errors import Refusal
 from shared.protocol.events import AgentEvent, RunKey, RunRef
+from shared.protocol.execution import ExecutionRequest
 from shared.protocol.local import LocalEvent
 from shared.redaction import Redactor
 from shared.status import ErrorCode
@@ -46,9 +48,14 @@ class Desk:
     """A handler with what is behind it."""
 
     def __init__(
-        self, store: StateStore, *, queue_limit: int = 4, base: bool | None = False
+        self,
+        store: StateStore,
+        *,
+        agent: ScriptedRunHandler | None = None,
+        queue_limit: int = 4,
+        base: bool | None = False,
     ) -> None:
-        self.agent = ScriptedRunHandler([asyncio.Event()])
+        self.agent = agent or ScriptedRunHandler([asyncio.Event()])
         self.superseded: list[RunKey] = []
         self.outbox = Outbox(store, Outstanding([], 0), on_superseded=self.superseded.append)
         self.reporter = Reporter(self.outbox)
@@ -126,6 +133,24 @@ async def test_refusals_carry_their_code_and_reason(store: StateStore) -> None:
     assert draining["code"] == "draining"
     assert not desk.refusals  # this backend reads acks
     await desk.supervisor.close()
+
+
+class WithoutRepositories(ScriptedRunHandler):
+    """Refuses every request that names one."""
+
+    def check(self, request: ExecutionRequest) -> None:
+        if request.git_url is not None:
+            raise Refusal(ErrorCode.INVALID_REQUEST, "git_url: not here", hint="somewhere else")
+
+
+@pytest.mark.parametrize("sent", [{"repo_url": "https://a/b"}, {"git_url": "https://a/b"}])
+async def test_a_refusal_calls_a_field_as_the_backend_does(
+    sent: dict[str, str], store: StateStore
+) -> None:
+    desk = Desk(store, agent=WithoutRepositories())
+    answer = await desk.ask(LocalEvent.DISPATCH, DISPATCH | sent)
+    assert answer["code"] == "invalid_request"
+    assert answer["error"] == f"{next(iter(sent))}: not here (somewhere else)"
 
 
 async def test_to_a_base_backend_a_refusal_is_a_failed_result_too(store: StateStore) -> None:

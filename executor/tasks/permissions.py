@@ -40,7 +40,6 @@ _FILE_ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Glob": ("path", "pattern"),
     "Grep": ("path", "glob"),
     "LSP": ("filePath",),
-    "Workflow": ("scriptPath",),
     # What relative paths start from afterwards.
     "EnterWorktree": ("path",),
 }

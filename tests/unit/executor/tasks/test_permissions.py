@@ -70,7 +70,6 @@ OUTSIDE = [
     ("LS", {"path": "/"}),
     ("LSP", {"operation": "hover", "filePath": "/etc/hostname", "line": 1, "character": 1}),
     ("EnterWorktree", {"path": "/elsewhere"}),
-    ("Workflow", {"scriptPath": "{home}/config.env"}),
     ("Glob", {"pattern": "/etc/*"}),
     ("Glob", {"pattern": "../../*"}),
     ("Glob", {"pattern": "*/../../../*"}),

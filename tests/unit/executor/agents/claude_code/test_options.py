@@ -87,6 +87,13 @@ def test_the_command_line_says_what_the_request_says(maker: JobMaker) -> None:
     assert "--system-prompt" not in arguments
 
 
+def test_tools_that_act_when_a_run_is_over_are_not_to_be_had_by_listing_them(
+    maker: JobMaker,
+) -> None:
+    arguments = command(maker.job(allowed_tools=["Read", "Workflow"]))
+    assert "Workflow" in (value(arguments, "--disallowedTools") or "").split(",")
+
+
 def test_settings_of_a_repository_are_never_loaded(maker: JobMaker) -> None:
     job = maker.job()
     assert "--setting-sources=" in command(job)

@@ -49,9 +49,10 @@ main() {
   [ ! -d "$target" ] || fail "$target is a folder: move it away, then try again"
   refuse_while_running
   mkdir -p "$bin"
-  # On the target's own file system, so that a rename puts it into its place.
+  # On the target's own file system, so that a rename puts it into its place. After a kill, the
+  # next `update` removes what has these names.
   new=$bin/.$NAME.new-$$
-  unpacked=$home/versions/.new-$$
+  unpacked=$home/versions/.$NAME.new-$$
   trap 'rm -rf "$new" "$new.sha256" "$unpacked"' EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
@@ -117,6 +118,7 @@ get() {
       ;;
     *://*) fail "only files and http(s) addresses can be installed" 2 ;;
     *)
+      [ ! -d "$1" ] || fail "$1 is a folder: give the .tar.gz that was made of it"
       [ -f "$1" ] || fail "there is no file $1"
       cp -- "$1" "$2"
       ;;
@@ -153,7 +155,7 @@ verify() {
       fail "there is no checksum at ${beside%%\?*}: give it with --sha256"
     read -r wanted _ <"$new.sha256" || [ -n "$wanted" ] || fail "the checksum file is empty"
   fi
-  wanted=$(printf '%s' "$wanted" | tr 'A-F' 'a-f')
+  wanted=$(printf '%s' "$wanted" | tr 'A-F' 'a-f' | tr -d '\r') # Windows ends its lines with it
   case $wanted in
     *[!0-9a-f]*) fail "what should be a SHA-256 checksum is none" ;;
   esac
@@ -177,7 +179,9 @@ checksum_of() {
 
 unpack() {
   mkdir -p "$unpacked"
-  tar -xozf "$new" -C "$unpacked" || fail "the archive cannot be unpacked"
+  # On a full disk tar complains of every single file.
+  said=$(tar -xozf "$new" -C "$unpacked" 2>&1) ||
+    fail "the archive cannot be unpacked: $(printf '%s\n' "$said" | sed 1q)"
   for program in "$unpacked"/*/"$NAME"; do
     [ -f "$program" ] || fail "the archive does not hold a folder with $NAME in it"
     folder=${program%/*}
@@ -252,8 +256,13 @@ add_to_path() {
       ;;
     */bash)
       file=$HOME/.bashrc
-      # Terminals of macOS start login shells, which do not read .bashrc.
-      [ "$(uname -s)" != Darwin ] || file=$HOME/.bash_profile
+      # Terminals of macOS start login shells, which read not .bashrc, but the first of these.
+      if [ "$(uname -s)" = Darwin ]; then
+        file=$HOME/.bash_profile
+        for known in "$file" "$HOME/.bash_login" "$HOME/.profile"; do
+          [ ! -f "$known" ] || { file=$known && break; }
+        done
+      fi
       ;;
     *) file=$HOME/.profile ;;
   esac

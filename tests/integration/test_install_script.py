@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from executor.config.local import LocalSettings
 from executor.network.variables import NETWORK_VARIABLES
+from executor.updating.program import InstalledProgram
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.programs import NAME, archive, checksum_line, program, put, sha256
 
@@ -188,6 +190,21 @@ def test_a_checksum_that_is_given_is_enough_in_any_case(
     installer.install("--from", file, "--sha256", sha256(program()).upper())
 
     assert installer.target.exists()
+
+
+def test_a_checksum_that_windows_has_written_is_read(installer: Installer, tmp_path: Path) -> None:
+    file = put(tmp_path / "new", program(), checksum=False)
+    file.with_name("new.sha256").write_text(f"{sha256(program()).upper()}\r\n", newline="")
+
+    installer.install("--from", file)
+
+    assert installer.target.exists()
+
+
+def test_a_folder_that_was_not_packed_is_refused(installer: Installer, tmp_path: Path) -> None:
+    folder = put(tmp_path / NAME / NAME, program()).parent
+
+    assert "is a folder: give the .tar.gz" in installer.refuse("--from", folder)
 
 
 def test_without_a_checksum_nothing_is_installed(
@@ -369,6 +386,31 @@ def test_the_line_goes_to_the_file_of_the_users_shell(
     assert ".wegent-executor/bin" in (installer.user_home / start_up).read_text()
 
 
+@pytest.mark.parametrize(
+    ("there", "start_up"),
+    [
+        ([], ".bash_profile"),
+        ([".profile"], ".profile"),
+        ([".bash_login", ".profile"], ".bash_login"),
+        ([".bash_profile", ".bash_login", ".bashrc"], ".bash_profile"),
+    ],
+)
+def test_on_macos_bash_gets_its_line_where_a_login_reads_it(
+    installer: Installer, tmp_path: Path, there: list[str], start_up: str
+) -> None:
+    """bash reads one file only: a new one in front of it would hide what its user has."""
+    (installer.commands / "uname").unlink()
+    put(installer.commands / "uname", b"#!/bin/sh\necho Darwin\n", checksum=False).chmod(0o755)
+    for name in there:
+        (installer.user_home / name).touch()
+
+    installer.install("--from", put(tmp_path / "new", program()))
+
+    written = [path.name for path in installer.user_home.iterdir() if path.is_file()]
+    assert sorted(written) == sorted({*there, start_up})
+    assert ".wegent-executor/bin" in (installer.user_home / start_up).read_text()
+
+
 @pytest.mark.parametrize("name", ["with some spaces", "it's $HOME", 'a "quoted" one'])
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_line_finds_the_program_in_a_home_of_any_name(
@@ -456,6 +498,21 @@ def test_a_folder_that_is_damaged_is_mended_by_installing_it_again(
     ]
 
 
+def test_what_a_killed_installation_has_left_goes_with_the_next_update(
+    installer: Installer, tmp_path: Path
+) -> None:
+    tells_where = f'#!/bin/sh\necho "{NAME} $0"\n'.encode()
+    said = installer.install("--from", put(tmp_path / "new.tar.gz", archive(tells_where)))
+    tried_out = re.search(rf"Installed {NAME} (\S+/versions)/([^/]+)/", said)
+    assert tried_out is not None
+    versions = Path(tried_out[1])
+    (versions / tried_out[2]).mkdir()
+
+    InstalledProgram(installer.target, versions).tidy()
+
+    assert list(versions.iterdir()) == [installer.target.resolve().parent]
+
+
 def test_a_folder_in_the_place_of_the_program_is_refused(
     installer: Installer, tmp_path: Path
 ) -> None:
@@ -469,6 +526,9 @@ def test_an_archive_of_something_else_is_refused(installer: Installer, tmp_path:
     other = put(tmp_path / "other.tar.gz", archive(program(), name="something-else"))
     broken = put(tmp_path / "broken.tar.gz", archive(b"\x7fELF of another machine"))
 
+    no_archive = put(tmp_path / "page.tar.gz", gzip.compress(b"<html>" * 500))
+
     assert "does not hold a folder" in installer.refuse("--from", other)
+    assert "cannot be unpacked: tar: " in installer.refuse("--from", no_archive)
     assert "does not run on this machine" in installer.refuse("--from", broken)
     assert not installer.target.exists()

@@ -11,7 +11,7 @@ it or does not run here. A config.env that is there stays as it is; otherwise on
 everything in it commented out. WEGENT_EXECUTOR_HOME names another folder.
 
 .PARAMETER From
-The program: a file or an http(s) address.
+The program: a file or an http(s) address. The archive of a folder cannot be installed on Windows.
 
 .PARAMETER Sha256
 Its checksum, 64 hex digits.
@@ -37,6 +37,7 @@ function Save-Source([string]$Source, [string]$Target) {
         Invoke-WebRequest -UseBasicParsing -Uri $Source -OutFile $Target
     }
     else {
+        if (-not (Test-Path -LiteralPath $Source -PathType Leaf)) { throw "There is no file $Source." }
         Copy-Item -LiteralPath $Source -Destination $Target
     }
 }
@@ -56,7 +57,10 @@ function Assert-Address([string]$Address) {
 # A running program cannot be replaced.
 function Assert-NotRunning {
     if (-not (Test-Path -LiteralPath $target -PathType Leaf)) { return }
-    & $target status | Out-Null
+    # With 'Stop', Windows PowerShell takes what a program writes to stderr for an error.
+    $ErrorActionPreference = 'Continue'
+    try { & $target status 2>&1 | Out-Null }
+    catch { return } # it is damaged, and does not start
     if ($LASTEXITCODE -eq 0) {
         throw "An executor is running in ${root}: stop it first, or type: wegent-executor update --from ..."
     }
@@ -157,4 +161,7 @@ finally {
 }
 Add-Config (Join-Path $root 'config.env')
 if (-not $NoPath) { Add-ToPath $bin }
+if ($env:WEGENT_EXECUTOR_HOME) {
+    Write-Output "It finds this home as long as WEGENT_EXECUTOR_HOME is set to $root"
+}
 Write-Output "Next: fill in $root\config.env, then: wegent-executor doctor"

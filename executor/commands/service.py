@@ -60,7 +60,13 @@ def uninstall(arguments: argparse.Namespace) -> int:
 
 def start(arguments: argparse.Namespace) -> int:
     """Start the service."""
-    return _tell(lambda keeper: keeper.start(), "Started.", dry_run=arguments.dry_run)
+    from executor.service.steps import StepFailed
+
+    try:
+        return _tell(lambda keeper: keeper.start(), "Started.", dry_run=arguments.dry_run)
+    except StepFailed as exc:
+        exc.hint = exc.hint or "how it ended: wegent-executor service status; why: doctor, and logs"
+        raise
 
 
 def stop(arguments: argparse.Namespace) -> int:

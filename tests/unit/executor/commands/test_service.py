@@ -187,6 +187,19 @@ def test_starting_what_is_not_installed_says_how_to_install_it(
     assert "wegent-executor service install" in capsys.readouterr().err
 
 
+def test_one_that_does_not_start_says_where_the_reason_is(
+    home: Path,
+    systemctl: Callable[[str], list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    systemctl("LoadState=loaded\nActiveState=failed\n")
+    script = tmp_path / "bin" / "systemctl"
+    script.write_text(f"{script.read_text()}case $2 in start) exit 1 ;; esac\n")
+    assert main(["service", "start"]) == ExitStatus.FAILURE
+    assert "wegent-executor service status" in capsys.readouterr().err
+
+
 def test_it_is_started_and_stopped(
     home: Path, systemctl: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

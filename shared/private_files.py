@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
+
+_CANNOT_BE_ASKED: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS})
+"""What systems answer that write no directory through; the first two are those that PostgreSQL
+knows."""
 
 
 def make_private_directory(path: Path) -> None:
@@ -38,6 +42,9 @@ def write_private_file(path: Path, text: str) -> None:
 
     A reader never sees half of it, and after a crash the old or the new text is there: once this
     returns, the new one. Blocks for as long as the disk takes: not for the event loop.
+
+    Raises:
+        OSError: It could not be written, or is there and may be lost with the power.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
@@ -54,10 +61,15 @@ def write_private_file(path: Path, text: str) -> None:
 
 
 def _write_through(directory: Path) -> None:
-    """Have the names in *directory* survive the loss of power; not every system can."""
-    with suppress(OSError):
+    """Have the names in *directory* survive the loss of power, where that can be asked for."""
+    try:
         descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:  # Windows opens none; elsewhere one may be writable and not readable
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_BE_ASKED:
+            raise
+    finally:
+        os.close(descriptor)

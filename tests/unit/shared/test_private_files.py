@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -47,3 +49,40 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def refuse_directories(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have the disk write files through, and answer with error *number* for directories."""
+    write_through = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        write_through(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_name_that_the_disk_may_lose_is_told(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_directories(monkeypatch, number)
+    file = tmp_path / "state"
+
+    with pytest.raises(OSError) as raised:
+        write_private_file(file, "new")
+
+    assert raised.value.errno == number
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_text() == "new"
+
+
+def test_where_no_directory_can_be_written_through_a_file_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_directories(monkeypatch, errno.EINVAL)
+
+    write_private_file(tmp_path / "state", "new")
+
+    assert (tmp_path / "state").read_text() == "new"

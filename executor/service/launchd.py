@@ -1,7 +1,8 @@
 """The executor as a service of macOS: an agent of the user's own launchd.
 
 launchd has no watchdog, and cannot be told after which exit status not to start a program again:
-it waits a minute between two starts instead.
+it waits a minute between two starts instead. What it has been told to unload it unloads when the
+program has ended, and some seconds later; until then nothing of that name can be loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from executor.service.steps import RemoveFile, Run, RunProgram, Step, WriteFile,
 LABEL: Final = f"io.wegent.{NAME.removeprefix('wegent-')}"
 
 START_AGAIN_AFTER_S: Final = 60
+
+_NOT_YET: Final = (5, 37)
+"""What ``launchctl bootstrap`` ends with as long as another of that name is being unloaded: EIO,
+and EALREADY."""
 
 OWN_CHANGES: Final = "launchd has no other place for changes"
 
@@ -74,11 +79,15 @@ class LaunchdKeeper:
         return [*self.stop(), RemoveFile(self.agent)]
 
     def start(self) -> list[Step]:
-        """Load it, which starts it."""
-        # It may be loaded already, and have ended well.
+        """Load it anew, which starts it, unless it runs."""
+        shown = self._ask()
+        if shown is not None and shown.get("state") == "running":
+            return []
         return [
-            _launchctl("bootstrap", self._domain, str(self.agent), may_fail=True),
-            _launchctl("kickstart", self._target),
+            *self.stop(),  # it may be loaded, and have ended well
+            RunProgram(("launchctl", "bootstrap", self._domain, str(self.agent)), not_yet=_NOT_YET),
+            # Loading it has started it, but for some hurries of launchd; then this fails.
+            _launchctl("kickstart", self._target, may_fail=True),
         ]
 
     def stop(self) -> list[Step]:
@@ -89,20 +98,31 @@ class LaunchdKeeper:
         """Ask launchd."""
         if not self.agent.exists():
             return ServiceStatus("not installed")
-        answer = self._run(_launchctl("print", self._target).argv)
-        if answer.returncode:  # it is not loaded
+        shown = self._ask()
+        if shown is None:
             return ServiceStatus("stopped", at_login=True)
-        lines = re.findall(r"^\t(state|pid|last exit code) = (.+)$", answer.stdout, re.MULTILINE)
-        shown = dict(lines)
-        pid = shown.get("pid", "")
+        state = shown.get("state", "")
+        if state == "running" or state.startswith("SIG"):  # a signal has been sent to it
+            pid = shown.get("pid", "")
+            return ServiceStatus(
+                "running" if state == "running" else "stopping",
+                at_login=True,
+                pid=int(pid) if pid.isdecimal() else None,
+            )
         last = re.match(r"-?\d+", shown.get("last exit code", ""))
-        running = shown.get("state") == "running"
         return ServiceStatus(
-            "running" if running else "failed" if last and int(last[0]) else "stopped",
+            "failed" if last and int(last[0]) else "stopped",
             at_login=True,
-            pid=int(pid) if running and pid.isdecimal() else None,
-            last_exit=int(last[0]) if last and not running else None,
+            last_exit=int(last[0]) if last else None,
         )
+
+    def _ask(self) -> dict[str, str] | None:
+        """What launchd says of it; ``None``: it is not loaded."""
+        answer = self._run(_launchctl("print", self._target).argv)
+        if answer.returncode:
+            return None
+        lines = re.findall(r"^\t(state|pid|last exit code) = (.+)$", answer.stdout, re.MULTILINE)
+        return dict(lines)
 
 
 def _launchctl(*arguments: str, may_fail: bool = False) -> RunProgram:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from shared.errors import WegentError
+
+AGAIN_AFTER_S: Final = 1.0
+AGAIN_TIMES: Final = 60
+"""How often a program that says "not yet" is run again: what ends has its runs to end, too."""
 
 
 class StepFailed(WegentError):
@@ -35,10 +41,16 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """Run a program to its end; when it *may_fail*, that is no error."""
+    """Run a program to its end.
+
+    Attributes:
+        may_fail: Whether it is no error when it fails.
+        not_yet: Exit statuses after which it is run again for a while.
+    """
 
     argv: tuple[str, ...]
     may_fail: bool = False
+    not_yet: tuple[int, ...] = ()
 
 
 Step = WriteFile | RemoveFile | RunProgram
@@ -68,8 +80,13 @@ def run_program(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise StepFailed(f"{argv[0]} cannot be run: {exc.strerror}") from None
 
 
-def perform(steps: Sequence[Step], *, run: Run) -> None:
+def perform(
+    steps: Sequence[Step], *, run: Run, pause: Callable[[float], object] = time.sleep
+) -> None:
     """Carry *steps* out in their order.
+
+    Args:
+        pause: Waits for so many seconds, before a program is run again.
 
     Raises:
         StepFailed: One of them failed; those before it have been done.
@@ -80,8 +97,13 @@ def perform(steps: Sequence[Step], *, run: Run) -> None:
                 _write(step)
             case RemoveFile(path):
                 _remove(path)
-            case RunProgram(argv, may_fail):
+            case RunProgram(argv, may_fail, not_yet):
                 answer = run(argv)
+                for _ in range(AGAIN_TIMES):
+                    if answer.returncode not in not_yet:
+                        break
+                    pause(AGAIN_AFTER_S)
+                    answer = run(argv)
                 if answer.returncode and not may_fail:
                     raise failure(argv, answer)
 

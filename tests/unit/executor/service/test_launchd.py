@@ -13,7 +13,7 @@ import pytest
 from executor.service.definition import Service, ServiceStatus
 from executor.service.launchd import LABEL, LaunchdKeeper, agent_text
 from executor.service.own_files import NotOurs
-from executor.service.steps import RunProgram, perform
+from executor.service.steps import AGAIN_AFTER_S, AGAIN_TIMES, StepFailed, perform
 
 SERVICE = Service(
     ("/Users/me/My <Apps> & 50%/wegent-executor", "run"),
@@ -106,22 +106,48 @@ def test_an_agent_that_somebody_has_changed_is_left_alone() -> None:
     assert keeper.install(SERVICE, force=True)
 
 
-def test_a_start_loads_it_if_that_is_needed() -> None:
-    keeper = LaunchdKeeper(run=Launchctl())
-    load, start = keeper.start()
-    assert isinstance(load, RunProgram)
-    assert isinstance(start, RunProgram)
-    assert load.argv[1] == "bootstrap"
-    assert load.argv[-1] == str(keeper.agent)
-    assert load.may_fail  # it is loaded already
-    assert start.argv[1] == "kickstart"
-    assert not start.may_fail
+@pytest.mark.parametrize(
+    ("shown", "code"), [("", 113), ("\tstate = not running\n", 0), ("\tstate = SIGTERMed\n", 0)]
+)
+def test_a_start_waits_until_what_was_stopped_is_unloaded(shown: str, code: int) -> None:
+    keeper = LaunchdKeeper(run=Launchctl(shown, code))
+    calls: list[str] = []
+
+    def launchctl(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        calls.append(argv[1])
+        loading = argv[1] == "bootstrap"
+        status = (0 if calls.count("bootstrap") > 2 else 5) if loading else 37
+        return subprocess.CompletedProcess(argv, status, "", "Bootstrap failed: 5: I/O error")
+
+    perform(keeper.start(), run=launchctl, pause=lambda _seconds: calls.append("pause"))
+
+    assert calls == [
+        "bootout", "bootstrap", "pause", "bootstrap", "pause", "bootstrap", "kickstart",
+    ]  # fmt: skip
+
+
+def test_one_that_cannot_be_loaded_is_given_up() -> None:
+    keeper = LaunchdKeeper(run=Launchctl(status=113))
+    pauses: list[float] = []
+
+    with pytest.raises(StepFailed, match=f"bootstrap .*{LABEL}"):
+        perform(keeper.start(), run=Launchctl(status=5), pause=pauses.append)
+    assert pauses == [AGAIN_AFTER_S] * AGAIN_TIMES
+    pauses.clear()
+    with pytest.raises(StepFailed, match="bootstrap"):  # as for a user who has no such domain
+        perform(keeper.start(), run=Launchctl(status=125), pause=pauses.append)
+    assert pauses == []
+
+
+def test_one_that_runs_is_not_started_again() -> None:
+    assert LaunchdKeeper(run=Launchctl("\tstate = running\n")).start() == []
 
 
 @pytest.mark.parametrize(
     ("shown", "code", "status"),
     [
         ("\tstate = running\n\tpid = 42\n\tlast exit code = 1\n", 0, ("running", 42, None)),
+        ("\tstate = SIGTERMed\n\tpid = 42\n", 0, ("stopping", 42, None)),
         ("\tstate = not running\n\tlast exit code = 77\n", 0, ("failed", None, 77)),
         ("\tstate = not running\n\tlast exit code = 0\n", 0, ("stopped", None, 0)),
         ("\tstate = waiting\n\tlast exit code = (never exited)\n", 0, ("stopped", None, None)),

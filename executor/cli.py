@@ -28,17 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; ``None`` means those of this process.
     """
     try:
-        arguments = build_parser().parse_args(argv)
-    except SystemExit as exc:  # argparse has said what there is to say
-        return exc.code if isinstance(exc.code, int) else ExitStatus.USAGE
-    if arguments.command is not run.COMMAND:
-        early_signals.leave_to_python()
-    if is_frozen():
-        from executor.packaged.unpacked import live_with_loader  # shutil is not free
-
-        live_with_loader()
-    try:
-        return int(arguments.command.run(arguments))
+        return _carry_out(argv)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except OutputClosed:
@@ -48,6 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(exc, WegentError):
             _show_where(exc)
         return exit_status(exc)
+
+
+def _carry_out(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = build_parser().parse_args(argv)
+    except SystemExit as exc:  # argparse has said what there is to say
+        return exc.code if isinstance(exc.code, int) else ExitStatus.USAGE
+    if arguments.command is not run.COMMAND:
+        early_signals.leave_to_python()
+    if is_frozen():
+        from executor.packaged.unpacked import live_with_loader  # shutil is not free
+
+        live_with_loader()
+    return int(arguments.command.run(arguments))
 
 
 def _show_where(exc: Exception) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Final
 
 from executor.commands import (
@@ -18,9 +17,10 @@ from executor.commands import (
     tasks,
     update,
 )
+from executor.commands.argument_parser import ArgumentParser, Version
 from executor.commands.command import Command
 from executor.commands.help_format import HelpFormatter
-from executor.packaged.build_info import PROGRAM, version_line
+from executor.packaged.build_info import PROGRAM
 
 COMMANDS: Final[tuple[Command, ...]] = (
     run.COMMAND,
@@ -38,9 +38,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
 """In the order in which ``--help`` lists them."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """The parser; what it returns has ``command``, the :class:`Command` to carry out."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=PROGRAM,
         description="Run coding agents on this machine, for whoever sends the tasks.",
         epilog="Settings come from environment variables and from config.env in "
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=version_line())
+    parser.add_argument("--version", action=Version, help="show the version and exit")
     parser.set_defaults(command=run.COMMAND)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:

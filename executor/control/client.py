@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from executor.control.protocol import Command, decode, encode, result_of
+from executor.control.protocol import Command, encode, read_answer
 
 if sys.platform == "win32":
     from executor.control.pipe_client import exchange
@@ -28,4 +28,4 @@ def ask(
         NotRunning: There is no such executor.
         ControlError: It refuses, or does not answer within *timeout_s* seconds.
     """
-    return result_of(decode(exchange(home, encode({"command": command, **arguments}), timeout_s)))
+    return read_answer(exchange(home, encode({"command": command, **arguments}), timeout_s))

@@ -58,8 +58,13 @@ def hung_up() -> ControlError:
     return ControlError("the executor has hung up", hint="try again")
 
 
-def not_answering(timeout_s: float) -> ControlError:
-    """The executor is there and says nothing for *timeout_s* seconds."""
+def not_answering(home: Path, timeout_s: float) -> ControlError:
+    """The executor of *home* is there and says nothing for *timeout_s* seconds."""
+    from executor.home_lock import holder
+
+    pid = holder(home)
+    name = "the executor" if pid is None else f"the executor (pid {pid})"
     return ControlError(
-        f"the executor does not answer within {timeout_s:g} s", hint="its log may say why"
+        f"{name} does not answer within {timeout_s:g} s",
+        hint="its log may say why: wegent-executor logs",
     )

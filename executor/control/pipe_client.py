@@ -35,7 +35,7 @@ def exchange(home: Path, request: bytes, timeout_s: float) -> bytes:
     thread.start()
     thread.join(timeout_s)
     if not outcome:
-        raise not_answering(timeout_s)
+        raise not_answering(home, timeout_s)
     if isinstance(outcome[0], ControlError):
         raise outcome[0]
     return outcome[0]

@@ -104,23 +104,36 @@ class Cancelled(TypedDict):
     hold; ``None``: it has not ended within :data:`CANCEL_WAIT_S`."""
 
 
+class Received(dict[str, Any]):
+    """A JSON object that was received; that a field is missing is an error that can be reported."""
+
+    def __missing__(self, field: str) -> Any:
+        raise ControlError(
+            f"the executor says nothing of {field!r}",
+            hint="it is of another version than this command: stop it, and start it anew",
+        )
+
+
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes) -> dict[str, Any]:
+def decode(line: bytes) -> Received:
     """Read one line.
 
     Raises:
         ControlError: It is no JSON object.
     """
     try:
-        message = json.loads(line)
+        message = json.loads(line, object_hook=Received)
     except (ValueError, RecursionError):
         message = None
-    if not isinstance(message, dict):
-        raise ControlError("not a line with a JSON object", reason="invalid_request")
+    if not isinstance(message, Received):
+        raise ControlError(
+            f"not a JSON object in one line of at most {MAX_REQUEST_BYTES} bytes",
+            reason="invalid_request",
+        )
     return message
 
 
@@ -132,16 +145,20 @@ def failure(error: ControlError) -> dict[str, Any]:
     }
 
 
-def result_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+def read_answer(line: bytes) -> Received:
     """What was answered.
 
     Raises:
         ControlError: The executor has answered that it will not, or something unreadable.
     """
+    try:
+        answer = decode(line)
+    except ControlError:
+        answer = Received()
     result, error = answer.get("result"), answer.get("error")
-    if answer.get("ok") is True and isinstance(result, dict):
+    if answer.get("ok") is True and isinstance(result, Received):
         return result
-    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+    if not isinstance(error, Received) or not isinstance(error.get("message"), str):
         raise ControlError("the executor's answer is unusable", hint="is it of another version?")
     hint = error.get("hint")
     raise ControlError(

@@ -37,7 +37,7 @@ def exchange(home: Path, request: bytes, timeout_s: float) -> bytes:
                     raise hung_up()
                 answer += piece
         except TimeoutError:
-            raise not_answering(timeout_s) from None
+            raise not_answering(home, timeout_s) from None
         except ConnectionError:
             raise hung_up() from None
     return bytes(answer)
@@ -51,7 +51,7 @@ def _connected(home: Path, timeout_s: float) -> socket.socket:
             peer.connect(str(place))
         except BlockingIOError:  # so many wait already, since it does not run
             peer.close()
-            raise not_answering(timeout_s) from None
+            raise not_answering(home, timeout_s) from None
         except OSError as exc:
             peer.close()
             if exc.errno not in _ABSENT:

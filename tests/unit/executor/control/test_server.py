@@ -285,6 +285,33 @@ async def test_an_executor_that_does_not_answer_is_waited_for_only_so_long(home:
             await asked(home, timeout_s=0.05)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has locked a file")
+async def test_an_executor_that_does_not_answer_is_named(home: Path) -> None:
+    lock = await asyncio.to_thread(HomeLock.acquire, home)
+    try:
+        with closing(socket.socket(socket.AF_UNIX)) as stopped:
+            stopped.bind(str(home / "control.sock"))
+            stopped.listen()
+            with pytest.raises(ControlError, match=rf"\(pid {os.getpid()}\) does not answer"):
+                await asked(home, timeout_s=0.05)
+    finally:
+        lock.release()
+
+
+async def test_what_an_older_executor_does_not_tell_is_named_when_it_is_needed(home: Path) -> None:
+    async def answer(_: object) -> Mapping[str, Any]:
+        return {"state": "registered", "runs": {"queued": 0}}
+
+    async with serving(home, answer):
+        status = await asked(home)
+    assert status["state"] == "registered"
+    with pytest.raises(ControlError, match="says nothing of 'pid'") as caught:
+        status["pid"]
+    assert "another version" in str(caught.value)
+    with pytest.raises(ControlError, match="says nothing of 'running'"):
+        status["runs"]["running"]
+
+
 @pytest.mark.parametrize("answer", [b"[]\n", b"{}\n", b'{"ok": true}\n', b"\xff\n"])
 async def test_an_answer_of_another_kind_is_an_error(home: Path, answer: bytes) -> None:
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -294,5 +321,5 @@ async def test_an_answer_of_another_kind_is_an_error(home: Path, answer: bytes) 
 
     server = await asyncio.start_unix_server(reply, home / "control.sock")
     async with server:
-        with pytest.raises(ControlError):
+        with pytest.raises(ControlError, match="answer is unusable"):
             await asked(home)

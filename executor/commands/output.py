@@ -139,7 +139,8 @@ def _print_on_terminal(
                 if number:
                     console.print()
                 console.print(_rich_table(("", ""), zip(headings, row, strict=True), 1))
-    _write(capture.get())
+    # Without the blanks up to a column's width: a terminal made narrower would break lines at them.
+    _write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
 def _fits(

@@ -133,7 +133,7 @@ def _shown(value: object, redactor: Redactor) -> object:
 
 def _as_text(value: object) -> str:
     match value:
-        case None:
+        case None | "":
             return "-"
         case bool():
             return str(value).lower()

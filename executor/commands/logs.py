@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Final
 
 from executor.commands.command import Command
@@ -73,7 +74,7 @@ def _count(text: str) -> int | None:
         return None
     if not text.isdecimal():
         raise argparse.ArgumentTypeError("must be a number of entries, or `all`")
-    return int(text)
+    return min(int(text), sys.maxsize)  # more than that cannot be counted, nor is there
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

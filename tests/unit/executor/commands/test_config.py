@@ -61,6 +61,7 @@ def test_each_value_is_shown_with_its_source(
     assert row(shown, "LOG_FORMAT")[1:] == ["text", "default"]
     assert row(shown, "SKILL_CLEAR_CACHE")[1:] == ["true", "default"]
     assert row(shown, "LOCAL_HEARTBEAT_INTERVAL")[1:] == ["30", "default"]
+    assert row(shown, "LOCAL_ALLOWED_IMAGES")[1:] == ["-", "default"]
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("local", LocalSettings), ("docker", DockerSettings)])

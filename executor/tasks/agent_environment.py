@@ -27,6 +27,7 @@ class AgentEnvironment:
 
     env: Mapping[str, str]
     model: str | None
+    """``None``: the agent's default."""
     config_dir: Path | None
     """The agent's own state; ``None``: the user's own, so that their login is used."""
 
@@ -175,17 +176,21 @@ def agent_environment(
     Raises:
         RunError: ``credentials_missing``: another base URL than the executor's, without a key.
     """
-    claude = is_claude_code(request.requested_agent)
-    if claude:
-        given = api_variables(request, executor)
-    else:
-        given = {**executor.variables, **_given(request.first_bot.agent_config.env)}
-    env = {**_inherited(environ), **DEFAULTS, **given}
+    base = {**_inherited(environ), **DEFAULTS}
+    if not is_claude_code(request.requested_agent):
+        # Where it is installed it is loaded already; no start is to wait for it elsewhere.
+        from executor.agents.agno.model_api import named_model
+
+        own = _given(request.first_bot.agent_config.env)
+        provider, model = named_model(request.first_bot, request.model)
+        if model is None and provider == "anthropic":
+            model = executor.model
+        return AgentEnvironment({**base, **executor.variables, **own}, model, None)
+    given = api_variables(request, executor)
+    env = {**base, **given}
     model = request.model or env.get("ANTHROPIC_MODEL") or executor.model
     if model:
         env["ANTHROPIC_MODEL"] = model
-    if not claude:
-        return AgentEnvironment(env, model, None)
     if has_credentials(given):
         return AgentEnvironment(env, model, claude_state(home))
     env |= {name: environ[name] for name in _LOGIN if environ.get(name)}

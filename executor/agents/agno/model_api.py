@@ -106,14 +106,27 @@ def check_budget(request: ExecutionRequest, apis: Mapping[str, ModelApi]) -> Non
         )
 
 
-def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApis) -> ModelApi:
+def named_model(
+    bot: Bot, wanted: str | None, led_by: Provider = "anthropic"
+) -> tuple[Provider, str | None]:
+    """Whose model *bot* asks, and which; ``None``: it names none.
+
+    Args:
+        wanted: The model that the request names for it.
+        led_by: Whose model its leader asks.
+    """
     given = _Given(bot.agent_config.env)
     named = wanted or given.model
-    provider = given.provider(named) or (above.provider if above else "anthropic")
+    provider = given.provider(named) or led_by
+    return provider, named or given.text(f"{provider.upper()}_MODEL")
+
+
+def _model_api(bot: Bot, wanted: str | None, above: ModelApi | None, own: OwnApis) -> ModelApi:
+    given = _Given(bot.agent_config.env)
+    provider, model = named_model(bot, wanted, above.provider if above else "anthropic")
     default = own.get(provider, OwnApi())
     if above is not None and above.provider != provider:
         above = None
-    model = named or given.text(f"{provider.upper()}_MODEL")
     if model is None:
         model = above.model if above else default.model
     price, max_tokens = read_price(bot.agent_config.env, _called(bot)), _max_tokens(bot)

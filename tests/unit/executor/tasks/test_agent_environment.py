@@ -201,6 +201,27 @@ def test_the_operators_variables_are_below_those_of_the_request() -> None:
     assert found.env["ANTHROPIC_API_KEY"] == "sk-own"
 
 
+@pytest.mark.parametrize(
+    ("env", "wanted", "model"),
+    [
+        ({}, None, "claude-own"),
+        ({"provider": "openai"}, None, None),
+        ({"model": "openai"}, None, None),
+        ({"model": "openai", "model_id": "x"}, None, "x"),
+        ({"OPENAI_MODEL": "x"}, None, "x"),
+        ({"OPENAI_API_KEY": "k"}, None, None),
+        ({"provider": "openai"}, "y", "y"),
+        ({"provider": "anthropic"}, None, "claude-own"),
+    ],
+)
+def test_the_model_of_agno_is_told_as_agno_finds_it(
+    env: dict[str, Any], wanted: str | None, model: str | None
+) -> None:
+    executor = ExecutorApi(api_key="sk-own", model="claude-own")
+    found = environment(env, executor=executor, agent_type="agno", model=wanted)
+    assert found.model == model
+
+
 def test_the_operator_is_told_which_variables_are_left_out_and_no_value(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

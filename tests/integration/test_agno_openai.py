@@ -69,17 +69,22 @@ async def test_refusals_of_openai_are_told_alike(
 @pytest.mark.parametrize(
     ("last", "code", "words"),
     [
-        (None, ErrorCode.API_ERROR, "broke off its answer"),
-        (part_of({}, "length"), ErrorCode.API_ERROR, "limit of its tokens; max_tokens"),
-        (part_of({}, "content_filter"), ErrorCode.API_ERROR, "refused to answer"),
-        ({"error": {"message": "slow down", "code": 429}}, ErrorCode.RATE_LIMITED, "slow down"),
-        ({"error": {"message": "odd", "code": "odd"}}, ErrorCode.API_ERROR, "odd"),
+        ([], ErrorCode.API_ERROR, "broke off its answer"),
+        ([part_of({}, "length")], ErrorCode.API_ERROR, "limit of its tokens; max_tokens"),
+        ([part_of({}, "content_filter")], ErrorCode.API_ERROR, "refused to answer"),
+        (
+            [part_of({"refusal": "I can"}), part_of({"refusal": "not."}), part_of({}, "stop")],
+            ErrorCode.API_ERROR,
+            "refused to answer",
+        ),
+        ([{"error": {"message": "slow down", "code": 429}}], ErrorCode.RATE_LIMITED, "slow down"),
+        ([{"error": {"message": "odd", "code": "odd"}}], ErrorCode.API_ERROR, "odd"),
     ],
 )
 async def test_what_is_not_a_whole_answer_is_none(
-    playing: Playing, last: dict[str, Any] | None, code: ErrorCode, words: str
+    playing: Playing, last: list[dict[str, Any]], code: ErrorCode, words: str
 ) -> None:
-    parts = [part_of({"content": "I th"}), *([last] if last is not None else [])]
+    parts = [part_of({"content": "I th"}), *last]
     async with (
         playing() as agno,
         openai_api(parts) as api,

@@ -81,7 +81,8 @@ class _Watched:
             try:
                 async for part in super().ainvoke_stream(messages, *args, **kwargs):  # type: ignore[misc] # of the model that this is mixed into
                     spoken |= bool(part.content or part.reasoning_content or part.tool_calls)
-                    reason = getattr(part, _REASON, None) or reason
+                    if reason not in _REFUSED:  # OpenAI's ends with "stop" all the same
+                        reason = getattr(part, _REASON, None) or reason
                     # Some servers count along: the last count is that of the whole answer.
                     usage, part.response_usage = part.response_usage or usage, None
                     self.watch(None)
@@ -159,7 +160,8 @@ class _WatchedOpenAI(_Watched, OpenAIChat):
     def _parse_provider_response_delta(self, response_delta: Any) -> ModelResponse:
         part = super()._parse_provider_response_delta(response_delta)
         for choice in response_delta.choices or ():
-            setattr(part, _REASON, choice.finish_reason)
+            refused = getattr(choice.delta, "refusal", None)
+            setattr(part, _REASON, "refusal" if refused else choice.finish_reason)
         return part
 
 

@@ -58,6 +58,11 @@ class Target:
         """The command that names another address."""
         return remedies.set_variable(self.setting, example)
 
+    def name_a_proxy(self) -> str:
+        """The command that names a proxy which leads there."""
+        variable = "HTTPS_PROXY" if self.url.secure else "HTTP_PROXY"
+        return remedies.set_variable(variable, _PROXY_EXAMPLE)
+
 
 def unusable_setting(step: Step, error: ConfigError) -> Blocked:
     """A variable that is needed for *step* names nothing usable."""
@@ -76,8 +81,8 @@ def unknown_name(
     elif proxy:
         remedy = _correct(target, proxy)
     else:
-        by_proxy = remedies.set_variable("HTTPS_PROXY", _PROXY_EXAMPLE)
-        remedy = f"if it is wrong: {target.correct()}; if only a proxy knows it: {by_proxy}"
+        by_proxy = f"if only a proxy knows it: {target.name_a_proxy()}"
+        remedy = f"if it is wrong: {target.correct()}; {by_proxy}"
     return Blocked(Step.NAME, what, remedy)
 
 
@@ -174,8 +179,7 @@ def no_answer(target: Target, proxy: Proxy | None, step: Step, limit_s: float) -
     """*step* takes too long."""
     remedy = "check the network and its firewall"
     if proxy is None:
-        example = remedies.set_variable("HTTPS_PROXY", _PROXY_EXAMPLE)
-        remedy += f", or set the proxy that leads out of it: {example}"
+        remedy += f", or set the proxy that leads out of it: {target.name_a_proxy()}"
     return Blocked(step, f"no answer from {target.url} within {limit_s:g} s", remedy)
 
 

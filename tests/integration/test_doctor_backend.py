@@ -209,7 +209,7 @@ async def test_silence_is_told_with_the_step_it_is_in(
 
     assert failure.check == {"http": "backend HTTP", "https": "backend TLS"}[scheme]
     assert "no answer" in failure.what
-    assert "export HTTPS_PROXY=" in str(failure.remedy)
+    assert f"export {scheme.upper()}_PROXY=" in str(failure.remedy)
 
 
 async def test_a_proxy_leads_to_the_backend(

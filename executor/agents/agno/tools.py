@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 from agno.media import Image
@@ -82,18 +83,31 @@ def functions_of(
     lists, forbidden = [*map(read_rules, allowed)], read_rules(disallowed)
     for server in servers:
         owner = full_name(server.name)
-        for tool in server.tools:
+        for tool in {tool.name: tool for tool in server.tools}.values():
             full = full_name(server.name, tool.name)
-            name = full[:MAX_NAME_CHARS]
-            if name in forbidden or any(denies(rule, full, owner) for rule in forbidden):
+            if any(denies(rule, full, owner) for rule in forbidden):
                 continue
             if not all(any(allows(rule, full, owner) for rule in rules) for rules in lists):
                 continue
-            functions.setdefault(name, _function(full, server, tool, gate, source, home))
+            name = _free_name(full, functions)
+            if not {name, full[:MAX_NAME_CHARS]} & set(forbidden):
+                functions[name] = _function(name, full, server, tool, gate, source, home)
     return list(functions.values())
 
 
+def _free_name(full: str, taken: Container[str]) -> str:
+    """What models call a tool: its full name as far as that goes, numbered where it is taken."""
+    name = full[:MAX_NAME_CHARS]
+    for number in itertools.count(2):
+        if name not in taken:
+            break
+        end = f"_{number}"
+        name = full[: MAX_NAME_CHARS - len(end)] + end
+    return name
+
+
 def _function(
+    name: str,
     full: str,
     server: ToolServer,
     tool: Tool,
@@ -110,7 +124,7 @@ def _function(
         return await asyncio.wrap_future(using)
 
     return Function(
-        name=full[:MAX_NAME_CHARS],
+        name=name,
         description=tool.description or "",
         parameters=tool.input_schema,
         entrypoint=use,

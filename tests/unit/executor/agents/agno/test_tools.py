@@ -22,11 +22,11 @@ from shared.protocol.events import Source
 
 
 class Server:
-    """Has one tool, whose result is *text*."""
+    """Has tools, whose result is *text*."""
 
-    def __init__(self, name: str, tool: str, text: str = "") -> None:
+    def __init__(self, name: str, *tools: str, text: str = "") -> None:
         self.name = name
-        self.tools = [Tool(name=tool, input_schema={"type": "object"})]
+        self.tools = [Tool(name=tool, input_schema={"type": "object"}) for tool in tools]
         self._text = text
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
@@ -74,6 +74,30 @@ async def test_a_name_that_is_too_long_for_the_apis_is_cut_and_its_rules_still_h
     assert offered(server, allowed=[full])
 
 
+async def test_tools_whose_names_are_cut_alike_are_all_offered() -> None:
+    long = "t" * 60
+    server = Server("s", f"{long}-read", f"{long}-write", f"{long}-write", f"{long}.write")
+    used: list[str] = []
+
+    async def note(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
+        used.append(tool)
+        return ToolDecision(allowed=True)
+
+    functions = offered(server, policy=note)
+    for function in functions:
+        assert function.entrypoint is not None
+        await function.entrypoint()
+
+    cut = full_name("s", long)[:MAX_NAME_CHARS]
+    assert [function.name for function in functions] == [cut, f"{cut[:-2]}_2", f"{cut[:-2]}_3"]
+    assert list(dict.fromkeys(used)) == [
+        full_name("s", f"{long}{end}") for end in ("-read", "-write", ".write")
+    ]
+    assert len(offered(server, full_name("s", f"{long}-write"))) == 2
+    assert not offered(server, cut)
+    assert [function.name for function in offered(server, f"{cut[:-2]}_2")] == [cut]
+
+
 async def test_rules_for_a_whole_server_hold_and_those_that_forbid_count_more() -> None:
     server = Server("my__files", "read")
 
@@ -84,7 +108,7 @@ async def test_rules_for_a_whole_server_hold_and_those_that_forbid_count_more() 
 
 
 async def test_of_a_very_long_result_the_model_reads_the_beginning() -> None:
-    [function] = offered(Server("a", "b", "x" * (MAX_RESULT_CHARS + 7)))
+    [function] = offered(Server("a", "b", text="x" * (MAX_RESULT_CHARS + 7)))
     assert function.entrypoint is not None
     result = await function.entrypoint()
 

@@ -53,7 +53,7 @@ main() {
   # next `update` removes what has these names.
   new=$bin/.$NAME.new-$$
   unpacked=$home/versions/.$NAME.new-$$
-  trap 'rm -rf "$new" "$new.sha256" "$unpacked"' EXIT
+  trap 'rm -rf "$new" "$new".* "$unpacked"' EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -134,10 +134,12 @@ download() {
     curl "$progress" --fail --location --proto "$3" --connect-timeout 30 --speed-limit 1 \
       --speed-time 60 --output "$2" -- "$1" || fail "$shown could not be downloaded"
   elif wget --version >/dev/null 2>&1; then # not that of BusyBox, which trusts any certificate
-    quiet=-q
-    [ ! -t 2 ] || quiet=
-    # shellcheck disable=SC2086  # no argument at all when it is empty
-    wget $quiet -t 3 -T 60 -O "$2" -- "$1" || fail "$shown could not be downloaded"
+    LC_ALL=C wget -o "$2.log" -t 3 -T 60 -O "$2" -- "$1" ||
+      fail "$shown could not be downloaded: $(grep . "$2.log" | tail -n 1)"
+    # It cannot be told to stay with https, but tells when it does not.
+    if [ "$3" = =https ] && grep -qi '^Location: http://' "$2.log"; then
+      fail "$shown leads to an address that is not https://"
+    fi
   else
     fail "neither curl nor GNU wget is installed: download the file, then give --from its path"
   fi

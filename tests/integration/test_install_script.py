@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from executor.config.local import LocalSettings
 from executor.network.variables import NETWORK_VARIABLES
 from executor.updating.program import InstalledProgram
+from tests.fakes.authority import Authority, behind_tls
 from tests.fakes.file_server import FileServer, file_server
 from tests.fakes.programs import NAME, archive, checksum_line, program, put, sha256
 
@@ -226,6 +228,38 @@ def test_what_is_no_checksum_is_refused(installer: Installer, tmp_path: Path, te
 
     assert "checksum" in installer.refuse("--from", file)
     assert not installer.target.exists()
+
+
+@pytest.mark.parametrize("fetcher", FETCHERS)
+async def test_an_address_of_https_must_not_lead_to_one_of_http(
+    installer: Installer, server: FileServer, tmp_path: Path, fetcher: str
+) -> None:
+    installer.offer(fetcher)
+    authority = Authority(tmp_path / "authority")
+    settings = put(tmp_path / "wgetrc", f"ca_certificate = {authority.file}\n".encode())
+    installer.environ |= {"CURL_CA_BUNDLE": str(authority.file), "WGETRC": str(settings)}
+    server.files = {NAME: program(), f"{NAME}.sha256": checksum_line(program())}
+    server.redirects = {
+        "elsewhere": server.url(NAME), "elsewhere.sha256": server.url(f"{NAME}.sha256"),
+    }  # fmt: skip
+
+    async with behind_tls(server.port, authority, "127.0.0.1") as url:
+        said = await asyncio.to_thread(installer.refuse, "--from", f"{url}/elsewhere")
+        assert "elsewhere could not be downloaded" in said or "is not https://" in said
+        assert not installer.target.exists()
+
+        await asyncio.to_thread(installer.install, "--from", f"{url}/{NAME}")
+        assert installer.target.exists()
+
+
+@pytest.mark.skipif("wget" not in FETCHERS, reason="NO PROOF OF wget: it is not installed")
+def test_wget_says_why_a_download_fails(installer: Installer, server: FileServer) -> None:
+    installer.offer("wget")
+
+    said = installer.refuse("--from", server.url(NAME))
+
+    assert "could not be downloaded: " in said
+    assert "404" in said
 
 
 @pytest.mark.parametrize("fetcher", FETCHERS)

@@ -109,7 +109,11 @@ async def serve(
     """Run the manager in this process until a signal ends it; returns the exit status."""
     from executor_manager.app import open_manager
     from executor_manager.server import ManagerServer
+    from shared.protocol.local import Payload
+    from shared.protocol.part import Part, complete
 
+    for base in (Part, Payload):
+        complete(base)  # the first messages would hold the loop up for it
     async with open_manager(settings, tokens, redactor) as manager, asyncio.TaskGroup() as group:
         server = ManagerServer(manager)
         _stop_on_signals(server.stop)

@@ -9,7 +9,7 @@ IMAGE = wegent-executor:latest
 BASE_IMAGE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format bench binary image docs requirements clean
+.PHONY: help demo test quick check style format bench binary image docs requirements clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -27,18 +27,23 @@ export PROMPT REPO
 demo: $(STAMP)  ## Run a coding task end to end (PROMPT="…" REPO=<path or URL> for one's own)
 	@$(BIN)/python scripts/demo.py
 
+# The tests of whole programs wait for the most part; what needs a processor runs beside them.
 test:  ## Set up what is missing, then check and run all tests
 	@scripts/setup_machine.sh --install >/dev/null
-	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory style
+	@$(BIN)/python scripts/side_by_side.py \
+	  "$(BIN)/python -m pytest --ignore=tests/unit --ignore=tests/contract" \
+	  "$(BIN)/mypy && exec $(BIN)/python -m pytest tests/unit tests/contract"
 
 quick: $(STAMP)  ## Unit and contract tests
 	$(BIN)/python -m pytest -q tests/unit tests/contract
 
-check: $(STAMP)  ## Format, lint, types, import contracts
+check: style  ## Format, lint, types, import contracts
+	$(BIN)/mypy
+
+style: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## Put the code into its format

@@ -26,7 +26,7 @@ if not __package__:  # started as a file: the repository's root belongs on the p
 from executor.packaged.carried_cli import ENTRY
 from scripts.binary.contents import listing, parts_of_archive, parts_of_folder
 from scripts.binary.ingredients import make_lean
-from scripts.binary.payload import bundled_cli, write_payload
+from scripts.binary.payload import Cli, bundled_cli, write_payload
 from scripts.binary.stamp import Stamp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,11 +117,12 @@ def build(order: Build) -> Path:
     missing = [tool for tool in _tools() if shutil.which(tool) is None]
     if missing:
         raise BuildError(f"{' and '.join(missing)} are missing: install binutils")
+    cli = _cli() if order.with_claude else None
     order.work.mkdir(parents=True, exist_ok=True)
     Stamp.of(ROOT).write(order.work / "stamp")
     make_lean(installed("mcp"), order.work / "lean")
-    if order.with_claude:
-        write_payload(bundled_cli(installed("claude_agent_sdk")), order.work / ENTRY)
+    if cli is not None:
+        write_payload(cli, order.work / ENTRY)
     _remove(order.product)
     if subprocess.run(order.command(), cwd=ROOT, check=False).returncode:
         raise BuildError("PyInstaller has failed; the reason is above")
@@ -151,6 +152,16 @@ def installed(package: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise BuildError(f"{package} is missing: type `uv sync --group build`, or `make binary`")
     return Path(found.submodule_search_locations[0])
+
+
+def _cli() -> Cli:
+    try:
+        return bundled_cli(installed("claude_agent_sdk"))
+    except FileNotFoundError as exc:
+        raise BuildError(
+            f"claude-agent-sdk comes without Claude Code here: {exc.filename} is missing; "
+            "build without --with-claude"
+        ) from exc
 
 
 def _remove(product: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import lzma
+import os
 import runpy
 import sys
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ def bundled_cli(sdk: Path) -> Cli:
     """
     path = sdk / "_bundled" / ("claude.exe" if sys.platform == "win32" else "claude")
     if not path.is_file():
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     version = runpy.run_path(str(sdk / "_cli_version.py"))["__cli_version__"]
     return Cli(path, version)
 

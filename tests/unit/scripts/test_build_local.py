@@ -221,3 +221,17 @@ def test_without_the_tools_of_the_system_it_says_what_to_install(
     order = Build(onedir=False, with_claude=False, output=tmp_path, work=tmp_path)
     with pytest.raises(BuildError, match="binutils"):
         build_local.build(order)
+
+
+def test_an_sdk_that_brings_no_cli_along_cannot_be_carried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = tmp_path / "claude_agent_sdk"
+    sdk.mkdir()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(build_local, "_tools", tuple)
+    monkeypatch.setattr(build_local, "installed", lambda _package: sdk)
+    order = Build(onedir=False, with_claude=True, output=tmp_path, work=tmp_path / "work")
+    with pytest.raises(BuildError, match="build without --with-claude"):
+        build_local.build(order)
+    assert not order.work.exists()

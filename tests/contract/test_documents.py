@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from executor.commands.parser import build_parser
+from executor_manager.config import ManagerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+READ_BY_OPERATORS = [README, *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -19,6 +22,7 @@ FILE = re.compile(
     r"`((?:bench|docker|docs|executor|executor_manager|requirements|scripts|shared|tests)/"
     r"[\w./-]+\.\w+)`"
 )
+SETTING = re.compile(r"`((?:LOCAL|WEGENT)_[A-Z_]+)\b")
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", re.MULTILINE)
 
 
@@ -68,11 +72,7 @@ def test_every_file_that_is_named_is_there() -> None:
 
 
 def test_every_command_that_the_documents_show_is_one() -> None:
-    shown = [
-        words
-        for document in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
-        for words in typed(document)
-    ]
+    shown = [words for document in READ_BY_OPERATORS for words in typed(document)]
     assert len(shown) > 15
     for words in shown:
         try:
@@ -83,14 +83,28 @@ def test_every_command_that_the_documents_show_is_one() -> None:
 
 def test_every_target_of_make_that_the_readme_shows_is_one() -> None:
     targets = set(re.findall(r"^([a-z]+):", of(ROOT / "Makefile"), re.MULTILINE))
-    shown = {
-        m[1] for code in code_of(of(ROOT / "README.md")) if (m := re.match(r"make (\w+)", code))
-    }
+    shown = {m[1] for code in code_of(of(README)) if (m := re.match(r"make (\w+)", code))}
     assert {"demo", "test", "binary"} <= shown <= targets
 
 
 def test_the_readmes_settings_have_the_defaults_of_the_program() -> None:
     known = dict(ROW.findall(of(ROOT / "docs" / "settings.md")))
-    shown = dict(ROW.findall(of(ROOT / "README.md")))
+    shown = dict(ROW.findall(of(README)))
     assert len(shown) >= 4
     assert shown == {name: known[name] for name in shown}
+
+
+def test_every_setting_that_is_named_is_one() -> None:
+    known = SETTING.findall(of(ROOT / "docs" / "settings.md"))
+    named = {name for document in READ_BY_OPERATORS for name in SETTING.findall(of(document))}
+    assert {name for name in named if not name.startswith("WEGENT_TEST_")} <= set(known)
+
+
+def test_the_managers_settings_in_the_readme_are_its_settings() -> None:
+    (paragraph,) = re.findall(r"They begin with `MANAGER_`:(.*?)\n\n", of(README), re.DOTALL)
+    shown = re.findall(r"`([A-Z_]+)`(?: \((?:`([^`]+)`|(\d+))\))?", paragraph)
+    assert {name.lower() for name, _, _ in shown} == ManagerSettings.model_fields.keys()
+    for name, text, number in shown:
+        default = ManagerSettings.model_fields[name.lower()].default
+        if name != "HOME" and (text or number):
+            assert str(default) == (text or number), name

@@ -43,12 +43,20 @@ class ToolPolicy(Protocol):
     """Decides what an agent's tools may do."""
 
     async def __call__(
-        self, tool: str, arguments: dict[str, Any], *, asked: bool = False
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        *,
+        asked: bool = False,
+        mode: str | None = None,
     ) -> ToolDecision:
         """Decide about one use of *tool*.
 
         Called before every use, so that nothing an agent pre-approves gets around it; and once
         more with *asked* when the agent's own rules would put this use to its user.
+
+        *mode* is the permission mode of whoever uses it, which counts where it is stronger than
+        the run's.
         """
         ...
 

@@ -136,8 +136,11 @@ def _server_names(request: ExecutionRequest) -> Iterator[str]:
 def policy_for(limits: Limits) -> ToolPolicy:
     """The policy in the shape that agents ask; links are resolved off the event loop."""
 
-    async def policy(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
-        return await asyncio.to_thread(decide, tool, arguments, limits, asked=asked)
+    async def policy(
+        tool: str, arguments: dict[str, Any], *, asked: bool = False, mode: str | None = None
+    ) -> ToolDecision:
+        bounds = replace(limits, mode=stronger_mode(limits.mode, mode))
+        return await asyncio.to_thread(decide, tool, arguments, bounds, asked=asked)
 
     return policy
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from executor.agents.protocol import ToolDecision
+from shared.protocol.answers import QuestionKind
 from shared.protocol.events import AgentEvent, EventType, Source
 from shared.status import ErrorCode
 from tests.fakes.agent_jobs import take_turn
@@ -299,6 +302,37 @@ async def test_a_member_is_offered_what_both_the_run_and_its_own_list_allow(
                 await take_turn(session, "Hi", bot=[lead, ann])
             asked = [r for r in agno.model.requests if r.scenario == "ann"]
             assert bool(asked[-1].tools) is offered
+
+
+@pytest.mark.parametrize(
+    ("run", "own", "asked"),
+    [(None, "default", True), (None, "dontAsk", False), ("default", "bypassPermissions", True)],
+)
+async def test_the_mode_of_a_member_counts_where_it_is_stronger_than_the_runs(
+    playing: Playing, run: str | None, own: str, asked: bool
+) -> None:
+    askers: list[str] = []
+
+    async def ask(
+        kind: QuestionKind, tool: str, arguments: dict[str, Any], source: Source | None, /
+    ) -> ToolDecision:
+        assert source is not None
+        askers.append(source.agent_name)
+        return ToolDecision(allowed=False, message="Rather not.")
+
+    call = tool_step("mcp__fake__run", {"command": "true"})
+    ann = scenario(call, text_step("Seen."), name="ann", system="ANN")
+    async with playing(delegates("lead", "ann", "Look", then="Done."), ann) as agno:
+        agno.mode = run
+        bots = [
+            agno.bot("lead"),
+            agno.bot("ann", mcp_servers=fake_server(), permission_mode=own),
+        ]
+        async with agno.opened(*bots) as session:
+            turn = await take_turn(session, "Hi", bot=bots, ask=ask)
+
+    assert askers == (["ann"] if asked else [])
+    assert [failed for _, failed in turn.results] == [True]
 
 
 async def test_a_session_is_not_used_again_when_a_members_servers_have_changed(

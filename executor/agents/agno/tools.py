@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from agno.media import Image
@@ -43,8 +44,14 @@ class ToolGate:
         self.ask: Ask | None = None
         """Set during a turn; ``None``: the policy decides alone."""
 
-    async def admit(self, tool: str, arguments: dict[str, Any], source: Source) -> dict[str, Any]:
+    async def admit(
+        self, tool: str, arguments: dict[str, Any], *, source: Source, mode: str | None
+    ) -> dict[str, Any]:
         """The arguments that *tool* may be used with.
+
+        Args:
+            source: Who uses it.
+            mode: Their own permission mode; ``None``: the run's.
 
         Raises:
             ToolDenied: It may not.
@@ -52,7 +59,7 @@ class ToolGate:
         decision = await self._policy(tool, arguments)
         if decision.allowed:
             # Claude Code asks for every tool of a server, too.
-            decision = await self._policy(tool, arguments, asked=True)
+            decision = await self._policy(tool, arguments, asked=True, mode=mode)
             if decision.question is not None and self.ask is not None:
                 answer = await self.ask(decision.question, tool, arguments, source)
                 decision = answer if answer is not None else decision
@@ -67,6 +74,7 @@ def functions_of(
     gate: ToolGate,
     source: Source,
     *,
+    mode: str | None,
     home: asyncio.AbstractEventLoop,
     allowed: Sequence[Sequence[str]],
     disallowed: Sequence[str],
@@ -75,11 +83,13 @@ def functions_of(
 
     Args:
         source: Who uses them.
+        mode: Their own permission mode; ``None``: the run's.
         home: The event loop that servers and user are reached from; agno has one of its own.
         allowed: Lists of rules that name tools and servers; each must have it.
         disallowed: Rules that count more than *allowed*.
     """
     functions: dict[str, Function] = {}
+    admit = partial(gate.admit, source=source, mode=mode)
     lists, forbidden = [*map(read_rules, allowed)], read_rules(disallowed)
     for server in servers:
         owner = full_name(server.name)
@@ -91,7 +101,7 @@ def functions_of(
                 continue
             name = _free_name(full, functions)
             if not {name, full[:MAX_NAME_CHARS]} & set(forbidden):
-                functions[name] = _function(name, full, server, tool, gate, source, home)
+                functions[name] = _function(name, full, server, tool, admit, home)
     return list(functions.values())
 
 
@@ -111,12 +121,11 @@ def _function(
     full: str,
     server: ToolServer,
     tool: Tool,
-    gate: ToolGate,
-    source: Source,
+    admit: Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]],
     home: asyncio.AbstractEventLoop,
 ) -> Function:
     async def use_at_home(arguments: dict[str, Any]) -> ToolResult:
-        admitted = await gate.admit(full, arguments, source)
+        admitted = await admit(full, arguments)
         return _result(await server.call(tool.name, admitted))
 
     async def use(**arguments: Any) -> ToolResult:

@@ -162,6 +162,8 @@ class Work:
                 parts.room.servers_of(member),
                 parts.gate,
                 member.source,
+                # The first's is the run's, unless the request names another.
+                mode=None if member is parts.team else member.bot.permission_mode,
                 home=self._home,
                 allowed=_allowed(request, member, first=member is parts.team),
                 disallowed=[

@@ -33,7 +33,7 @@ class Server:
         return CallToolResult(content=[TextContent(text=self._text)])
 
 
-async def allow(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
+async def allow(tool: str, arguments: dict[str, Any], **_: object) -> ToolDecision:
     return ToolDecision(allowed=True)
 
 
@@ -47,6 +47,7 @@ def offered(
         [cast("ToolServer", server)],
         ToolGate(policy),
         Source("1"),
+        mode=None,
         home=asyncio.get_running_loop(),
         allowed=[] if allowed is None else [allowed],
         disallowed=disallowed,
@@ -58,7 +59,7 @@ async def test_a_name_that_is_too_long_for_the_apis_is_cut_and_its_rules_still_h
     full = full_name("s" * 60, "t" * 60)
     used: list[str] = []
 
-    async def note(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
+    async def note(tool: str, arguments: dict[str, Any], **_: object) -> ToolDecision:
         used.append(tool)
         return ToolDecision(allowed=True)
 
@@ -79,7 +80,7 @@ async def test_tools_whose_names_are_cut_alike_are_all_offered() -> None:
     server = Server("s", f"{long}-read", f"{long}-write", f"{long}-write", f"{long}.write")
     used: list[str] = []
 
-    async def note(tool: str, arguments: dict[str, Any], *, asked: bool = False) -> ToolDecision:
+    async def note(tool: str, arguments: dict[str, Any], **_: object) -> ToolDecision:
         used.append(tool)
         return ToolDecision(allowed=True)
 

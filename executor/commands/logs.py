@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from executor.commands.command import Command
-from executor.commands.output import Style, Styled, print_line, wait_for_reader, warn
+from executor.commands.output import Cell, Style, Styled, print_lines, wait_for_reader, warn
 from executor.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -51,11 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
                     )
                 warn(f"there is no log at {path} yet")
             entries = files.last(arguments.lines, wanted)
-            for entry in entries:
-                _print(entry)
+            print_lines(line for entry in entries for line in _lines(entry))
             if arguments.follow:
                 for entry in files.follow(wanted, pause=wait_for_reader):
-                    _print(entry)
+                    print_lines(_lines(entry))
             elif not entries and arguments.lines != 0:
                 warn(f"{path} has no entries like that")
     except OSError as exc:
@@ -63,10 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _print(entry: LogEntry) -> None:
+def _lines(entry: LogEntry) -> list[Cell]:
     look = _LOOKS.get(entry.level)
-    for line in entry.lines:
-        print_line(Styled(line, look) if look else line)
+    return [Styled(line, look) if look else line for line in entry.lines]
 
 
 def _count(text: str) -> int | None:

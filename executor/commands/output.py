@@ -68,6 +68,11 @@ def print_line(*cells: Cell) -> None:
     _write(f"{''.join(map(_looking, cells))}\n")
 
 
+def print_lines(lines: Iterable[Cell]) -> None:
+    """Print many lines, as :func:`print_line` does, and hand them on together."""
+    _write("".join(f"{_looking(line)}\n" for line in lines))
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, unbroken: int = 0
 ) -> None:

@@ -7,6 +7,7 @@ enough. Here only contact with the backend says it, never a timer: ``docs/adr/00
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 from collections.abc import MutableMapping
@@ -80,6 +81,9 @@ class ServiceManager(LinkObserver):
         address, watchdog_us, watched = (environ.pop(name, "") for name in VARIABLES)
         # A one-file program is the child of the process that has unpacked it, and that is watched.
         ours = watched in {"", str(os.getpid()), str(os.getppid())}
+        if ours and watchdog_us and not faulthandler.is_enabled():
+            # The watchdog kills by SIGABRT: the journal then has where each thread was.
+            faulthandler.enable()
         if not hasattr(socket, "AF_UNIX"):  # Windows: nobody there speaks this
             address = ""
         return cls(

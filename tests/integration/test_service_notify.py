@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -100,6 +101,23 @@ async def test_answered_heartbeats_feed_the_watchdog(tmp_path: Path) -> None:
         await end.hears(WATCHDOG, times=10)
         await stopped(executor)
     assert "not connected" not in "".join(end.lines)
+
+
+async def test_what_the_watchdog_kills_tells_the_journal_where_it_was(tmp_path: Path) -> None:
+    async with (
+        asyncio.timeout(50),
+        listening(tmp_path) as end,
+        open_backend() as backend,
+        executor_process(
+            tmp_path / "home", backend.url, TOKEN, **service_variables(end)
+        ) as executor,
+    ):
+        await end.hears(WATCHDOG)
+        resource.prlimit(executor.program.process.pid, resource.RLIMIT_CORE, (0, 0))
+        executor.program.signal(signal.SIGABRT)
+        assert await executor.program.ended() == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in executor.program.output
+    assert "most recent call first" in executor.program.output
 
 
 async def test_a_home_that_is_taken_is_never_said_to_be_ready(tmp_path: Path) -> None:

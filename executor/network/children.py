@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,14 +21,17 @@ def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """*environ* with its proxies and authorities as every program understands them.
 
     Proxies get both spellings, since curl does not read ``HTTP_PROXY`` in capitals (small letters
-    count more), and a scheme, which not every program does without. Authorities that are set
-    for one of these programs are kept.
+    count more), and a scheme, which not every program does without. In ``NO_PROXY`` it knows
+    ``.example.com`` only for what many write as ``*.example.com``. Authorities that are set for one
+    of these programs are kept.
     """
     env = dict(environ)
     for capitals in _PROXIES:
         small = capitals.lower()
         value = (env.get(small) or env.get(capitals) or "").strip()
-        if value and capitals != "NO_PROXY" and "://" not in value:
+        if capitals == "NO_PROXY":
+            value = re.sub(r"(^|[\s,])\*\.", r"\1.", value)
+        elif value and "://" not in value:
             value = f"http://{value}"
         if value:
             env |= {small: value, capitals: value}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,21 @@ async def test_a_repository_is_cloned_and_fetched_through_the_proxy(
     assert again.warnings == ()
     assert {request.split()[0] for request in proxy.seen} <= {"CONNECT", "GET", "POST"}
     assert len(proxy.seen) >= 2
+
+
+async def test_a_repository_that_no_proxy_names_is_cloned_directly(
+    tmp_path: Path, git_port: int, authority: Authority, proxy: HttpProxy
+) -> None:
+    environ = {
+        "HTTPS_PROXY": proxy.url(ENCODED),
+        "NO_PROXY": "*.example.org, 127.0.0.1",
+        "SSL_CERT_FILE": str(authority.file),
+    }
+    async with behind_tls(git_port, authority, "127.0.0.1") as url:
+        wanted = of(f"{url}/calc.git", git_token="t0ken", git_username="ada")
+        workspace = await workspaces(tmp_path, environ).prepare(wanted)
+    assert (workspace.cwd / "calc.py").exists()
+    assert proxy.seen == proxy.turned_away == []
 
 
 async def test_git_trusts_a_directory_of_authorities(
@@ -182,19 +198,40 @@ async def test_an_attachment_behind_an_unusable_proxy_fails_alone(tmp_path: Path
 async def test_the_agent_reaches_its_api_through_the_proxy(
     tmp_path: Path, authority: Authority, proxy: HttpProxy
 ) -> None:
-    async with (
-        ScriptedModel([scenario(text_step("done"))]) as model,
-        behind_tls(port_of(model.url), authority, "api.corp.test") as url,
-    ):
-        maker = JobMaker(tmp_path, url)
-        maker.environ |= {
+    async with agents_api(authority, "api.corp.test") as url:
+        environ = {"HTTPS_PROXY": proxy.url(ENCODED), "SSL_CERT_FILE": str(authority.file)}
+        assert await said_by_agent(tmp_path, url, environ) == "done"
+    assert f"CONNECT {url.removeprefix('https://')}" in proxy.seen
+
+
+async def test_an_api_that_no_proxy_names_is_asked_directly(
+    tmp_path: Path, authority: Authority, proxy: HttpProxy
+) -> None:
+    async with agents_api(authority, "127.0.0.1") as url:
+        environ = {
             "HTTPS_PROXY": proxy.url(ENCODED),
+            "NO_PROXY": "*.example.org, 127.0.0.1",
             "SSL_CERT_FILE": str(authority.file),
         }
-        async with opened(maker.job()) as session:
-            turn = await take_turn(session)
-    assert turn.end.result == "done"
-    assert f"CONNECT {url.removeprefix('https://')}" in proxy.seen
+        assert await said_by_agent(tmp_path, url, environ) == "done"
+    assert [request for request in proxy.seen if "127.0.0.1" in request] == []
+
+
+@asynccontextmanager
+async def agents_api(authority: Authority, host: str) -> AsyncIterator[str]:
+    """Where a model is that says ``done``."""
+    async with (
+        ScriptedModel([scenario(text_step("done"))]) as model,
+        behind_tls(port_of(model.url), authority, host) as url,
+    ):
+        yield url
+
+
+async def said_by_agent(tmp_path: Path, url: str, environ: dict[str, str]) -> str | None:
+    maker = JobMaker(tmp_path, url)
+    maker.environ |= environ
+    async with opened(maker.job()) as session:
+        return (await take_turn(session)).end.result
 
 
 async def test_a_sandboxed_command_reaches_allowed_hosts_through_the_proxy_without_its_login(

@@ -22,6 +22,12 @@ def test_small_letters_count_more() -> None:
     assert set(env.values()) == {"http://p:2"}
 
 
+def test_what_is_reached_directly_is_written_as_curl_knows_it() -> None:
+    env = children_environment({"NO_PROXY": "*.corp.test, *.example.org,host*.net"})
+    assert env["NO_PROXY"] == env["no_proxy"] == ".corp.test, .example.org,host*.net"
+    assert children_environment({"NO_PROXY": "*"})["NO_PROXY"] == "*"
+
+
 def test_authorities_are_made_known_to_git_and_claude_code() -> None:
     env = children_environment({"SSL_CERT_FILE": "/ca.pem", "SSL_CERT_DIR": "/ca"})
     assert env["NODE_EXTRA_CA_CERTS"] == env["GIT_SSL_CAINFO"] == "/ca.pem"

@@ -27,13 +27,13 @@ export PROMPT REPO
 demo: $(STAMP)  ## Run a coding task end to end (PROMPT="…" REPO=<path or URL> for one's own)
 	@$(BIN)/python scripts/demo.py
 
-# The tests of whole programs wait for the most part; what needs a processor runs beside them.
+# Either half waits a lot, and leaves a processor to the other meanwhile.
 test:  ## Set up what is missing, then check and run all tests
 	@scripts/setup_machine.sh --install >/dev/null
 	@$(MAKE) --no-print-directory style
 	@$(BIN)/python scripts/side_by_side.py \
-	  "$(BIN)/python -m pytest --ignore=tests/unit --ignore=tests/contract" \
-	  "$(BIN)/mypy && exec $(BIN)/python -m pytest tests/unit tests/contract"
+	  "exec $(BIN)/python -m pytest --share=systems" \
+	  "$(BIN)/mypy && exec $(BIN)/python -m pytest --share=parts"
 
 quick: $(STAMP)  ## Unit and contract tests
 	$(BIN)/python -m pytest -q tests/unit tests/contract

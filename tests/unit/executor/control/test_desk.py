@@ -154,7 +154,7 @@ async def test_an_unknown_id_is_an_error_that_says_where_to_look(make: Make, nam
 
 
 async def test_an_id_of_several_runs_names_them_and_cancels_none(make: Make) -> None:
-    supervisor = make(Handler(), queue_limit=9)
+    supervisor = make(Handler(obeys), queue_limit=9)
     supervisor.submit(request(1, 10))
     supervisor.submit(request(1, 11))
     supervisor.submit(request(11, 12))

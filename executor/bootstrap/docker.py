@@ -17,6 +17,7 @@ from executor.control.desk import Desk, Identity
 from executor.control.server import ControlServer
 from executor.modes.docker.app import create_app
 from executor.modes.docker.first_task import FirstTask
+from executor.modes.docker.forgetting import keep_forgetting
 from executor.modes.docker.standing import ServerStanding
 from executor.signals import StopSignals
 from executor.tasks.bound_session import bound_session
@@ -104,6 +105,8 @@ async def opened(
             with_service(settings, handler, runs.handler, redactor)
         )
         later = [complete_models(), clear_leftovers()]
+        if only_dir is None:
+            later.append(keep_forgetting(state, settings.workspace_root))
         if means.search.claude:
             later.append(runs.claude.load())
         for work in later:

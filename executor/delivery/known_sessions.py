@@ -6,8 +6,12 @@ import json
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from executor.delivery.state import StateStore
+
+UNUSED_KEPT_DAYS: Final = 30
+"""How long Claude Code, by its own default, and agno keep a conversation nobody goes on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,34 @@ async def known_sessions(store: StateStore) -> list[KnownSession]:
         return list(known.values())
 
     return await store.submit(read)
+
+
+def forget_sessions(store: StateStore, folders: Collection[str]) -> None:
+    """Forget those of which nothing is left that a run could go on with.
+
+    None of their runs is known, none has begun for :data:`UNUSED_KEPT_DAYS`, and their folder is
+    gone: *folders* are the names of those that are there. Returns before that is on disk, an error
+    is logged.
+    """
+    there = {name.casefold() for name in folders}  # some systems ignore case
+
+    def forget(db: sqlite3.Connection) -> None:
+        running = {str(json.loads(ids)[0]) for (ids,) in db.execute("SELECT ids FROM runs")}
+        unused = db.execute(
+            "SELECT task_id FROM sessions WHERE updated_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now',"
+            " ?)",
+            (f"-{UNUSED_KEPT_DAYS} days",),
+        ).fetchall()
+        gone = [row for row in unused if row[0] not in running and row[0].casefold() not in there]
+        db.executemany("DELETE FROM sessions WHERE task_id = ?", gone)
+        closed = db.execute(
+            "SELECT task_id FROM closed_sessions"
+            " WHERE task_id NOT IN (SELECT task_id FROM sessions)"
+        ).fetchall()
+        ended = [row for row in closed if row[0] not in running]
+        db.executemany("DELETE FROM closed_sessions WHERE task_id = ?", ended)
+
+    store.tell(forget)
 
 
 def close_sessions(store: StateStore, session_ids: Collection[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from executor.bootstrap.docker import run_docker
 from executor.config.docker import DockerSettings
+from executor.delivery.state import SessionRecord, StateStore
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
@@ -86,6 +87,24 @@ async def test_a_task_with_a_large_file_is_carried_out_without_holding_anybody_u
     assert run["state"] == "completed"
     stored = await asyncio.to_thread((tmp_path / "workspace/1/attachments/large.bin").stat)
     assert stored.st_size == 8 * 2**20
+
+
+async def test_sessions_of_long_ago_are_forgotten_with_their_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, root = tmp_path / "home", tmp_path / "workspace"
+    home.mkdir(mode=0o700)
+    (root / "2").mkdir(parents=True)
+    store = await StateStore.open(home / "docker.db")
+    for session_id in ("1", "2"):
+        store.save_session(SessionRecord(session_id, "claude_code", None, root, None))
+    await store.submit(lambda db: db.execute("UPDATE sessions SET updated_at = '2000'").close())
+    await store.close()
+    async with serving(tmp_path, capsys) as client:
+        listed = None
+        while listed != ["2"]:
+            sessions = (await client.ask("GET", "/api/tasks/sessions"))["sessions"]
+            listed = [session["session_id"] for session in sessions]
 
 
 async def test_a_stop_without_runs_is_quick_and_clean(

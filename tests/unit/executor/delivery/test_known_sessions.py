@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from executor.delivery.known_sessions import close_sessions, known_sessions, reopen_session
+from executor.delivery.known_sessions import (
+    close_sessions,
+    forget_sessions,
+    known_sessions,
+    reopen_session,
+)
 from executor.delivery.state import SessionRecord, StateStore
 from shared.protocol.events import RunRef
 
@@ -30,4 +35,28 @@ async def test_a_closed_session_stays_closed_over_a_restart_until_it_is_opened_a
     record = await store.session("1")
     assert record is not None
     assert record.sdk_session_id == "abc"  # its conversation is still there
+    await store.close()
+
+
+async def test_a_session_is_forgotten_that_has_neither_run_nor_folder_for_long(
+    tmp_path: Path,
+) -> None:
+    store = await StateStore.open(tmp_path / "docker.db")
+    for session_id in ("gone", "Kept", "running", "recent"):
+        store.save_session(SessionRecord(session_id, "claude_code", "abc", tmp_path, None))
+    await store.submit(
+        lambda db: db.execute(
+            "UPDATE sessions SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-31 days')"
+            " WHERE task_id != 'recent'"
+        ).close()
+    )
+    await store.accept(RunRef("running", 1))
+    close_sessions(store, ["gone", "Kept", "running", "never begun"])
+
+    forget_sessions(store, ["kept", "other"])
+
+    assert await closed(store) == {"Kept": True, "running": True, "recent": False}
+    assert await store.session("gone") is None
+    rows = await store.submit(lambda db: db.execute("SELECT * FROM closed_sessions").fetchall())
+    assert rows == [("Kept",), ("running",)]
     await store.close()

@@ -28,7 +28,7 @@ def install(arguments: argparse.Namespace) -> int:
     """Have the executor started at login."""
     from executor.commands.output import print_line, warn
 
-    keeper = keeper_here(only_to_show=arguments.dry_run)
+    keeper = _keeper(dry_run=arguments.dry_run)
     settings, only_here = _settings_of_a_service()
     steps = keeper.install(_service(settings, os.environ), force=arguments.force)
     if only_here:
@@ -50,7 +50,7 @@ def uninstall(arguments: argparse.Namespace) -> int:
     """Stop the service and remove it."""
     from executor.commands.output import print_line
 
-    steps = keeper_here(only_to_show=arguments.dry_run).uninstall(force=arguments.force)
+    steps = _keeper(dry_run=arguments.dry_run).uninstall(force=arguments.force)
     if not steps:
         print_line("The service is not installed.")
     elif _carry_out(steps, dry_run=arguments.dry_run):
@@ -113,6 +113,14 @@ def _explained(exit_status: int) -> str:
         return f"by signal {-exit_status}"
     meaning = next((f": {known.meaning}" for known in ExitStatus if known == exit_status), "")
     return f"with status {exit_status}{meaning}"
+
+
+def _keeper(*, dry_run: bool) -> ServiceKeeper:
+    """The keeper here. It has answered, unless it is only to show what it would do."""
+    keeper = keeper_here(only_to_show=dry_run)
+    if not dry_run:
+        keeper.status()  # one that cannot be asked would leave things half done
+    return keeper
 
 
 def _tell(order: Callable[[ServiceKeeper], list[Step]], done: str, *, dry_run: bool) -> int:

@@ -170,13 +170,28 @@ def test_installing_and_uninstalling_on_a_machine_with_systemd(
     assert not unit_file().exists()
     assert main(["service", "uninstall"]) == ExitStatus.OK
     assert "not installed" in capsys.readouterr().out
-    assert systemctl("") == [
+    assert [call for call in systemctl("") if "show" not in call] == [
         "--user daemon-reload",
         "--user enable wegent-executor.service",
         "--user disable --now wegent-executor.service",
         "--user daemon-reload",
     ]
     assert (home / "config.env").is_file()
+
+
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_where_systemd_does_not_answer_nothing_is_done(
+    home: Path,
+    systemctl: Callable[[str], list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    action: str,
+) -> None:
+    script = tmp_path / "bin" / "systemctl"
+    script.write_text("#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n")
+    assert main(["service", action]) == ExitStatus.FAILURE
+    assert "a login of your own? Not after sudo" in capsys.readouterr().err
+    assert not unit_file().exists()
 
 
 def test_starting_what_is_not_installed_says_how_to_install_it(

@@ -47,6 +47,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u
 _NARROWEST: Final = 8
 """Columns of a table that have fewer places are hard to read."""
 
+_NARROWEST_TERMINAL: Final = 20
+"""One that has fewer places, or says so, breaks lines itself: there would be none for the text."""
+
 
 class OutputClosed(Exception):
     """Nobody reads what is written any more, as after ``wegent-executor logs | head``."""
@@ -60,7 +63,8 @@ class OutputFailed(WegentError):
 
 def on_terminal() -> bool:
     """Whether somebody looks at the output as it comes."""
-    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    able = os.environ.get("TERM") not in {"dumb", "unknown"}
+    return able and sys.stdout is not None and sys.stdout.isatty()
 
 
 def print_line(*cells: Cell) -> None:
@@ -132,12 +136,15 @@ def wait_for_reader(seconds: float = 0.25) -> None:
 def _print_on_terminal(
     columns: Sequence[str], rows: Sequence[Sequence[Cell]], unbroken: int
 ) -> None:
+    import shutil
+
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    width = max(shutil.get_terminal_size().columns, _NARROWEST_TERMINAL)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     headings: list[Cell] = [Styled(heading, "strong") for heading in columns]
     with console.capture() as capture:  # written by ourselves: rich would end the process itself
-        if _fits(columns, rows, unbroken, console.width):
+        if _fits(columns, rows, unbroken, width):
             console.print(_rich_table(columns, rows, unbroken))
         else:
             for number, row in enumerate(rows):

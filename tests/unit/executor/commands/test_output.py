@@ -100,6 +100,18 @@ def test_a_terminal_too_narrow_for_columns_gets_a_line_for_each_cell(
     ]
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "5"])
+def test_a_terminal_too_narrow_for_anything_gets_all_the_text(
+    columns: str, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
+
+    shown = show(lambda: print_table(["", ""], [["state", "registered"], ["pid", "7"]]))
+
+    assert shown == "state  registered\npid    7\n"
+
+
 def test_a_line_on_a_terminal_is_not_broken(show: Show) -> None:
     shown = show(lambda: print_line("w" * 100, Styled("end", "bad")))
 
@@ -113,8 +125,11 @@ def test_no_color_is_respected(show: Show, monkeypatch: pytest.MonkeyPatch) -> N
     assert show(lambda: print_table(["id"], [[Styled("7", "bad")]])).split() == ["id", "7"]
 
 
-def test_a_dumb_terminal_gets_plain_text(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_dumb_terminal_gets_plain_text(
+    kind: str, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", kind)
 
     assert show(lambda: print_line(Styled("fine", "good"))) == "fine\n"
     assert show(lambda: print_table(["id"], [[Styled("7", "bad")]])) == "ID\n7\n"

@@ -7,7 +7,6 @@ of a proxy is a secret: all of it is files, which nobody sees who may only look 
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import ssl
 from collections.abc import Mapping, MutableMapping
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from executor.network import trust
 from executor.network.children import children_environment
+from executor.network.proxies import is_loopback
 from executor.network.variables import NETWORK_VARIABLES
 from shared.errors import ConfigError
 
@@ -112,20 +112,13 @@ def _from_inside(proxy: str, this_machine: str) -> str:
     try:
         parts = urlsplit(proxy)
         host = parts.hostname or ""
-        if not _is_loopback(host):
+        if not is_loopback(host):
             return proxy
     except ValueError:  # whoever needs it says so
         return proxy
     login, at, _ = parts.netloc.rpartition("@")
     port = f":{parts.port}" if parts.port else ""
     return urlunsplit(parts._replace(netloc=f"{login}{at}{this_machine}{port}"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _authorities(

@@ -65,6 +65,14 @@ class Proxies:
         return _read_proxy(*named)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether *host*, a name or an address, is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 @dataclass(frozen=True, slots=True)
 class _Direct:
     """An entry of ``NO_PROXY``."""

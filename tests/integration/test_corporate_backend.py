@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from executor.modes.local.websocket_client import WebSocketClient
@@ -183,6 +185,46 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     return known
+
+
+async def test_a_backend_that_leads_from_http_to_https_is_trusted_as_one_with_https(
+    authority: Authority, names: Names
+) -> None:
+    names["backend.corp.test"] = ["127.0.0.1"]
+    async with (
+        open_backend() as backend,
+        behind_tls(backend.port, authority, "backend.corp.test") as secure,
+        leading_to(secure) as port,
+    ):
+        url = f"http://backend.corp.test:{port}"
+        await connects(url, {"SSL_CERT_FILE": str(authority.file)})
+        assert backend.most_connections == 1
+        with pytest.raises(LinkLost, match="is not trusted"):
+            await connects(url, {})
+
+
+async def test_a_backend_without_tls_needs_no_usable_authorities(names: Names) -> None:
+    names["backend.corp.test"] = ["127.0.0.1"]
+    async with open_backend() as backend:
+        url = f"http://backend.corp.test:{backend.port}"
+        await connects(url, {"SSL_CERT_FILE": "/nowhere/ca.pem"})
+        assert backend.most_connections == 1
+
+
+@asynccontextmanager
+async def leading_to(url: str) -> AsyncIterator[int]:
+    """The port of a server that leads from every address to the same at *url*."""
+
+    async def lead(request: web.Request) -> web.Response:
+        raise web.HTTPMovedPermanently(url + request.path_qs)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", lead)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
 
 
 async def test_an_unknown_name_is_told_as_such(names: Names) -> None:

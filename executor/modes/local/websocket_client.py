@@ -249,7 +249,7 @@ class WebSocketClient:
         options = {
             "max_msg_size": MAX_MESSAGE_BYTES,
             "timeout": aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            **await self._network.options(self.url.origin),
+            **await self._network.options(self.url.origin, followed=True),
         }
         # Our own session: the library leaks its session with every failed attempt.
         async with aiohttp.ClientSession() as http:

@@ -31,7 +31,7 @@ demo: $(STAMP)  ## Run a coding task end to end (PROMPT="…" REPO=<path or URL>
 test:  ## Set up what is missing, then check and run all tests
 	@scripts/setup_machine.sh --install >/dev/null
 	@$(MAKE) --no-print-directory style
-	@$(BIN)/python scripts/side_by_side.py \
+	@exec $(BIN)/python scripts/side_by_side.py \
 	  "exec $(BIN)/python -m pytest --share=systems" \
 	  "$(BIN)/mypy && exec $(BIN)/python -m pytest --share=parts"
 

@@ -21,7 +21,8 @@ class LogEntry:
 
     Attributes:
         level: ``INFO`` and so on; empty for lines that belong to no known record.
-        ids: The task's and the subtask's id, as text; empty when it is about none.
+        ids: What its run is called: the task's id, the subtask's and ``TASK/SUBTASK``; empty when
+            it is about none.
         lines: The line and those of its traceback, without their ends.
     """
 
@@ -63,8 +64,8 @@ class LogParser:
 def _begun_by(line: str) -> LogEntry | None:
     """The entry that *line* begins; ``None`` when it continues another."""
     if match := _BEGINNING.match(line):
-        ids = (_plain(found[1]) for found in _ID.finditer(line, match.end() - 1))
-        return LogEntry(match[1], frozenset(ids), [line])
+        ids = [_plain(found[1]) for found in _ID.finditer(line, match.end() - 1)]
+        return LogEntry(match[1], _names(ids), [line])
     if not line.startswith("{"):
         return None
     try:
@@ -73,7 +74,13 @@ def _begun_by(line: str) -> LogEntry | None:
     except (ValueError, KeyError, RecursionError):
         return None
     named = (record.get("task_id"), record.get("subtask_id"))
-    return LogEntry(str(level), frozenset(str(id_) for id_ in named if id_ is not None), [line])
+    return LogEntry(str(level), _names([str(id_) for id_ in named if id_ is not None]), [line])
+
+
+def _names(ids: list[str]) -> frozenset[str]:
+    """*ids*, and the last two as one: fields stand behind the message, the task's before the
+    subtask's."""
+    return frozenset((*ids, "/".join(ids[-2:]))) if ids else frozenset()
 
 
 def _plain(value: str) -> str:

@@ -88,7 +88,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"show the last N entries, or `all` (default: {LAST}); a traceback belongs to its "
         "entry and does not count",
     )
-    parser.add_argument("--task", metavar="ID", help="only what is about this task or subtask")
+    parser.add_argument(
+        "--task", metavar="ID", help="only what is about this task or subtask, or TASK/SUBTASK"
+    )
     parser.add_argument(
         "--level", type=str.upper, choices=_LEVELS, help="only what is at least as grave"
     )

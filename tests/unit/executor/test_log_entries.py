@@ -50,7 +50,7 @@ def test_level_and_ids_are_read_from_what_was_bound_and_what_was_added(
         get_logger("link").debug("nothing of any task")
 
     assert [(entry.level, set(entry.ids)) for entry in parse(written(format, work))] == [
-        ("WARNING", {"0", 's "7"'}),
+        ("WARNING", {"0", 's "7"', '0/s "7"'}),
         ("INFO", {"t-9"}),
         ("DEBUG", set()),
     ]
@@ -96,6 +96,15 @@ def test_an_id_that_was_cut_off_costs_only_itself() -> None:
     line = '2026-01-01 00:00:00 - [x] - [in y.py:1] - INFO - it task_id=7 subtask_id="a'
 
     assert parse([line])[0].ids == {"7"}
+
+
+def test_a_run_that_is_named_in_a_message_is_not_taken_for_the_one_it_is_about() -> None:
+    said = "as task_id=1 subtask_id=2 has ended task_id=7 subtask_id=70"
+
+    (entry,) = parse([f"2026-01-01 00:00:00 - [x] - [in y.py:1] - INFO - {said}"])
+
+    assert {"7", "70", "7/70"} <= entry.ids
+    assert "2/7" not in entry.ids
 
 
 def test_levels_are_compared_by_their_gravity() -> None:

@@ -42,6 +42,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["-n", "all", "--task", "7"], [0, 1, 2]),
         (["--task", "70", "-n", "1"], [1, 2]),
         (["--task", "8"], [3]),
+        (["--task", "8/80"], [3]),
+        (["--task", "70/7"], []),
         (["--level", "warning"], [1, 2, 3]),
         (["--level", "ERROR", "--task", "8"], []),
     ],

@@ -16,7 +16,7 @@ from executor.bootstrap.home import Home
 from executor.bootstrap.runs import Means
 from executor.config.local import LocalSettings
 from executor.config.types import image_names
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.network.handed_on import pack
 from executor.signals import StopSignals
 from executor.tasks.containers.handler import ContainerRunHandler, Images

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from executor.bootstrap.home import Home
 from executor.bootstrap.runs import Means
 from executor.config.local import LocalSettings
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.signals import StopSignals
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.run_handler import Run, RunHandler

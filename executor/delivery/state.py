@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Self, TypeVar
 
-from executor.delivery import bounding, event_rows
+from executor.delivery import bounding, event_rows, run_rows, session_rows
 from executor.delivery.bounding import Bounds
 from executor.delivery.database import Database, DiskListener
 from executor.delivery.event_rows import Held, Placed
+from executor.delivery.run_rows import RunRecord, Spending
 from executor.delivery.schema import migrate
+from executor.delivery.session_rows import SessionRecord
 from shared.logging import get_logger
-from shared.protocol.events import NumberedEvent, RunKey, RunRef, Source
+from shared.protocol.events import NumberedEvent, RunKey, RunRef
 
 logger = get_logger("state")
 
@@ -30,59 +31,6 @@ T = TypeVar("T")
 
 FINISHED_KEPT_S: Final = 7 * 24 * 3600.0
 """How long a finished run is known, so that a repeat gets its result. Source: Delivery 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """What persists of a session between its runs.
-
-    ``cwd`` and ``config_dir`` are fixed by the first run: the agent finds its conversation by them.
-    ``config_dir`` is ``None`` for the user's own; ``sdk_session_id`` until the agent has told it.
-    """
-
-    task_id: str
-    agent_type: str
-    sdk_session_id: str | None
-    cwd: Path
-    config_dir: Path | None
-    in_container: bool = False
-    """Whether its last run was in a container, whose executor knows the rest; ``cwd`` is then the
-    session's directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What persists of an accepted run; its request does not, since it holds secrets."""
-
-    run: RunRef
-    state: Literal["queued", "running", "finished"]
-    """``queued``: accepted, nothing told yet."""
-    last_seq: int
-    progress: int
-    sdk_session_id: str | None
-    open_messages: Mapping[str, Source | None]
-    """Messages that have begun and not ended, with where they come from."""
-    open_questions: Collection[str] = ()
-    """Ids of what the user was asked, and nobody has answered."""
-    origin: int | None = None
-    """The origin of its last event that has one; what follows it was not told here."""
-    used_s: float = 0.0
-    """For how long it has been carried out, or followed, in seconds."""
-    limit_s: float | None = None
-    """How long it may take in all; ``None``: nobody has said so far."""
-    seen_at: float | None = None
-    """When *used_s* was written, by the monotonic clock; it means nothing after a restart of the
-    system. ``None``: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What an unfinished run has used of its limits, as far as that is known while it goes on."""
-
-    turns: int
-    """How often the model has answered."""
-    cost_before_usd: float
-    """What its conversation had cost when it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +99,11 @@ class StateStore:
 
     async def session(self, task_id: int | str) -> SessionRecord | None:
         """What is known of a session; ``None`` when it has never run here."""
-        return await self._database.submit(lambda db: _read_session(db, str(task_id)))
+        return await self._database.submit(lambda db: session_rows.read(db, str(task_id)))
 
     def save_session(self, record: SessionRecord) -> None:
         """Write a session down; returns before it is on disk, an error is logged."""
-        self._database.tell(lambda db: _write_session(db, record))
+        self._database.tell(lambda db: session_rows.write(db, record))
 
     # --- Runs -----------------------------------------------------------------------------------
 
@@ -164,68 +112,38 @@ class StateStore:
         forgotten_before = self.now() - FINISHED_KEPT_S
 
         def read(db: sqlite3.Connection) -> list[RunRecord]:
-            _forget_finished(db, forgotten_before)
-            return _read_runs(db)
+            run_rows.forget_finished(db, forgotten_before)
+            return run_rows.read_all(db)
 
         return await self._database.submit(read)
 
     def accept(self, run: RunRef) -> asyncio.Future[None]:
         """Write an accepted run down; done when that survives the loss of power."""
-        values = (*run.key, json.dumps([run.task_id, run.subtask_id]))
-        return self._database.submit(lambda db: _write_run(db, values), durable=True)
+        return self._database.submit(lambda db: run_rows.accept(db, run), durable=True)
 
     def forget_run(self, key: RunKey) -> None:
         """Delete a run and everything it has told."""
-        self._database.tell(lambda db: _delete_run(db, key))
+        self._database.tell(lambda db: run_rows.delete(db, key))
 
     async def spending(self, key: RunKey) -> Spending | None:
         """What a run has used so far; ``None`` when its agent has not begun yet."""
-
-        def read(db: sqlite3.Connection) -> Spending | None:
-            row = db.execute(
-                "SELECT turns, cost_before_usd FROM runs"
-                " WHERE subtask_id = ? AND attempt = ? AND turns IS NOT NULL",
-                key,
-            ).fetchone()
-            return Spending(*row) if row is not None else None
-
-        return await self._database.submit(read)
+        return await self._database.submit(lambda db: run_rows.read_spending(db, key))
 
     def save_spending(self, key: RunKey, spending: Spending) -> None:
         """Write down what a run has used; returns before it is on disk, an error is logged."""
-        values = (spending.turns, spending.cost_before_usd, *key)
-        self._database.tell(
-            lambda db: db.execute(
-                "UPDATE runs SET turns = ?, cost_before_usd = ?"
-                " WHERE subtask_id = ? AND attempt = ?",
-                values,
-            )
-        )
+        self._database.tell(lambda db: run_rows.write_spending(db, key, spending))
 
     async def used_s(self, key: RunKey) -> float:
         """For how long a run has been carried out, in seconds, as it was written down last."""
-
-        def read(db: sqlite3.Connection) -> float:
-            row = db.execute(
-                "SELECT used_s FROM runs WHERE subtask_id = ? AND attempt = ?", key
-            ).fetchone()
-            return 0.0 if row is None else float(row[0])
-
-        return await self._database.submit(read)
+        return await self._database.submit(lambda db: run_rows.read_used_s(db, key))
 
     def save_time(self, key: RunKey, used_s: float, limit_s: float | None) -> None:
         """Write down how much of its time a run has used; returns before it is on disk.
 
         An error is logged. *limit_s* is how long it may take in all; ``None``: as it was.
         """
-        values = (used_s, limit_s, time.monotonic(), *key)
-        self._database.tell(
-            lambda db: db.execute(
-                "UPDATE runs SET used_s = ?, limit_s = coalesce(?, limit_s), seen_at = ?"
-                " WHERE subtask_id = ? AND attempt = ?",
-                values,
-            )
-        )
+        seen_at = time.monotonic()
+        self._database.tell(lambda db: run_rows.write_time(db, key, used_s, limit_s, seen_at))
 
     # --- Events ---------------------------------------------------------------------------------
 
@@ -320,101 +238,3 @@ def _read_clock(db: sqlite3.Connection) -> float:
         " (SELECT created_at FROM events ORDER BY position DESC LIMIT 1), 0.0)) FROM clock"
     ).fetchone()
     return float(seconds)
-
-
-def _write_run(db: sqlite3.Connection, values: tuple[object, ...]) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO runs (subtask_id, attempt, ids) VALUES (?, ?, ?)",
-        values,
-    )
-
-
-def _delete_run(db: sqlite3.Connection, key: RunKey) -> None:
-    for table in ("runs", "open_messages", "open_questions", "events"):
-        db.execute(f"DELETE FROM {table} WHERE subtask_id = ? AND attempt = ?", key)  # noqa: S608
-
-
-def _forget_finished(db: sqlite3.Connection, before: float) -> None:
-    old = db.execute(
-        "SELECT subtask_id, attempt FROM runs WHERE finished_at < ? AND NOT EXISTS"
-        " (SELECT 1 FROM events WHERE events.subtask_id = runs.subtask_id"
-        "  AND events.attempt = runs.attempt)",
-        (before,),
-    ).fetchall()
-    for key in old:
-        _delete_run(db, key)
-
-
-def _read_runs(db: sqlite3.Connection) -> list[RunRecord]:
-    messages: dict[RunKey, dict[str, Source | None]] = {}
-    for subtask_id, attempt, message_id, text in db.execute(
-        "SELECT subtask_id, attempt, message_id, source FROM open_messages"
-    ):
-        source = json.loads(text)
-        messages.setdefault((subtask_id, attempt), {})[message_id] = (
-            Source(**source) if source else None
-        )
-    questions: dict[RunKey, list[str]] = {}
-    for subtask_id, attempt, request_id in db.execute("SELECT * FROM open_questions"):
-        questions.setdefault((subtask_id, attempt), []).append(request_id)
-    rows = db.execute(
-        "SELECT subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, origin,"
-        " used_s, limit_s, seen_at FROM runs ORDER BY rowid"
-    )
-    return [
-        RunRecord(
-            _ref(ids, attempt),
-            state,
-            last_seq,
-            progress,
-            sdk_session_id,
-            messages.get((subtask_id, attempt), {}),
-            questions.get((subtask_id, attempt), ()),
-            *others,
-        )
-        for subtask_id, attempt, ids, state, last_seq, progress, sdk_session_id, *others in rows
-    ]
-
-
-def _ref(ids: str, attempt: int) -> RunRef:
-    task_id, subtask_id = json.loads(ids)
-    return RunRef(task_id, subtask_id, attempt)
-
-
-def _read_session(db: sqlite3.Connection, task_id: str) -> SessionRecord | None:
-    row = db.execute(
-        "SELECT agent_type, sdk_session_id, cwd, config_dir, in_container FROM sessions"
-        " WHERE task_id = ?",
-        (task_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    agent_type, sdk_session_id, cwd, config_dir, in_container = row
-    return SessionRecord(
-        task_id,
-        agent_type,
-        sdk_session_id,
-        Path(cwd),
-        Path(config_dir) if config_dir else None,
-        bool(in_container),
-    )
-
-
-def _write_session(db: sqlite3.Connection, record: SessionRecord) -> None:
-    db.execute(
-        "INSERT INTO sessions"
-        " (task_id, agent_type, sdk_session_id, cwd, config_dir, in_container)"
-        " VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (task_id) DO UPDATE SET agent_type = excluded.agent_type,"
-        " sdk_session_id = excluded.sdk_session_id, cwd = excluded.cwd,"
-        " config_dir = excluded.config_dir, in_container = excluded.in_container,"
-        " updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
-        (
-            record.task_id,
-            record.agent_type,
-            record.sdk_session_id,
-            str(record.cwd),
-            str(record.config_dir) if record.config_dir else None,
-            int(record.in_container),
-        ),
-    )

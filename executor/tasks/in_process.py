@@ -17,7 +17,8 @@ from weakref import WeakSet
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import Agent, AgentJob, TurnEnd
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.cancellation import Cancellation, Cancelled
 from executor.tasks.disk_room import with_room

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from typing import Literal, Self
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.reporting import Reporter
 from executor.tasks.run_execution import RunExecution
 from shared.protocol.events import RunKey, RunRef, utc_timestamp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from shared.protocol.events import AgentEvent, RunKey, RunRef
 from shared.protocol.execution import ExecutionRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from executor.delivery.state import Spending
+from executor.delivery.run_rows import Spending
 from shared.protocol.execution import ExecutionRequest
 
 

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks import redispatch
 from executor.tasks.disk_pause import Disk, DiskPause
 from executor.tasks.early_cancels import EarlyCancels

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from executor.agents.factory import AgentFactory
-from executor.delivery.state import RunRecord, StateStore
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.state import StateStore
 from executor.executor_id import load_executor_id
 from executor.tasks.agent_environment import ExecutorApi
 from executor.tasks.agent_rules import AgentRules

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.questions import AnswerStanding
 from executor.tasks.run_handler import WaitsFor
 from executor.tasks.supervisor import Supervisor

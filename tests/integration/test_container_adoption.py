@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from executor.bootstrap.container_runs import Adoption
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.isolation import Availability
 from executor.tasks.run_handler import Run
 from shared.containers.errors import EngineUnavailable

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from executor.agents.factory import AgentFactory
 from executor.agents.protocol import TurnEnd
-from executor.delivery.state import RunRecord, SessionRecord
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.session_rows import SessionRecord
 from executor.tasks.containers.client import ContainerClient, Unreachable
 from executor.tasks.containers.handler import MOVED, ContainerRunHandler
 from executor.tasks.containers.held import HeldContainer, Wanted

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.isolation import IsolationRules
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run

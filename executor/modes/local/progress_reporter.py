@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from executor.delivery.bounds import bound, bound_name, bound_source
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.modes.local.message_text import MessageText, PassedOnText
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest

@@ -13,7 +13,9 @@ from weakref import WeakSet
 import aiohttp
 
 from executor.agents.factory import CLAUDE_CODE, AgentFactory
-from executor.delivery.state import RunRecord, SessionRecord, StateStore
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from executor.tasks.agent_rules import AgentRules
 from executor.tasks.containers.client import ContainerClient, Unreachable
 from executor.tasks.containers.held import PATIENCE_S, HeldContainer, Pool, Wanted

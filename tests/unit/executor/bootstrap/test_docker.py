@@ -15,7 +15,8 @@ import pytest
 
 from executor.bootstrap.docker import run_docker
 from executor.config.docker import DockerSettings
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from executor.home_lock import HomeLock
 from executor.signals import StopSignals
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef

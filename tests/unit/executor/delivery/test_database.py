@@ -17,7 +17,8 @@ from executor.delivery import schema
 from executor.delivery.database import MAX_GROUP, Database, DatabaseClosed
 from executor.delivery.reserve import RESERVE_BYTES
 from executor.delivery.schema import migrate
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from shared.errors import ConfigError
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 

@@ -10,7 +10,8 @@ from executor.delivery.known_sessions import (
     known_sessions,
     reopen_session,
 )
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from shared.protocol.events import RunRef
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from executor.delivery.bounding import Bounds
-from executor.delivery.state import SessionRecord, Spending, StateStore
+from executor.delivery.run_rows import Spending
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from shared.errors import ConfigError
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 from tests.fakes.outbox import open_outbox

@@ -10,7 +10,8 @@ import pytest
 
 from executor.delivery.callback_book import CallbackBook
 from executor.delivery.schema import VERSION
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from executor.delivery.summary import summarize
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunRef
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from executor.agents.protocol import TurnEnd
-from executor.delivery.state import Spending
+from executor.delivery.run_rows import Spending
 from executor.tasks.in_process import InProcessRunHandler
 from executor.tasks.questions import UserInput
 from executor.tasks.run_handler import Run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.continuing import AFTER_RESTART
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import AgentEvent, EventType, RunRef

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from executor.delivery.state import RunRecord, StateStore
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.state import StateStore
 from executor.tasks.continuing import AFTER_RESTART, noted
 from executor.tasks.redispatch import continued
 from executor.tasks.supervisor import Supervisor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.tasks.supervisor import Supervisor
 from shared.protocol.events import RunRef, utc_timestamp
 from shared.protocol.local import Cancel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from executor.delivery.state import SessionRecord, StateStore
+from executor.delivery.session_rows import SessionRecord
+from executor.delivery.state import StateStore
 from executor.modes.docker.forgetting import forget_gone
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from executor.delivery.outbox import Outbox
-from executor.delivery.state import Outstanding, RunRecord, StateStore
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.handlers import TaskHandler
 from executor.modes.local.progress_reporter import ProgressReporter
 from executor.tasks.supervisor import Supervisor

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from executor.delivery.outbox import Outbox
-from executor.delivery.state import Outstanding, RunRecord, StateStore
+from executor.delivery.run_rows import RunRecord
+from executor.delivery.state import Outstanding, StateStore
 from executor.modes.local.dialect import encode
 from executor.modes.local.progress_reporter import ProgressReporter
 from shared.protocol import wire_json

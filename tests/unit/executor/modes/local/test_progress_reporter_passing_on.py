@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from executor.delivery.outbox import Outbox
-from executor.delivery.state import RunRecord
+from executor.delivery.run_rows import RunRecord
 from executor.modes.local.progress_reporter import ProgressReporter
 from shared.protocol.events import AgentEvent, EventType, NumberedEvent, RunKey, RunRef, Source
 from shared.protocol.execution import ExecutionRequest

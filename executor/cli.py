@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from executor import early_signals
 from executor.commands import run
-from executor.commands.output import OutputClosed
+from executor.commands.output import OutputClosed, print_error
 from executor.commands.parser import build_parser
 from executor.exit_status import ExitStatus, describe, exit_status
 from executor.packaged.build_info import PROGRAM
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputClosed:
         return ExitStatus.OK  # whoever read has what he wanted
     except Exception as exc:  # noqa: BLE001  the outermost place: whatever it is, say it and end
-        sys.stderr.write(f"{PROGRAM}: {describe(exc)}\n")
+        print_error(f"{PROGRAM}: {describe(exc)}")
         if not isinstance(exc, WegentError):
             _show_where(exc)
         return exit_status(exc)
@@ -57,11 +57,11 @@ def _carry_out(argv: Sequence[str] | None) -> int:
 def _show_where(exc: Exception) -> None:
     """For whoever reports an error that should not happen: where it did."""
     if os.environ.get("LOG_LEVEL", "").upper() != "DEBUG":
-        sys.stderr.write("LOG_LEVEL=DEBUG in the environment shows where\n")
+        print_error("LOG_LEVEL=DEBUG in the environment shows where")
         return
     import traceback
 
-    traceback.print_exception(exc)
+    print_error("".join(traceback.format_exception(exc)).rstrip())
 
 
 def leave(status: int) -> NoReturn:

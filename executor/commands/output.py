@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from shared.errors import WegentError
@@ -112,8 +113,14 @@ def print_json(document: object) -> None:
 
 def warn(text: str) -> None:
     """Say on standard error what the reader should know and what ends nothing."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"wegent-executor: warning: {_escape(text)}\n")
+    print_error(f"wegent-executor: warning: {text}")
+
+
+def print_error(text: str) -> None:
+    """Write *text* to standard error; where that cannot be, the exit status has to do."""
+    with suppress(AttributeError, OSError, ValueError):  # it may be missing, full or closed
+        sys.stderr.write(f"{_escape(text)}\n")
+        sys.stderr.flush()
 
 
 def wait_for_reader(seconds: float = 0.25) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import io
 import json
 import os
 import re
@@ -17,9 +18,11 @@ from typing import Any
 
 import pytest
 
+from executor.cli import main
 from executor.commands.parser import build_parser
 from executor.control.errors import ControlError, NotRunning
 from executor.control.server import ControlServer
+from executor.exit_status import ExitStatus
 from shared.protocol.events import utc_timestamp
 from tests.fakes.terminal import Show
 
@@ -210,6 +213,22 @@ async def test_without_an_executor_each_says_so(
     with pytest.raises(NotRunning):
         await carry_out(*typed)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+@pytest.mark.parametrize("stderr", ["none", "full", "closed"])
+def test_the_exit_status_says_it_where_an_error_cannot_be_written(
+    stderr: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEGENT_EXECUTOR_HOME", str(tmp_path))
+    closed = io.StringIO()
+    closed.close()
+    with Path("/dev/full").open("wb", buffering=0) as device:  # keeps nothing to be written later
+        full = io.TextIOWrapper(device, write_through=True)
+        monkeypatch.setattr(sys, "stderr", {"none": None, "full": full, "closed": closed}[stderr])
+
+        assert main(["status"]) == ExitStatus.NOT_RUNNING
+        assert main(["logs"]) == ExitStatus.FAILURE
 
 
 async def test_a_status_as_json_says_also_that_there_is_no_executor_or_no_answer(

@@ -17,6 +17,7 @@ from executor.commands.output import (
     OutputClosed,
     OutputFailed,
     Styled,
+    print_error,
     print_json,
     print_line,
     print_table,
@@ -158,6 +159,12 @@ def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     warn("mind the gap\x1b[2J")
 
     assert capsys.readouterr() == ("", "wegent-executor: warning: mind the gap\\x1b[2J\n")
+
+
+def test_errors_cannot_control_the_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("two\nlines\x1b[2J")
+
+    assert capsys.readouterr() == ("", "two\nlines\\x1b[2J\n")
 
 
 def test_a_reader_that_is_gone_is_told_apart_from_other_errors() -> None:

@@ -100,7 +100,7 @@ async def opened(
         runs.handler, settings, means.environ, redactor, session_dir=only_dir
     )
     async with AsyncExitStack() as stack:
-        stack.callback(logger.info, "executor has stopped")  # the last that happens here
+        stack.callback(_tell_the_end)
         service = await stack.enter_async_context(
             with_service(settings, handler, runs.handler, redactor)
         )
@@ -123,6 +123,10 @@ async def opened(
         stack.push_async_callback(lambda: finish(control.close()))
         await control.start()
         yield DockerMode(settings, handler, service, standing)
+
+
+def _tell_the_end() -> None:
+    logger.info("executor has stopped")
 
 
 async def _serve(

@@ -332,7 +332,9 @@ async def test_a_stop_lets_runs_finish_and_takes_nothing_new(tmp_path: Path) -> 
 
         assert "lifecycle.completed" in [event.name for event in await events]
         assert await executor.program.ended() == ExitStatus.OK
-        assert executor.log.splitlines()[-1].endswith("executor has stopped")
+        last = executor.log.splitlines()[-1]
+        assert last.endswith("executor has stopped")
+        assert "bootstrap/docker.py" in last  # where it is said, as of every line
 
 
 async def test_a_run_that_a_stop_cut_off_goes_on_when_it_is_asked_for_again(

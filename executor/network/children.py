@@ -21,16 +21,15 @@ def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """*environ* with its proxies and authorities as every program understands them.
 
     Proxies get both spellings, since curl does not read ``HTTP_PROXY`` in capitals (small letters
-    count more), and a scheme, which not every program does without. In ``NO_PROXY`` it knows
-    ``.example.com`` only for what many write as ``*.example.com``. Authorities that are set for one
-    of these programs are kept.
+    count more), and a scheme, which not every program does without. Authorities that are set
+    for one of these programs are kept.
     """
     env = dict(environ)
     for capitals in _PROXIES:
         small = capitals.lower()
         value = (env.get(small) or env.get(capitals) or "").strip()
         if capitals == "NO_PROXY":
-            value = re.sub(r"(^|[\s,])\*\.", r"\1.", value)
+            value = _as_curl_reads_it(value)
         elif value and "://" not in value:
             value = f"http://{value}"
         if value:
@@ -39,3 +38,11 @@ def children_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if not env.get(name) and env.get(source):
             env[name] = env[source]
     return env
+
+
+def _as_curl_reads_it(no_proxy: str) -> str:
+    """``*.example.com`` as ``.example.com``; ``*`` by itself; commas and nothing else between."""
+    entries = [entry for entry in re.split(r"[\s,]+", no_proxy) if entry]
+    if "*" in entries:
+        return "*"
+    return ",".join(entry[1:] if entry.startswith("*.") else entry for entry in entries)

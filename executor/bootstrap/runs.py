@@ -170,6 +170,8 @@ def _find_claude(
         return ClaudeSearch(None, (), "nothing is to be had: tasks run in containers")
     search = find_claude(settings.claude_path, settings.home, environ, stopping=stop.first.is_set)
     claude = search.claude
+    if claude is None and stop.first.is_set():
+        return search  # perhaps there was no time to unpack it, which is no news to whoever stops
     if claude is None:
         logger.error(
             "%s; tasks that need it will fail. To have it: %s", search.problem, search.remedy

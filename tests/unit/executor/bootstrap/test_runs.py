@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from executor.agents.claude_code.location import ClaudeSearch
-from executor.bootstrap.runs import Means, in_process
+from executor.bootstrap.runs import Means, find_means, in_process
 from executor.config.docker import DockerSettings
 from executor.config.local import LocalSettings
 from executor.delivery.state import StateStore
+from executor.signals import StopSignals
 from executor.tasks.isolation import IsolationRules
 from shared.protocol.execution import Isolation
 from tests.fakes.agent_jobs import JobMaker, take_turn
@@ -57,3 +58,24 @@ async def test_the_executors_own_openai_key_and_address_reach_agno(
 
     assert turn.end.result == "Hello "
     assert api.keys == ["Bearer sk-of-the-operator"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_missing_cli_is_told_unless_the_executor_stops_anyway(
+    stopped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = await asyncio.to_thread(
+        LocalSettings,
+        WEGENT_EXECUTOR_HOME=tmp_path,
+        WEGENT_BACKEND_URL="https://backend.example",
+        WEGENT_AUTH_TOKEN="t",
+        WEGENT_CLAUDE_PATH=tmp_path / "none",
+        LOCAL_ISOLATION="none",
+    )
+    stop = StopSignals()
+    if stopped:
+        stop.first.set()
+    means = await find_means(settings, stop)
+
+    assert means.search.claude is None
+    assert ("Claude Code was not found" in caplog.text) is not stopped

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from executor.bootstrap.unread_authorities import read_authorities
 from executor.config.settings import ExecutorSettings
 from executor.config.types import class_names
 from executor.hooks.commands import CommandHook, find_commands
@@ -52,8 +51,6 @@ def find_hooks(
 ) -> list[HookSource]:
     """What :func:`with_hooks` adds. Blocks: it imports what others have written."""
     found = load_hooks(class_names(settings.hooks or ""))
-    if found:
-        read_authorities()  # as somebody else's code may make connections in its own way
     if _within(settings.home, session_dir or settings.workspace_root):
         logger.debug("no executables as hooks: agents may write in the home")  # as in a container
     else:

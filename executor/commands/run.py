@@ -41,15 +41,13 @@ def run(_arguments: argparse.Namespace) -> int:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes its import fail
 
     from executor.bootstrap.process import prepare_process
-    from executor.bootstrap.unread_authorities import authorities_unread
     from executor.config.loading import load_settings
     from shared.logging import get_logger
 
     settings = load_settings()
     redactor, logs = prepare_process(settings)
     try:
-        with authorities_unread():
-            work = _work_of(settings, redactor)  # its imports are heavy: the settings come first
+        work = _work_of(settings, redactor)  # its imports are heavy: the settings come first
 
         # Later ones, too, need not look at it: a full one would stop everything for some 50 ms,
         # again and again.

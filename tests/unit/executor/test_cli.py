@@ -14,7 +14,6 @@ import pytest
 
 from executor.cli import main
 from shared.version import __version__
-from tests.fakes.authority import Authority
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -147,37 +146,6 @@ def test_nothing_is_collected_while_modules_are_loaded_and_only_what_is_new_late
     done = run("-c", seen + program(work), **SETTINGS)
 
     assert done.stdout.split() == ["False", "False", "True", "True"], done.stderr
-
-
-def test_nobody_is_trusted_by_the_context_that_a_library_makes_and_only_hooks_use(
-    run: Run, tmp_path: Path
-) -> None:
-    watched = textwrap.dedent(
-        """
-        import sys
-        import executor.commands.run as command
-        of_mode = command._work_of
-        def import_them(settings, redactor):
-            import aiohttp.connector
-            return of_mode(settings, redactor)
-        command._work_of = import_them
-        """
-    )
-    work = """
-        from aiohttp.connector import _SSL_CONTEXT_VERIFIED as context
-        from executor.bootstrap.hooks import find_hooks
-        print(len(context.get_ca_certs()))
-        find_hooks(settings, {}, None)
-        print(len(context.get_ca_certs()))
-        (settings.home / "hook.py").write_text("from executor.hooks.base import Hook as Mine")
-        sys.path.insert(0, str(settings.home))
-        find_hooks(settings.model_copy(update={"hooks": "hook:Mine"}), {}, None)
-        print(len(context.get_ca_certs()))
-    """
-    system = {"SSL_CERT_FILE": str(Authority(tmp_path).file), "SSL_CERT_DIR": str(tmp_path)}
-    done = run("-c", watched + program(work), **SETTINGS, **system)
-
-    assert done.stdout.split() == ["0", "0", "1"], done.stderr
 
 
 def test_the_executor_itself_runs_without_what_only_other_commands_show_with(run: Run) -> None:

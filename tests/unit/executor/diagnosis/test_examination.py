@@ -41,6 +41,25 @@ async def test_a_check_that_breaks_or_hangs_is_a_finding_and_the_others_are_ther
     assert findings[1].remedy
 
 
+async def test_what_may_have_to_unpack_a_program_is_waited_for_when_others_are_not() -> None:
+    others_are_given_up = asyncio.Event()
+
+    async def hanging() -> Sequence[Finding]:
+        try:
+            return await endless()
+        finally:
+            others_are_given_up.set()
+
+    async def unpacking() -> Sequence[Finding]:
+        await others_are_given_up.wait()
+        return [ok("Claude Code", "is unpacked")]
+
+    async with asyncio.timeout(30):
+        findings = await carry_out({"Claude Code": unpacking, "hanging": hanging}, limit_s=0.1)
+
+    assert [finding.state for finding in findings] == [State.OK, State.FAILED]
+
+
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
 async def test_checks_run_at_the_same_time(order: tuple[str, str]) -> None:
     meeting = asyncio.Barrier(2)

@@ -123,7 +123,7 @@ async def test_a_wrong_choice_of_cli_is_an_error_that_does_not_keep_the_executor
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nothing = tmp_path / "nothing"
-    await start_and_stop(tmp_path / "home", nothing)
+    await start_and_stop(tmp_path / "home", nothing, once=lambda: "not found" in caplog.text)
     (told,) = [record for record in caplog.records if "not found" in record.getMessage()]
     assert told.levelno == logging.ERROR
     assert f"{nothing} (WEGENT_CLAUDE_PATH) does not exist" in told.getMessage()
